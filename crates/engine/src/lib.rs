@@ -1,0 +1,1 @@
+//! The decision procedure: state fold, gates, risk, and decide (pure)

@@ -1,0 +1,1 @@
+//! The Open Intent Layer, the tool catalogue and the classifier (pure)

@@ -1,0 +1,1 @@
+//! Policy packs, the Cedar schema, validation, the scope index and evaluation (pure)

@@ -1,0 +1,1 @@
+//! The shell's heart: decision point, administration point, ports, group commit

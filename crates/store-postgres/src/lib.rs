@@ -1,0 +1,1 @@
+//! The scale-out engine: PostgreSQL, head row locked per batch

@@ -1,0 +1,1 @@
+//! The storage contract: commit, facts, entries, head; and its conformance suite

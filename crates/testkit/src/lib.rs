@@ -1,0 +1,1 @@
+//! The whole runtime in memory: mock clock, seeded generator, fault injection

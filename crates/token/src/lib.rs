@@ -1,0 +1,1 @@
+//! Authority tokens: claims, signing, verification, JWKS, revocation list (pure; enforcement points embed it)

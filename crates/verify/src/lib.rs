@@ -1,0 +1,1 @@
+//! Re-execution of a ledger: hashes, tree, checkpoints, fold, every decision, invariants (pure, offline)
