@@ -1,0 +1,178 @@
+//! The catalogue of stable codes: why a gate said what it said, and why a request was refused.
+//! A code never changes its meaning; clients and policies may rely on it. The page
+//! `docs/errors/README.md` is generated from this table.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! codes {
+    ($($(#[$meta:meta])* $variant:ident = $text:literal, $status:literal, $retryable:literal, $title:literal, $hint:literal;)+) => {
+        /// A stable code. `as_str` is what goes over the wire and into the ledger.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($(#[$meta])* #[doc = $title] $variant,)+ }
+
+        impl Code {
+            /// Every code, in the order of the catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text,)+ } }
+            /// The HTTP status of a refusal with this code; for reasons of a decision, the status
+            /// of the decision's answer.
+            #[must_use]
+            pub const fn status(self) -> u16 { match self { $(Self::$variant => $status,)+ } }
+            /// Whether the same request may succeed later without being changed.
+            #[must_use]
+            pub const fn retryable(self) -> bool { match self { $(Self::$variant => $retryable,)+ } }
+            #[must_use]
+            pub const fn title(self) -> &'static str { match self { $(Self::$variant => $title,)+ } }
+            /// What to do about it.
+            #[must_use]
+            pub const fn hint(self) -> &'static str { match self { $(Self::$variant => $hint,)+ } }
+        }
+
+        impl FromStr for Code {
+            type Err = UnknownCode;
+            fn from_str(text: &str) -> Result<Self, UnknownCode> {
+                match text { $($text => Ok(Self::$variant),)+ _ => Err(UnknownCode) }
+            }
+        }
+    };
+}
+
+/// The text is not a code of this release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown code")]
+pub struct UnknownCode;
+
+codes! {
+    // Gates: passing.
+    GatePass = "gate.pass", 200, false, "the gate passed", "";
+    GateSkipped = "gate.skipped", 200, false, "the gate could not be evaluated because an earlier one failed", "Look at the first gate that denied.";
+    // Gate 3: emergency.
+    HaltTenant = "halt.tenant", 403, true, "the tenant is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    HaltEnvironment = "halt.environment", 403, true, "the environment is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    // Gate 4: breaker.
+    BreakerOpen = "breaker.open", 403, true, "a circuit breaker is held open for this agent or tool", "A hold is released by a person; see who holds it and why in the gate's detail.";
+    // Gate 5: identity.
+    AgentUnknown = "identity.agent_unknown", 403, false, "the agent is not registered", "Register it: `intended access agents set <agent>`.";
+    AgentInactive = "identity.agent_inactive", 403, false, "the agent is paused or retired", "Set its state to `active` or use another agent.";
+    AgentEnvironment = "identity.agent_environment", 403, false, "the agent may not act in this environment", "Add the environment to the agent's registration.";
+    AgentKind = "identity.agent_kind", 403, false, "the subject's type is not the registered one", "Use the subject type the agent is registered with.";
+    DelegationWidens = "identity.delegation_widens", 403, false, "the delegation names someone this agent may not act for", "Delegation only narrows; name a registered agent or member the agent acts for.";
+    // Gate 6: classify.
+    ToolUnknown = "classify.tool_unknown", 403, false, "the tool is not in the catalogue", "Add the tool to the tenant's catalogue; an unknown tool is never allowed.";
+    ToolAmbiguous = "classify.tool_ambiguous", 403, false, "the catalogue classifies the tool in two ways", "Make one of the matching catalogue patterns more specific.";
+    ConfidenceLow = "classify.confidence_low", 403, false, "the classification is below the confidence threshold", "Name the tool exactly in the tenant's catalogue.";
+    // Gate 7: capability.
+    CapabilityUnknown = "capability.unknown", 403, false, "the target is not in the registry of capabilities", "Register what the target is: owner, criticality, data class.";
+    CapabilityAmbiguous = "capability.ambiguous", 403, false, "two equally specific capabilities match the target", "Make one of the patterns more specific.";
+    CapabilityEnvironment = "capability.environment", 403, false, "the target belongs to another environment", "Submit the intent to the target's environment.";
+    // Gate 8: context.
+    BudgetExceeded = "context.budget_exceeded", 403, true, "a budget or velocity limit would be exceeded", "Wait for the budget's window to end, or have its limit raised.";
+    BudgetUnreadable = "context.budget_unreadable", 403, false, "an argument that a budget counts is missing or not a number", "Send the argument as a JSON number with at most two decimals.";
+    ContextUnrepresentable = "context.unrepresentable", 403, false, "an argument cannot be given to the policy exactly", "Numbers need at most four decimals; at most 256 values; nothing is silently dropped.";
+    SessionOverflow = "context.session_overflow", 403, false, "the session has grown beyond what is tracked", "Start a new session.";
+    // Gate 9: risk.
+    RiskAboveLimit = "risk.above_limit", 403, false, "the risk score reaches the environment's limit", "See the risk breakdown; the limit is a setting of the environment.";
+    // Gate 10: policy.
+    PolicyPermit = "policy.permit", 200, false, "a policy permits it", "";
+    PolicyForbid = "policy.forbid", 403, false, "a policy forbids it", "See the determining policies.";
+    PolicyNoPermit = "policy.no_permit", 403, false, "no policy permits it", "Whatever is not permitted is denied; write a permit for it.";
+    PolicyError = "policy.error", 403, false, "a policy failed while it was evaluated", "An evaluation error in any policy denies; see which in the detail.";
+    PolicyNone = "policy.none", 403, false, "no policy version is deployed in this environment", "Deploy one: `intended policy deploy <directory> -e <environment>`.";
+    PolicyAmbiguous = "policy.ambiguous", 403, false, "policies ask for contradicting changes", "Two @modify obligations change one argument in different ways.";
+    PolicyModify = "policy.modify", 200, false, "allowed with transformed arguments", "Use the transformed arguments: the token is bound to them.";
+    PolicyModifyFailed = "policy.modify_failed", 403, false, "the arguments cannot be transformed as the policy asks", "The argument to cap is missing or not a number.";
+    PolicyEscalate = "policy.escalate", 202, false, "a person must approve", "Wait for the approval, or for its timeout, which denies.";
+    PolicyDefer = "policy.defer", 202, true, "context is missing", "Submit it again with what the policy asks for.";
+    // Gate 11: approval.
+    ApprovalMissing = "approval.missing", 202, false, "approvals are still missing", "Wait for the approval, or for its timeout, which denies.";
+    ApprovalMet = "approval.met", 200, false, "the approvals asked for are there", "";
+    ApprovalNotRequired = "approval.not_required", 200, false, "no approval is asked for", "";
+    EscalationTimedOut = "escalation.timed_out", 403, false, "nobody approved in time", "A timeout denies; submit the intent again if it is still wanted.";
+    // Runtime, after the gates.
+    ConflictExhausted = "commit.conflict", 503, true, "the state kept changing while this was decided", "Retry; nothing was decided.";
+    StateStale = "state.stale", 503, true, "this node cannot confirm that its state is current", "Retry; nothing was decided.";
+    DecisionLate = "decision.late", 503, true, "the decision took longer than its deadline", "Retry; nothing was allowed.";
+    // Requests.
+    JsonMalformed = "json.malformed", 400, false, "the body is not JSON", "Send one JSON document in UTF-8 without a byte order mark.";
+    JsonDuplicateKey = "json.duplicate_key", 400, false, "a member stands twice", "Each member of an object may stand once.";
+    JsonTooDeep = "json.too_deep", 400, false, "the body is nested too deeply", "At most 32 levels.";
+    JsonLoneSurrogate = "json.lone_surrogate", 400, false, "a string holds half a character", "Send well-formed Unicode.";
+    JsonNumberRange = "json.number_range", 400, false, "a number is too large", "Integers lie within ±(2^53 − 1); send larger ones as strings.";
+    JsonNumberPrecision = "json.number_precision", 400, false, "a number cannot be kept exactly", "Send at most 15 significant digits, and no negative zero.";
+    RequestInvalid = "request.invalid", 400, false, "the request has the wrong shape", "See `errors` for the members concerned.";
+    RequestTooLarge = "request.too_large", 413, false, "the body is too large", "At most 64 KiB, 1 MiB for policy.";
+    RequestUnknownField = "request.unknown_field", 400, false, "a member is unknown", "Check its spelling; unknown members are refused where a typo would be dangerous.";
+    RequestMediaType = "request.media_type", 415, false, "the body is not declared as JSON", "Send `content-type: application/json`.";
+    TextUnsafe = "request.text_unsafe", 400, false, "a name holds characters that are not allowed", "Names are printable ASCII; look-alike, invisible and bidirectional characters are refused, never normalised.";
+    NotFound = "not_found", 404, false, "there is no such thing here", "Check the id and the tenant in the path.";
+    MethodNotAllowed = "method_not_allowed", 405, false, "this resource does not take that method", "See the OpenAPI document.";
+    Conflict = "conflict", 409, false, "it exists already or has changed", "Read it again and decide anew.";
+    IdempotencyMismatch = "idempotency.mismatch", 409, false, "this idempotency key was used with another body", "Use a fresh key for a different request.";
+    IdempotencyKeyInvalid = "idempotency.invalid", 400, false, "the idempotency key is not usable", "1 to 128 printable ASCII characters.";
+    RateLimited = "rate_limited", 429, true, "too many requests", "Wait for the time in `Retry-After`.";
+    Overloaded = "overloaded", 503, true, "the server has more work than it can queue", "Retry with a delay.";
+    NotReady = "not_ready", 503, true, "the server is not ready", "See `/readyz?verbose`.";
+    Internal = "internal", 500, true, "something failed inside", "The request id finds it in the server's log.";
+    // Credentials.
+    CredentialMissing = "credential.missing", 401, false, "no credential was sent", "Send `authorization: Bearer <api key>`.";
+    CredentialMalformed = "credential.malformed", 401, false, "the credential is not an API key of this product", "Keys start with `int_live_` or `int_test_`; this one has a typing error.";
+    CredentialUnknown = "credential.unknown", 401, false, "the credential is unknown", "Check that it belongs to this server.";
+    CredentialExpired = "credential.expired", 401, false, "the credential has expired", "Create a new one.";
+    CredentialRevoked = "credential.revoked", 401, false, "the credential was revoked", "Create a new one.";
+    ScopeMissing = "credential.scope", 403, false, "the credential lacks the scope for this", "See `detail` for the scope.";
+    EnvironmentForbidden = "credential.environment", 403, false, "the credential is not for this environment", "Use a credential of that environment.";
+    EnvironmentUnknown = "environment.unknown", 404, false, "there is no such environment", "See the tenant's environments.";
+    // Policy, catalogue, settings.
+    PackInvalid = "pack.invalid", 422, false, "the policy pack is not valid", "See `errors` for file, line and column.";
+    CatalogueInvalid = "catalogue.invalid", 422, false, "the tool catalogue is not valid", "See `errors`.";
+    SettingsInvalid = "settings.invalid", 422, false, "the settings are not valid", "See `errors`.";
+    HaltUnknown = "halt.unknown", 404, false, "there is no such halt", "See `intended emergency status`.";
+    // Tokens.
+    TokenMalformed = "token.malformed", 400, false, "the token is not a compact JWS of this product", "Send the token as it was issued.";
+    TokenRefused = "token.refused", 403, false, "the token was refused", "See `refusal`.";
+    TokenUnknown = "token.unknown", 404, false, "no token with this id was issued", "Check the `jti`.";
+    // Store.
+    StoreFull = "store.full", 507, true, "the disk is full: nothing was recorded, so nothing was allowed", "Make room; the server recovers by itself.";
+    StoreReadOnly = "store.read_only", 503, true, "the store cannot be written", "Check the file system and its permissions.";
+    StoreStopped = "store.stopped", 503, true, "the store stopped after a failed write", "Restart the server: it recovers from the log. Nothing is retried blindly.";
+    StoreCorrupt = "store.corrupt", 503, false, "the store's data is damaged", "Stop, keep the files, run `intended verify`, restore a backup.";
+    StoreUnavailable = "store.unavailable", 503, true, "the store does not answer", "Retry; see `intended health check`.";
+    KeySealed = "key.sealed", 503, false, "a signing key cannot be unsealed with this root key", "Give the server the root key that sealed it.";
+    KeyMissing = "key.missing", 503, false, "the environment has no active signing key", "Rotate: `intended keys rotate`.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format_args!("unknown code `{text}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_spelling_and_reads_back() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()), "{code} stands twice");
+            assert_eq!(code.as_str().parse(), Ok(*code));
+            assert!(!code.title().is_empty());
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Everything that can stand in a ledger. A tenant's state is the fold of the *control* entries;
+//! decisions, consumptions, revocations and timeouts follow from it and do not change it.
+//!
+//! Every body is an object with a version `v`, without unknown members; each kind has one struct.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{DataClass, DecisionRecord};
+use crate::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, TenantId, Timestamp, Value};
+
+/// The version of entry bodies that this release writes.
+pub const BODY_VERSION: u32 = 1;
+
+macro_rules! kinds {
+    ($($variant:ident($body:ty) = $text:literal, control: $control:literal;)+) => {
+        /// The kind of an entry, as the leaf names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind { $($variant,)+ }
+
+        impl Kind {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text,)+ } }
+            /// Whether entries of this kind change the tenant's state.
+            #[must_use]
+            pub const fn is_control(self) -> bool { match self { $(Self::$variant => $control,)+ } }
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> { match text { $($text => Some(Self::$variant),)+ _ => None } }
+        }
+
+        /// An entry's body.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[expect(clippy::large_enum_variant, reason = "events are handled one at a time")]
+        pub enum Event { $($variant($body),)+ }
+
+        impl Event {
+            #[must_use]
+            pub const fn kind(&self) -> Kind { match self { $(Self::$variant(_) => Kind::$variant,)+ } }
+            /// The body as canonical JSON.
+            pub fn to_canonical(&self) -> Result<String, crate::json::JsonError> {
+                match self { $(Self::$variant(body) => crate::json::canonical(body),)+ }
+            }
+            /// Reads the body of an entry of `kind`.
+            pub fn parse(kind: Kind, body: &Value) -> Result<Self, crate::json::JsonError> {
+                Ok(match kind { $(Kind::$variant => Self::$variant(crate::json::from_value(body)?),)+ })
+            }
+        }
+    };
+}
+
+kinds! {
+    TenantCreated(TenantCreated) = "tenant.created", control: true;
+    EnvironmentSet(EnvironmentSet) = "environment.set", control: true;
+    MemberSet(MemberSet) = "member.set", control: true;
+    CredentialCreated(CredentialCreated) = "credential.created", control: true;
+    CredentialRevoked(CredentialRevoked) = "credential.revoked", control: true;
+    AgentSet(AgentSet) = "agent.set", control: true;
+    CapabilitySet(CapabilitySet) = "capability.set", control: true;
+    CatalogueSet(CatalogueSet) = "catalogue.set", control: true;
+    PolicyPublished(PolicyPublished) = "policy.published", control: true;
+    PolicyDeployed(PolicyDeployed) = "policy.deployed", control: true;
+    HaltThrown(HaltThrown) = "halt.thrown", control: true;
+    HaltResumed(HaltResumed) = "halt.resumed", control: true;
+    BreakerHeld(BreakerHeld) = "breaker.held", control: true;
+    BreakerReleased(BreakerReleased) = "breaker.released", control: true;
+    KeyAdded(KeyAdded) = "key.added", control: true;
+    KeyRetired(KeyRetired) = "key.retired", control: true;
+    ApprovalGranted(ApprovalGranted) = "approval.granted", control: true;
+    Decision(DecisionRecord) = "decision", control: false;
+    TokenConsumed(TokenConsumed) = "token.consumed", control: false;
+    TokenRevoked(TokenRevoked) = "token.revoked", control: false;
+    EscalationClosed(EscalationClosed) = "escalation.closed", control: false;
+}
+
+macro_rules! bodies {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* pub v: u32 }
+    )+};
+}
+
+bodies! {
+    /// The first entry of every ledger.
+    TenantCreated {
+        tenant: TenantId,
+        /// The ledger's public key, as a C2SP verifier key.
+        vkey: Box<str>,
+    }
+    /// Creates an environment or changes its settings.
+    EnvironmentSet {
+        by: CredentialId,
+        environment: EnvironmentId,
+        settings: Settings,
+        tier: Tier,
+    }
+    /// Adds a member or changes the groups; no groups removes.
+    MemberSet {
+        by: CredentialId,
+        groups: Vec<Name>,
+        member: MemberId,
+        active: bool,
+    }
+    /// A service credential. The key itself never enters the ledger, only its SHA-256.
+    CredentialCreated {
+        by: CredentialId,
+        credential: CredentialId,
+        environments: Vec<EnvironmentId>,
+        expires_at: Option<Timestamp>,
+        hash: Digest,
+        /// The member it belongs to, if it is a person's.
+        member: Option<MemberId>,
+        scopes: Vec<Scope>,
+    }
+    CredentialRevoked {
+        by: CredentialId,
+        credential: CredentialId,
+        reason: Box<str>,
+    }
+    /// Registers an agent or changes its registration.
+    AgentSet {
+        agent: Box<str>,
+        by: CredentialId,
+        environments: Vec<EnvironmentId>,
+        /// The AuthZEN subject type it is known under.
+        kind: Box<str>,
+        owner: Box<str>,
+        state: AgentState,
+        teams: Vec<Name>,
+        /// 0 (none) to 100.
+        trust: u8,
+    }
+    /// Says what a target is. The longest matching pattern wins.
+    CapabilitySet {
+        active: bool,
+        by: CredentialId,
+        capability: Name,
+        criticality: Criticality,
+        data_class: DataClass,
+        /// The only environment it may be touched from; absent: any.
+        environment: Option<EnvironmentId>,
+        owner: Box<str>,
+        /// A resource id, or a prefix followed by `*`.
+        pattern: Box<str>,
+        resource_type: Box<str>,
+    }
+    /// Replaces the tenant's own part of the tool catalogue.
+    CatalogueSet {
+        by: CredentialId,
+        digest: Digest,
+        text: Box<str>,
+    }
+    /// An immutable policy version with its whole content.
+    PolicyPublished {
+        by: CredentialId,
+        digest: Digest,
+        files: BTreeMap<Box<str>, Box<str>>,
+        pack: Name,
+        version: Box<str>,
+    }
+    /// From here on, the environment decides by this version.
+    PolicyDeployed {
+        by: CredentialId,
+        digest: Digest,
+        environment: EnvironmentId,
+        pack: Name,
+    }
+    HaltThrown {
+        by: CredentialId,
+        /// Absent: the whole tenant.
+        environment: Option<EnvironmentId>,
+        halt: Name,
+        reason: Box<str>,
+    }
+    HaltResumed {
+        by: CredentialId,
+        halt: Name,
+        reason: Box<str>,
+    }
+    /// A breaker opened by hand.
+    BreakerHeld {
+        breaker: Name,
+        by: CredentialId,
+        environment: EnvironmentId,
+        reason: Box<str>,
+        /// `agent` or `tool`.
+        scope: BreakerScope,
+        target: Box<str>,
+    }
+    BreakerReleased {
+        breaker: Name,
+        by: CredentialId,
+        reason: Box<str>,
+    }
+    /// A new active signing key; the one before becomes the previous.
+    KeyAdded {
+        alg: Box<str>,
+        by: CredentialId,
+        environment: EnvironmentId,
+        /// RFC 7517, public members only.
+        jwk: Value,
+        kid: Box<str>,
+    }
+    /// Tokens signed with this key are refused from here on.
+    KeyRetired {
+        by: CredentialId,
+        environment: EnvironmentId,
+        kid: Box<str>,
+        reason: Box<str>,
+    }
+    /// One person's approval of one escalated intent.
+    ApprovalGranted {
+        approver: MemberId,
+        by: CredentialId,
+        environment: EnvironmentId,
+        expires_at: Timestamp,
+        intent: IntentId,
+        intent_hash: Digest,
+        policy: Digest,
+        reason: Box<str>,
+    }
+    TokenConsumed {
+        by: CredentialId,
+        environment: EnvironmentId,
+        intent: IntentId,
+        jti: Box<str>,
+    }
+    TokenRevoked {
+        by: CredentialId,
+        environment: EnvironmentId,
+        exp: i64,
+        intent: IntentId,
+        jti: Box<str>,
+        reason: Box<str>,
+    }
+    /// An open escalation or deferral ended without being allowed.
+    EscalationClosed {
+        environment: EnvironmentId,
+        expires_at: Timestamp,
+        intent: IntentId,
+        reason: Code,
+    }
+}
+
+/// How much an environment matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    Development,
+    Staging,
+    Production,
+}
+
+impl Tier {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AgentState {
+    Active,
+    Paused,
+    Retired,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criticality {
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl Criticality {
+    /// 0 low … 3 critical.
+    #[must_use]
+    pub const fn level(self) -> i64 {
+        match self {
+            Self::Low => 0,
+            Self::Medium => 1,
+            Self::High => 2,
+            Self::Critical => 3,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BreakerScope {
+    Agent,
+    Tool,
+}
+
+macro_rules! scopes {
+    ($($variant:ident = $text:literal,)+) => {
+        /// What a credential may do.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Scope { $(#[serde(rename = $text)] $variant,)+ }
+        impl Scope {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            #[must_use]
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text,)+ } }
+        }
+    };
+}
+scopes! {
+    IntentSubmit = "intent:submit",
+    IntentRead = "intent:read",
+    TokenVerify = "token:verify",
+    TokenRevoke = "token:revoke",
+    PolicyRead = "policy:read",
+    PolicyWrite = "policy:write",
+    AuditRead = "audit:read",
+    AccessRead = "access:read",
+    AccessWrite = "access:write",
+    EmergencyRead = "emergency:read",
+    EmergencyWrite = "emergency:write",
+    KeyWrite = "key:write",
+    StatusRead = "status:read",
+}
+
+/// An environment's settings. Every number has its unit in its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Token audience when the request names none.
+    pub audience: Box<str>,
+    pub budgets: Vec<Budget>,
+    /// 0–100: classifications below it never allow.
+    pub confidence_threshold: u8,
+    /// How long an escalation or deferral stays open.
+    pub escalation_timeout_secs: u32,
+    pub hours: BusinessHours,
+    /// 0–100, denies from here on; 101 never denies by score alone.
+    pub risk_deny_at: u8,
+    pub risk_weights: RiskWeights,
+    /// Refuse targets that no capability describes.
+    pub require_capability: bool,
+    /// 1–300.
+    pub token_ttl_secs: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            audience: "intended".into(),
+            budgets: Vec::new(),
+            confidence_threshold: 70,
+            escalation_timeout_secs: 3600,
+            hours: BusinessHours::default(),
+            risk_deny_at: 90,
+            risk_weights: RiskWeights::default(),
+            require_capability: true,
+            token_ttl_secs: 60,
+        }
+    }
+}
+
+/// Weights of the eight factors; the score is the weighted mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RiskWeights {
+    pub actor_trust: u16,
+    pub base_action: u16,
+    pub blast_radius: u16,
+    pub data_sensitivity: u16,
+    pub environment: u16,
+    pub privilege: u16,
+    pub reversibility: u16,
+    pub time_of_day: u16,
+}
+
+impl Default for RiskWeights {
+    fn default() -> Self {
+        Self {
+            actor_trust: 10,
+            base_action: 20,
+            blast_radius: 15,
+            data_sensitivity: 15,
+            environment: 15,
+            privilege: 10,
+            reversibility: 10,
+            time_of_day: 5,
+        }
+    }
+}
+
+/// When people are around, at a fixed offset from UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BusinessHours {
+    /// Minute of the day, inclusive.
+    pub from_minute: u16,
+    pub offset_minutes: i32,
+    /// Minute of the day, exclusive.
+    pub to_minute: u16,
+    /// ISO weekdays, Monday = 1.
+    pub weekdays: Vec<u8>,
+}
+
+impl Default for BusinessHours {
+    fn default() -> Self {
+        Self { from_minute: 8 * 60, offset_minutes: 0, to_minute: 18 * 60, weekdays: vec![1, 2, 3, 4, 5] }
+    }
+}
+
+/// A bound on what may be allowed within a window. Judged again when the decision commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Only intents of this agent; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Box<str>>,
+    /// The argument whose amount counts, in hundredths; absent: each intent counts 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Box<str>>,
+    pub id: Name,
+    /// Inclusive. For amounts in hundredths of the argument's unit.
+    pub limit: i64,
+    /// Count per agent rather than for all together.
+    #[serde(default)]
+    pub per_agent: bool,
+    /// Only this tool; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Box<str>>,
+    pub window_secs: u32,
+}
+
