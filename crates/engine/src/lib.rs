@@ -1,1 +1,23 @@
-//! The decision procedure: state fold, gates, risk, and decide (pure)
+//! The decision procedure, pure: no clock, no I/O, no randomness, no async.
+//!
+//! * [`state`]: a tenant's state, and the fold that makes it out of control entries
+//! * [`needs`]: what the shell has to read before it can decide
+//! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
+//! * [`risk`]: eight factors to a score
+//! * [`effects`]: what a recorded decision does to sessions, budgets and open escalations
+//!
+//! **Architecture invariant:** whatever the verifier must recompute lives here or below, and takes
+//! everything that varies as a recorded value. The same state and input give the same bytes.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod decide;
+pub mod effects;
+pub mod keys;
+pub mod needs;
+pub mod risk;
+pub mod state;
+
+pub use decide::decide;
+pub use effects::{Effect, effects};
+pub use needs::{Needs, needs};
+pub use state::{Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, State, Version};

@@ -281,7 +281,7 @@ pub fn ecmascript(float: f64) -> String {
     let text = format!("{float:e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |m| ("-", m));
-    let digits: String = mantissa.chars().filter(|c| *c != '.').collect();
+    let digits = even_on_tie(mantissa.chars().filter(|c| *c != '.').collect(), float);
     let k = i32::try_from(digits.len()).unwrap_or(i32::MAX);
     let n = exponent.parse::<i32>().unwrap_or(0) + 1;
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
@@ -301,6 +301,16 @@ pub fn ecmascript(float: f64) -> String {
         format!("{first}{point}{rest}e{sign}{}", e.abs())
     };
     format!("{sign}{body}")
+}
+
+/// Two shortest spellings can be equally near; ECMA-262 (Number::toString, note 2) then takes the
+/// even one, Rust's formatter the upper one.
+fn even_on_tie(digits: String, float: f64) -> String {
+    let Some(last) = digits.bytes().last().filter(|d| digits.len() >= 16 && d % 2 == 1) else { return digits };
+    let lower = format!("{}{}", digits.get(..digits.len() - 1).unwrap_or_default(), char::from(last - 1));
+    let exact: String = format!("{:.800e}", float.abs()).chars().take_while(|c| *c != 'e').filter(|c| *c != '.').collect();
+    let is_tie = exact.strip_prefix(&lower).and_then(|rest| rest.strip_prefix('5')).is_some_and(|rest| rest.bytes().all(|b| b == b'0'));
+    if is_tie { lower } else { digits }
 }
 
 /// Sign, significant digits without outer zeros, exponent of the last digit.

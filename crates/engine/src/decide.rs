@@ -1,0 +1,460 @@
+//! The nine gates, in order, as one pure call.
+//!
+//! Every gate that can be evaluated is in the trace, also when an earlier one has already denied:
+//! an operator sees everything that stands in the way, not the first thing. The first denial
+//! settles the decision. A gate that lacks its input (an unknown tool cannot be given to the
+//! policy) says `skipped`, and something before it has denied.
+//!
+//! There is no default that allows: `allow` needs a permit of the deployed policy and nine gates
+//! that do not object.
+
+use std::collections::BTreeSet;
+
+use intended_intents::domain_of;
+use intended_model::decision::{
+    DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Requirement, Risk,
+};
+use intended_model::entry::{AgentState, BreakerScope, Criticality};
+use intended_model::{Code, Value};
+use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
+
+use crate::needs::{Needs, needs};
+use crate::risk;
+use crate::state::{Agent, Capability, Environment, State, Version};
+
+/// Decides. The same state and input always give the same decision, byte for byte.
+#[must_use]
+pub fn decide(state: &State, input: &Input) -> Decision {
+    let Some(environment) = state.environments.get(&input.intent.environment) else {
+        let gate = gate(GateName::Emergency, GateOutcome::Deny, Code::EnvironmentUnknown, "");
+        return Decision {
+            decision: Outcome::Deny,
+            gates: vec![gate],
+            obligations: Obligations::default(),
+            policy: None,
+            reason: Code::EnvironmentUnknown,
+            risk: None,
+        };
+    };
+    let needs = needs(state, &input.intent, input.at);
+    let agent = state.agents.get(&input.intent.subject.id).map(|a| &**a);
+    let capability = state.capability(&input.intent.resource.kind, &input.intent.resource.id);
+    let known = capability.ok().flatten();
+    let on_behalf = on_behalf_of(state, input);
+    let trust = agent.map(|a| on_behalf.as_ref().ok().and_then(|o| *o).map_or(a.trust, |t| t.min(a.trust)));
+    let risk = risk::assess(
+        &risk::Subject {
+            classification: &input.classification,
+            tier: environment.tier,
+            criticality: known.map(|c| c.criticality),
+            data_class: known.map_or(DataClass::Unknown, |c| c.data_class),
+            trust,
+            at: input.at,
+            hours: &environment.settings.hours,
+        },
+        &environment.settings.risk_weights,
+    );
+    let evaluated = evaluate(state, environment, input, agent, known, &risk, &needs);
+
+    let mut gates = Vec::with_capacity(9);
+    gates.push(emergency(state, input));
+    gates.push(breaker(state, input));
+    gates.push(identity(input, agent, on_behalf.err()));
+    gates.push(classify(environment, input));
+    gates.push(capability_gate(environment, capability.map_err(|_| ())));
+    gates.push(context(input, &needs, &evaluated));
+    gates.push(risk_gate(environment, &risk));
+    let mut obligations = Obligations::default();
+    gates.push(policy(&evaluated, input, &mut obligations));
+    gates.push(approval(state, environment, input, &evaluated, &mut obligations));
+
+    let denied = gates.iter().find(|g| g.outcome == GateOutcome::Deny);
+    let (decision, reason) = match (denied, settle(&gates)) {
+        (Some(gate), _) => (Outcome::Deny, gate.code),
+        (None, Some(settled)) => settled,
+        // No gate denied and none permitted: a gate was skipped. Nothing not provably allowed is.
+        (None, None) => (Outcome::Deny, Code::PolicyNoPermit),
+    };
+    if decision == Outcome::Deny {
+        obligations = Obligations::default();
+    } else if matches!(decision, Outcome::Escalate | Outcome::Defer) {
+        obligations.arguments = None;
+        obligations.expires_at =
+            Some(input.at.plus_secs(i64::from(environment.settings.escalation_timeout_secs)));
+    }
+    let policy = environment.deployed.as_ref().map(|version| policy_ref(version, &evaluated));
+    Decision { decision, gates, obligations, policy, reason, risk: Some(risk) }
+}
+
+/// What the policy and approval gates together come to when nothing denied.
+fn settle(gates: &[Gate]) -> Option<(Outcome, Code)> {
+    let find = |name| gates.iter().find(|g| g.gate == name);
+    let (policy, approval) = (find(GateName::Policy)?, find(GateName::Approval)?);
+    if gates.iter().any(|g| g.outcome == GateOutcome::Skipped) {
+        return None;
+    }
+    match (policy.outcome, approval.outcome) {
+        (GateOutcome::Defer, _) => Some((Outcome::Defer, policy.code)),
+        (GateOutcome::Escalate, GateOutcome::Escalate) => Some((Outcome::Escalate, policy.code)),
+        (GateOutcome::Escalate, GateOutcome::Pass) => Some((Outcome::Allow, approval.code)),
+        (GateOutcome::Modify, GateOutcome::Pass) => Some((Outcome::Modify, policy.code)),
+        (GateOutcome::Pass, GateOutcome::Pass) => Some((Outcome::Allow, policy.code)),
+        _ => None,
+    }
+}
+
+fn gate(name: GateName, outcome: GateOutcome, code: Code, detail: impl Into<Box<str>>) -> Gate {
+    Gate { code, detail: detail.into(), gate: name, outcome }
+}
+fn pass(name: GateName) -> Gate {
+    gate(name, GateOutcome::Pass, Code::GatePass, "")
+}
+
+fn emergency(state: &State, input: &Input) -> Gate {
+    let environment = &input.intent.environment;
+    let covering = |(_, halt): &(&_, &crate::state::Halt)| halt.environment.as_ref().is_none_or(|e| e == environment);
+    match state.halts.iter().find(covering) {
+        None => pass(GateName::Emergency),
+        Some((name, halt)) => {
+            let code = if halt.environment.is_none() { Code::HaltTenant } else { Code::HaltEnvironment };
+            gate(GateName::Emergency, GateOutcome::Deny, code, format!("halt `{name}`: {}", halt.reason))
+        }
+    }
+}
+
+fn breaker(state: &State, input: &Input) -> Gate {
+    let covering = state.breakers.values().find(|b| {
+        b.environment == input.intent.environment
+            && match b.scope {
+                BreakerScope::Agent => b.target == input.intent.subject.id,
+                BreakerScope::Tool => b.target == input.intent.action.name,
+            }
+    });
+    match covering {
+        None => pass(GateName::Breaker),
+        Some(held) => {
+            let detail = format!("breaker `{}` held on `{}`: {}", held.breaker, held.target, held.reason);
+            gate(GateName::Breaker, GateOutcome::Deny, Code::BreakerOpen, detail)
+        }
+    }
+}
+
+/// Whom the agent says it acts for. Delegation only narrows: the one named must be able to act
+/// here too, and the lower trust of the two counts.
+fn on_behalf_of(state: &State, input: &Input) -> Result<Option<u8>, String> {
+    let Some(value) = input.intent.subject.properties.get("on_behalf_of") else { return Ok(None) };
+    let text = |name| value.get(name).and_then(Value::as_str);
+    let (Some(kind), Some(id)) = (text("type"), text("id")) else {
+        return Err("`on_behalf_of` names a `type` and an `id`".to_owned());
+    };
+    if kind == "member" {
+        return match state.members.get(id) {
+            Some(member) if member.active => Ok(None),
+            _ => Err(format!("`{id}` is not an active member")),
+        };
+    }
+    match state.agents.get(id) {
+        Some(agent)
+            if *agent.kind == *kind
+                && agent.state == AgentState::Active
+                && agent.environments.contains(&input.intent.environment) =>
+        {
+            Ok(Some(agent.trust))
+        }
+        _ => Err(format!("`{id}` is not an active agent of this environment")),
+    }
+}
+
+fn identity(input: &Input, agent: Option<&Agent>, delegation: Option<String>) -> Gate {
+    let deny = |code, detail: String| gate(GateName::Identity, GateOutcome::Deny, code, detail);
+    let id = &input.intent.subject.id;
+    let Some(agent) = agent else { return deny(Code::AgentUnknown, format!("agent `{id}`")) };
+    if agent.kind != input.intent.subject.kind {
+        return deny(Code::AgentKind, format!("agent `{id}` is registered as `{}`", agent.kind));
+    }
+    if agent.state != AgentState::Active {
+        return deny(Code::AgentInactive, format!("agent `{id}`"));
+    }
+    if !agent.environments.contains(&input.intent.environment) {
+        return deny(Code::AgentEnvironment, format!("agent `{id}` in `{}`", input.intent.environment));
+    }
+    match delegation {
+        Some(why) => deny(Code::DelegationWidens, why),
+        None => pass(GateName::Identity),
+    }
+}
+
+fn classify(environment: &Environment, input: &Input) -> Gate {
+    let c = &input.classification;
+    let deny = |code, detail: String| gate(GateName::Classify, GateOutcome::Deny, code, detail);
+    let tool = &input.intent.action.name;
+    if c.ambiguous {
+        return deny(Code::ToolAmbiguous, format!("tool `{tool}`"));
+    }
+    if c.confidence == 0 || c.category.is_none() || c.operation.is_none() {
+        return deny(Code::ToolUnknown, format!("tool `{tool}`"));
+    }
+    let threshold = environment.settings.confidence_threshold;
+    if c.confidence < threshold {
+        return deny(Code::ConfidenceLow, format!("{} is below {threshold}", c.confidence));
+    }
+    pass(GateName::Classify)
+}
+
+fn capability_gate(environment: &Environment, found: Result<Option<&Capability>, ()>) -> Gate {
+    let deny = |code, detail: String| gate(GateName::Capability, GateOutcome::Deny, code, detail);
+    match found {
+        Err(()) => deny(Code::CapabilityAmbiguous, String::new()),
+        Ok(None) if environment.settings.require_capability => deny(Code::CapabilityUnknown, String::new()),
+        Ok(None) => gate(GateName::Capability, GateOutcome::Pass, Code::GatePass, "not registered"),
+        Ok(Some(capability)) => match &capability.environment {
+            Some(only) if *only != environment.id => {
+                deny(Code::CapabilityEnvironment, format!("`{}` belongs to `{only}`", capability.id))
+            }
+            _ => gate(GateName::Capability, GateOutcome::Pass, Code::GatePass, capability.id.as_str()),
+        },
+    }
+}
+
+fn context(input: &Input, needs: &Needs, evaluated: &Evaluated) -> Gate {
+    let deny = |code, detail: String| gate(GateName::Context, GateOutcome::Deny, code, detail);
+    if let Evaluated::Unrepresentable(argument) = evaluated {
+        return deny(Code::ContextUnrepresentable, format!("argument `{argument}`"));
+    }
+    if input.session.as_ref().is_some_and(|s| s.overflow) {
+        return deny(Code::SessionOverflow, String::new());
+    }
+    for budget in &needs.budgets {
+        let Some(amount) = budget.amount else {
+            return deny(Code::BudgetUnreadable, format!("budget `{}`", budget.id));
+        };
+        let seen = input.counters.get(budget.key.as_str()).copied().unwrap_or(0);
+        if seen.saturating_add(amount) > budget.limit {
+            let detail = format!("budget `{}`: {seen} + {amount} > {}", budget.id, budget.limit);
+            return deny(Code::BudgetExceeded, detail);
+        }
+    }
+    pass(GateName::Context)
+}
+
+fn risk_gate(environment: &Environment, risk: &Risk) -> Gate {
+    let limit = environment.settings.risk_deny_at;
+    if risk.score >= limit {
+        gate(GateName::Risk, GateOutcome::Deny, Code::RiskAboveLimit, format!("{} reaches {limit}", risk.score))
+    } else {
+        pass(GateName::Risk)
+    }
+}
+
+/// What came of asking the policy.
+enum Evaluated {
+    /// Nothing is deployed.
+    None,
+    /// The agent or the tool is unknown: there is nothing to ask about.
+    Skipped,
+    /// An argument cannot be given to the policy exactly.
+    Unrepresentable(String),
+    Done(PolicyOutcome),
+}
+
+fn evaluate(
+    state: &State,
+    environment: &Environment,
+    input: &Input,
+    agent: Option<&Agent>,
+    capability: Option<&Capability>,
+    risk: &Risk,
+    needs: &Needs,
+) -> Evaluated {
+    let Some(version) = environment.deployed.as_ref() else { return Evaluated::None };
+    let (Some(agent), Some(category), Some(operation)) =
+        (agent, input.classification.category.as_deref(), input.classification.operation)
+    else {
+        return Evaluated::Skipped;
+    };
+    let _ = state;
+    let intent = &input.intent;
+    let empty = intended_model::decision::SessionContext::default();
+    let session = input.session.as_ref().unwrap_or(&empty);
+    let mentions = mentions(intent.goal.as_deref(), &intent.action.properties);
+    let hours = &environment.settings.hours;
+    let factor = |name: &str| risk.factors.iter().find(|f| f.name == name).map_or(100, |f| i64::from(f.value));
+    let budgets: Vec<(&str, i64)> = needs
+        .budgets
+        .iter()
+        .map(|b| (&*b.id, input.counters.get(b.key.as_str()).copied().unwrap_or(0)))
+        .collect();
+    let teams: Vec<&str> = agent.teams.iter().map(intended_model::Name::as_str).collect();
+    let request = EvalRequest {
+        agent: &intent.subject.id,
+        agent_kind: &agent.kind,
+        trust: i64::from(agent.trust),
+        agent_owner: &agent.owner,
+        teams: &teams,
+        tool: &intent.action.name,
+        category,
+        domain: domain_of(category),
+        operation: operation.as_str(),
+        resource_kind: &intent.resource.kind,
+        resource_id: &intent.resource.id,
+        capability: capability.map(|c| c.id.as_str()),
+        resource_known: capability.is_some(),
+        criticality: capability.map_or(Criticality::Critical.level(), |c| c.criticality.level()),
+        data_class: capability.map_or(DataClass::Unknown.level(), |c| c.data_class.level()),
+        resource_owner: capability.map_or("", |c| &c.owner),
+        resource_environment: capability.and_then(|c| c.environment.as_ref()).map_or("", |e| e.as_str()),
+        environment: environment.id.as_str(),
+        tier: environment.tier.as_str(),
+        confidence: i64::from(input.classification.confidence),
+        indicators: &input.classification.indicators,
+        reversible: input.classification.reversible.as_str(),
+        risk: i64::from(risk.score),
+        risk_factors: [
+            factor("base_action"),
+            factor("environment"),
+            factor("blast_radius"),
+            factor("reversibility"),
+            factor("data_sensitivity"),
+            factor("privilege"),
+            factor("actor_trust"),
+            factor("time_of_day"),
+        ],
+        arguments: &intent.action.properties,
+        goal_declared: intent.goal.is_some(),
+        goal_mentions: &mentions,
+        session_declared: intent.session.is_some(),
+        session,
+        budgets: &budgets,
+        hour: input.at.minute_of_day(hours.offset_minutes) / 60,
+        minute: input.at.minute_of_day(hours.offset_minutes) % 60,
+        weekday: input.at.weekday(hours.offset_minutes),
+        epoch: input.at.as_secs(),
+        approvals: i64::try_from(input.approvals.len()).unwrap_or(i64::MAX),
+    };
+    match version.compiled.evaluate(&request) {
+        Ok(outcome) => Evaluated::Done(outcome),
+        Err(error) => Evaluated::Unrepresentable(error.argument().to_owned()),
+    }
+}
+
+/// The arguments whose value occurs, as written, in the goal (ASCII case ignored).
+fn mentions(goal: Option<&str>, arguments: &Value) -> Vec<Box<str>> {
+    let Some(goal) = goal else { return Vec::new() };
+    let Some(arguments) = arguments.as_object() else { return Vec::new() };
+    let goal = goal.to_ascii_lowercase();
+    let mentioned = |value: &Value| match value {
+        Value::String(text) => !text.trim().is_empty() && goal.contains(&text.to_ascii_lowercase()),
+        Value::Number(number) => contains_number(&goal, &number.to_text()),
+        _ => false,
+    };
+    arguments.iter().filter(|(_, v)| mentioned(v)).map(|(n, _)| n.into()).collect()
+}
+
+/// Whether `number` stands in `text` as a number of its own, not as part of a longer one.
+fn contains_number(text: &str, number: &str) -> bool {
+    let digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
+    text.match_indices(number).any(|(at, found)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let mut after = text.get(at + found.len()..).unwrap_or_default().chars();
+        let next = after.next();
+        let decimals = next == Some('.') && digit(after.next());
+        !digit(before) && before != Some('.') && !digit(next) && !decimals
+    })
+}
+
+fn policy(evaluated: &Evaluated, input: &Input, obligations: &mut Obligations) -> Gate {
+    let say = |outcome, code, detail: String| gate(GateName::Policy, outcome, code, detail);
+    let done = match evaluated {
+        Evaluated::None => return say(GateOutcome::Deny, Code::PolicyNone, String::new()),
+        Evaluated::Skipped | Evaluated::Unrepresentable(_) => {
+            return say(GateOutcome::Skipped, Code::GateSkipped, String::new());
+        }
+        Evaluated::Done(done) => done,
+    };
+    let determining = || done.determining.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
+    match &done.outcome {
+        PolicyDecision::Allow => say(GateOutcome::Pass, Code::PolicyPermit, determining()),
+        PolicyDecision::Deny => {
+            let code = done.code.parse().unwrap_or(Code::PolicyError);
+            let detail = match code {
+                Code::PolicyError => done.errors.iter().map(|(p, _)| format!("`{p}`")).collect::<Vec<_>>().join(", "),
+                _ => determining(),
+            };
+            say(GateOutcome::Deny, code, detail)
+        }
+        PolicyDecision::Escalate { requirements } => {
+            obligations.approvals =
+                requirements.iter().map(|r| Requirement { count: r.count, group: r.group.clone() }).collect();
+            say(GateOutcome::Escalate, Code::PolicyEscalate, determining())
+        }
+        PolicyDecision::Defer { needs } => {
+            obligations.needs.clone_from(needs);
+            say(GateOutcome::Defer, Code::PolicyDefer, needs.join(", "))
+        }
+        PolicyDecision::Modify { changes } => match apply_changes(&input.intent.action.properties, changes) {
+            Ok(arguments) => {
+                obligations.arguments = Some(arguments);
+                say(GateOutcome::Modify, Code::PolicyModify, determining())
+            }
+            Err(error) => say(GateOutcome::Deny, Code::PolicyModifyFailed, error.to_string()),
+        },
+    }
+}
+
+/// I5: an approval counts for exactly this intent, policy version and time, from distinct active
+/// members of the group, never from the requester.
+fn approval(
+    state: &State,
+    environment: &Environment,
+    input: &Input,
+    evaluated: &Evaluated,
+    obligations: &mut Obligations,
+) -> Gate {
+    let Evaluated::Done(PolicyOutcome { outcome: PolicyDecision::Escalate { requirements }, .. }) = evaluated else {
+        return gate(GateName::Approval, GateOutcome::Pass, Code::ApprovalNotRequired, "");
+    };
+    let digest = environment.deployed.as_ref().map(|v| v.digest);
+    let requester = state.credentials.get(&input.credential).and_then(|c| c.member.as_ref());
+    let eligible = |group: &str| {
+        input
+            .approvals
+            .iter()
+            .filter(|a| a.intent_hash == input.intent_hash && Some(a.policy) == digest && a.expires_at > input.at)
+            .filter(|a| requester != Some(&a.approver))
+            .filter(|a| {
+                let member = state.members.get(&a.approver);
+                member.is_some_and(|m| m.active && m.groups.iter().any(|g| g.as_str() == group))
+            })
+            .map(|a| &a.approver)
+            .collect::<BTreeSet<_>>()
+            .len()
+    };
+    let missing: Vec<String> = requirements
+        .iter()
+        .filter(|r| eligible(&r.group) < usize::try_from(r.count).unwrap_or(usize::MAX))
+        .map(|r| format!("{} of {}", r.count, r.group))
+        .collect();
+    if missing.is_empty() {
+        obligations.approvals.clear();
+        gate(GateName::Approval, GateOutcome::Pass, Code::ApprovalMet, "")
+    } else {
+        gate(GateName::Approval, GateOutcome::Escalate, Code::ApprovalMissing, missing.join(", "))
+    }
+}
+
+fn policy_ref(version: &Version, evaluated: &Evaluated) -> PolicyRef {
+    let (determining, errors) = match evaluated {
+        Evaluated::Done(done) => (
+            done.determining.iter().map(|p| Box::from(&**p)).collect(),
+            done.errors.iter().map(|(p, m)| format!("{p}: {m}").into()).collect(),
+        ),
+        _ => (Vec::new(), Vec::new()),
+    };
+    PolicyRef {
+        determining,
+        digest: version.digest,
+        errors,
+        pack: version.pack.as_str().into(),
+        version: version.version.clone(),
+    }
+}

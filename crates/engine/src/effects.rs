@@ -1,0 +1,86 @@
+//! What a recorded decision does to the working facts. The decision point commits exactly these
+//! with the decision; the verifier applies them while it walks the ledger. One function, so that
+//! the two cannot differ.
+
+use intended_model::decision::{DecisionRecord, Outcome, SessionContext};
+use intended_model::Timestamp;
+
+use crate::keys;
+use crate::needs::needs;
+use crate::state::State;
+
+/// How many different tools a session tracks before it counts as overflowing: 64 names of at most
+/// 128 bytes keep the context under 8 KiB.
+pub const MAX_SESSION_TOOLS: usize = 64;
+/// How long a session is remembered after its last intent.
+pub const SESSION_TTL_MS: i64 = 24 * 3_600_000;
+
+/// One change to one fact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The session's context becomes this. Fenced: the fact must be as the decision saw it.
+    Session { key: String, context: SessionContext, expires_at: Timestamp },
+    /// A counter grows, and must stay within `max` when it commits.
+    Count { key: String, n: i64, max: i64, expires_at: Timestamp },
+    /// An escalation or deferral is open from now on.
+    Open { key: String, expires_at: Timestamp },
+}
+
+/// The effects of `record`, decided on `state`.
+#[must_use]
+pub fn effects(state: &State, record: &DecisionRecord) -> Vec<Effect> {
+    let intent = &record.input.intent;
+    let wanted = needs(state, intent, record.input.at);
+    let mut out = Vec::with_capacity(2);
+    if let Some(key) = wanted.session {
+        let seen = record.input.session.clone().unwrap_or_default();
+        out.push(Effect::Session {
+            key,
+            context: after(state, seen, record),
+            expires_at: record.input.at.plus_millis(SESSION_TTL_MS),
+        });
+    }
+    if record.decision.decision.permits() {
+        for budget in wanted.budgets {
+            out.push(Effect::Count {
+                key: budget.key,
+                n: budget.amount.unwrap_or(i64::MAX),
+                max: budget.limit,
+                expires_at: budget.ends.plus_millis(SESSION_TTL_MS),
+            });
+        }
+    }
+    if let Some(expires_at) = record.decision.obligations.expires_at {
+        out.push(Effect::Open { key: keys::open(&record.input.id), expires_at });
+    }
+    out
+}
+
+/// The session's context after this decision.
+fn after(state: &State, mut context: SessionContext, record: &DecisionRecord) -> SessionContext {
+    let input = &record.input;
+    context.intents = context.intents.saturating_add(1);
+    match record.decision.decision {
+        Outcome::Deny => context.denied = context.denied.saturating_add(1),
+        outcome if outcome.permits() => {
+            context.allowed = context.allowed.saturating_add(1);
+            let resource = &input.intent.resource;
+            let class = state.capability(&resource.kind, &resource.id).map_or(
+                intended_model::decision::DataClass::Unknown,
+                |found| found.map_or(intended_model::decision::DataClass::Unknown, |c| c.data_class),
+            );
+            context.data_class = context.data_class.max(class.level());
+            if let Some(category) = &input.classification.category {
+                context.categories.insert(category.clone());
+            }
+            context.indicators.extend(input.classification.indicators.iter().cloned());
+            if context.tools.len() < MAX_SESSION_TOOLS || context.tools.contains(&input.intent.action.name) {
+                context.tools.insert(input.intent.action.name.clone());
+            } else {
+                context.overflow = true;
+            }
+        }
+        _ => {}
+    }
+    context
+}

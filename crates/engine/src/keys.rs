@@ -1,0 +1,55 @@
+//! The names of facts. A fact is a working copy of what the ledger says; its name says what it is
+//! of, with `/` between the parts. Names and ids cannot hold a `/`, free texts come last or hashed.
+
+use intended_model::{CredentialId, Digest, EnvironmentId, IntentId};
+
+/// The context of one session of one agent.
+#[must_use]
+pub fn session(environment: &EnvironmentId, agent: &str, session: &str) -> String {
+    // Agent and session are free ASCII texts: hashed, so that no pair can pose as another.
+    format!("s/{environment}/{}/{}", Digest::of(agent.as_bytes()).to_hex(), Digest::of(session.as_bytes()).to_hex())
+}
+/// One window of one budget.
+#[must_use]
+pub fn budget(environment: &EnvironmentId, budget: &str, agent: Option<&str>, window_start_secs: i64) -> String {
+    let agent = agent.map_or_else(|| "*".to_owned(), |a| Digest::of(a.as_bytes()).short());
+    format!("b/{environment}/{budget}/{agent}/{window_start_secs}")
+}
+/// An escalation or deferral that is still open.
+#[must_use]
+pub fn open(intent: &IntentId) -> String {
+    format!("o/{intent}")
+}
+/// All open escalations.
+pub const OPEN_PREFIX: &str = "o/";
+/// A consumed token.
+#[must_use]
+pub fn consumed(jti: &str) -> String {
+    format!("j/{jti}")
+}
+/// A revoked token.
+#[must_use]
+pub fn revoked(jti: &str) -> String {
+    format!("r/{jti}")
+}
+/// All revoked tokens.
+pub const REVOKED_PREFIX: &str = "r/";
+/// The answer to one idempotency key of one credential.
+#[must_use]
+pub fn idempotency(credential: &CredentialId, key: &str) -> String {
+    format!("i/{credential}/{}", Digest::of(key.as_bytes()).to_hex())
+}
+/// A signed checkpoint by tree size.
+#[must_use]
+pub fn checkpoint(size: u64) -> String {
+    format!("c/{size:020}")
+}
+/// All checkpoints, in order of size.
+pub const CHECKPOINT_PREFIX: &str = "c/";
+/// A sealed private key.
+#[must_use]
+pub fn sealed_key(scope: &str, kid: &str) -> String {
+    format!("k/{scope}/{kid}")
+}
+/// All sealed private keys.
+pub const SEALED_KEY_PREFIX: &str = "k/";

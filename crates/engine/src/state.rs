@@ -1,0 +1,405 @@
+//! A tenant's state: the fold of the control entries of its ledger. Nothing else makes state, and
+//! nothing in it comes from anywhere else (I7). Folding the same entries always gives the same state.
+//!
+//! Maps stand behind `Arc`, so a copy of the state is cheap and a change copies one map: readers
+//! keep the version they started with, for as long as one decision takes.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use intended_intents::Catalogue;
+use intended_model::entry::{
+    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, Scope, Settings, Tier,
+};
+use intended_model::decision::DataClass;
+use intended_model::{CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value};
+use intended_policy::PolicySetVersion;
+
+/// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
+/// in the administration point, a request that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    #[error("the ledger does not start with `tenant.created`")]
+    NoGenesis,
+    #[error("a second `tenant.created`")]
+    SecondGenesis,
+    #[error("the environment `{0}` does not exist")]
+    NoEnvironment(EnvironmentId),
+    #[error("the policy version {0} was never published")]
+    NoVersion(Digest),
+    #[error("the policy version's content has the digest {actual}, the entry says {stated}")]
+    VersionDigest { stated: Digest, actual: Digest },
+    #[error("the policy version does not parse: {0}")]
+    Version(String),
+    #[error("the catalogue's text has the digest {actual}, the entry says {stated}")]
+    CatalogueDigest { stated: Digest, actual: Digest },
+    #[error("the catalogue does not parse: {0}")]
+    Catalogue(String),
+    #[error("the credential `{0}` exists already")]
+    CredentialExists(CredentialId),
+    #[error("the credential `{0}` does not exist")]
+    NoCredential(CredentialId),
+    #[error("the halt `{0}` exists already")]
+    HaltExists(Name),
+    #[error("the halt `{0}` is not in force")]
+    NoHalt(Name),
+    #[error("the breaker `{0}` is held already")]
+    BreakerExists(Name),
+    #[error("the breaker `{0}` is not held")]
+    NoBreaker(Name),
+    #[error("the key `{0}` exists already")]
+    KeyExists(Box<str>),
+    #[error("the key `{0}` does not exist")]
+    NoKey(Box<str>),
+    #[error("the settings are not valid: {0}")]
+    Settings(&'static str),
+    #[error("the approval is not by an active member: `{0}`")]
+    NoMember(MemberId),
+    #[error("`{0}` entries do not change the state")]
+    NotControl(&'static str),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    pub environments: Vec<EnvironmentId>,
+    pub kind: Box<str>,
+    pub owner: Box<str>,
+    pub state: AgentState,
+    pub teams: Vec<Name>,
+    pub trust: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capability {
+    pub id: Name,
+    pub criticality: Criticality,
+    pub data_class: DataClass,
+    pub environment: Option<EnvironmentId>,
+    pub owner: Box<str>,
+    pub pattern: Box<str>,
+    pub resource_type: Box<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    pub id: CredentialId,
+    pub environments: Vec<EnvironmentId>,
+    pub expires_at: Option<Timestamp>,
+    pub hash: Digest,
+    pub member: Option<MemberId>,
+    pub revoked: bool,
+    pub scopes: Vec<Scope>,
+}
+
+/// An immutable policy version, parsed and indexed once.
+#[derive(Debug)]
+pub struct Version {
+    pub pack: Name,
+    pub version: Box<str>,
+    pub digest: Digest,
+    pub compiled: PolicySetVersion,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStatus {
+    Active,
+    Previous,
+    Retired,
+}
+
+impl KeyStatus {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Previous => "previous",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// The public half of a signing key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub alg: Box<str>,
+    pub jwk: Value,
+    pub kid: Box<str>,
+    pub status: KeyStatus,
+}
+
+#[derive(Debug, Clone)]
+pub struct Environment {
+    pub id: EnvironmentId,
+    pub tier: Tier,
+    pub settings: Arc<Settings>,
+    pub deployed: Option<Arc<Version>>,
+    /// Newest last.
+    pub keys: Vec<Key>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    pub environment: Option<EnvironmentId>,
+    pub reason: Box<str>,
+    pub by: CredentialId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub active: bool,
+    pub groups: Vec<Name>,
+}
+
+/// Everything the gates read besides the recorded input.
+#[derive(Debug, Clone)]
+pub struct State {
+    pub tenant: TenantId,
+    pub vkey: Box<str>,
+    /// How many control entries this is the fold of.
+    pub control: u64,
+    pub environments: BTreeMap<EnvironmentId, Environment>,
+    pub members: Arc<BTreeMap<MemberId, Member>>,
+    pub credentials: Arc<BTreeMap<CredentialId, Credential>>,
+    pub agents: Arc<HashMap<Box<str>, Arc<Agent>>>,
+    pub capabilities: Arc<Vec<Capability>>,
+    pub catalogue: Arc<Catalogue>,
+    pub versions: Arc<BTreeMap<Digest, Arc<Version>>>,
+    pub halts: BTreeMap<Name, Halt>,
+    pub breakers: BTreeMap<Name, BreakerHeld>,
+    pub approvals: Arc<BTreeMap<IntentId, Vec<(u64, ApprovalGranted)>>>,
+}
+
+/// Two equally specific capabilities describe one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AmbiguousCapability;
+
+impl State {
+    /// The state after the first entry.
+    pub fn genesis(event: &Event) -> Result<Self, FoldError> {
+        let Event::TenantCreated(created) = event else { return Err(FoldError::NoGenesis) };
+        Ok(Self {
+            tenant: created.tenant.clone(),
+            vkey: created.vkey.clone(),
+            control: 1,
+            environments: BTreeMap::new(),
+            members: Arc::default(),
+            credentials: Arc::default(),
+            agents: Arc::default(),
+            capabilities: Arc::default(),
+            catalogue: Catalogue::builtin(),
+            versions: Arc::default(),
+            halts: BTreeMap::new(),
+            breakers: BTreeMap::new(),
+            approvals: Arc::default(),
+        })
+    }
+
+    /// The state after one more control entry, which stands at ledger position `index`.
+    /// On an error the state is unchanged.
+    pub fn apply(&mut self, index: u64, event: &Event) -> Result<(), FoldError> {
+        match event {
+            Event::TenantCreated(_) => return Err(FoldError::SecondGenesis),
+            Event::EnvironmentSet(set) => {
+                check_settings(&set.settings)?;
+                let settings = Arc::new(set.settings.clone());
+                let id = set.environment.clone();
+                self.environments
+                    .entry(id.clone())
+                    .and_modify(|e| {
+                        e.tier = set.tier;
+                        e.settings = Arc::clone(&settings);
+                    })
+                    .or_insert_with(|| Environment { id, tier: set.tier, settings, deployed: None, keys: Vec::new() });
+            }
+            Event::MemberSet(set) => {
+                let member = Member { active: set.active, groups: set.groups.clone() };
+                Arc::make_mut(&mut self.members).insert(set.member.clone(), member);
+            }
+            Event::CredentialCreated(new) => {
+                if self.credentials.contains_key(&new.credential) {
+                    return Err(FoldError::CredentialExists(new.credential.clone()));
+                }
+                let credential = Credential {
+                    id: new.credential.clone(),
+                    environments: new.environments.clone(),
+                    expires_at: new.expires_at,
+                    hash: new.hash,
+                    member: new.member.clone(),
+                    revoked: false,
+                    scopes: new.scopes.clone(),
+                };
+                Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), credential);
+            }
+            Event::CredentialRevoked(gone) => {
+                let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);
+                known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?.revoked = true;
+            }
+            Event::AgentSet(set) => {
+                let agent = Agent {
+                    environments: set.environments.clone(),
+                    kind: set.kind.clone(),
+                    owner: set.owner.clone(),
+                    state: set.state,
+                    teams: set.teams.clone(),
+                    trust: set.trust.min(100),
+                };
+                Arc::make_mut(&mut self.agents).insert(set.agent.clone(), Arc::new(agent));
+            }
+            Event::CapabilitySet(set) => self.set_capability(set),
+            Event::CatalogueSet(set) => {
+                let actual = Digest::of(set.text.as_bytes());
+                if actual != set.digest {
+                    return Err(FoldError::CatalogueDigest { stated: set.digest, actual });
+                }
+                let own = Catalogue::parse(&set.text).map_err(|e| FoldError::Catalogue(e.to_string()))?;
+                self.catalogue = Arc::new(Catalogue::with_overlay(&Catalogue::builtin(), &own));
+            }
+            Event::PolicyPublished(new) => {
+                let compiled = compile(&new.files)?;
+                if compiled.digest() != new.digest {
+                    return Err(FoldError::VersionDigest { stated: new.digest, actual: compiled.digest() });
+                }
+                let version = Version {
+                    pack: new.pack.clone(),
+                    version: new.version.clone(),
+                    digest: new.digest,
+                    compiled,
+                };
+                Arc::make_mut(&mut self.versions).insert(new.digest, Arc::new(version));
+            }
+            Event::PolicyDeployed(deployed) => {
+                let version = self.versions.get(&deployed.digest).ok_or(FoldError::NoVersion(deployed.digest))?;
+                let version = Arc::clone(version);
+                self.environment_mut(&deployed.environment)?.deployed = Some(version);
+            }
+            Event::HaltThrown(thrown) => {
+                if self.halts.contains_key(&thrown.halt) {
+                    return Err(FoldError::HaltExists(thrown.halt.clone()));
+                }
+                if let Some(environment) = &thrown.environment {
+                    self.environment_mut(environment)?;
+                }
+                let halt = Halt {
+                    environment: thrown.environment.clone(),
+                    reason: thrown.reason.clone(),
+                    by: thrown.by.clone(),
+                };
+                self.halts.insert(thrown.halt.clone(), halt);
+            }
+            Event::HaltResumed(resumed) => {
+                self.halts.remove(&resumed.halt).ok_or_else(|| FoldError::NoHalt(resumed.halt.clone()))?;
+            }
+            Event::BreakerHeld(held) => {
+                self.environment_mut(&held.environment)?;
+                if self.breakers.contains_key(&held.breaker) {
+                    return Err(FoldError::BreakerExists(held.breaker.clone()));
+                }
+                self.breakers.insert(held.breaker.clone(), held.clone());
+            }
+            Event::BreakerReleased(released) => {
+                let breaker = self.breakers.remove(&released.breaker);
+                breaker.ok_or_else(|| FoldError::NoBreaker(released.breaker.clone()))?;
+            }
+            Event::KeyAdded(added) => {
+                let key = Key {
+                    alg: added.alg.clone(),
+                    jwk: added.jwk.clone(),
+                    kid: added.kid.clone(),
+                    status: KeyStatus::Active,
+                };
+                let environment = self.environment_mut(&added.environment)?;
+                if environment.keys.iter().any(|k| k.kid == added.kid) {
+                    return Err(FoldError::KeyExists(added.kid.clone()));
+                }
+                for key in &mut environment.keys {
+                    key.status = match key.status {
+                        KeyStatus::Active => KeyStatus::Previous,
+                        KeyStatus::Previous | KeyStatus::Retired => KeyStatus::Retired,
+                    };
+                }
+                environment.keys.push(key);
+            }
+            Event::KeyRetired(retired) => {
+                let environment = self.environment_mut(&retired.environment)?;
+                let key = environment.keys.iter_mut().find(|k| k.kid == retired.kid);
+                key.ok_or_else(|| FoldError::NoKey(retired.kid.clone()))?.status = KeyStatus::Retired;
+            }
+            Event::ApprovalGranted(granted) => {
+                if !self.members.get(&granted.approver).is_some_and(|m| m.active) {
+                    return Err(FoldError::NoMember(granted.approver.clone()));
+                }
+                Arc::make_mut(&mut self.approvals).entry(granted.intent).or_default().push((index, granted.clone()));
+            }
+            Event::Decision(_) | Event::TokenConsumed(_) | Event::TokenRevoked(_) | Event::EscalationClosed(_) => {
+                return Err(FoldError::NotControl(event.kind().as_str()));
+            }
+        }
+        self.control += 1;
+        Ok(())
+    }
+
+    fn environment_mut(&mut self, id: &EnvironmentId) -> Result<&mut Environment, FoldError> {
+        self.environments.get_mut(id).ok_or_else(|| FoldError::NoEnvironment(id.clone()))
+    }
+
+    fn set_capability(&mut self, set: &CapabilitySet) {
+        let capabilities = Arc::make_mut(&mut self.capabilities);
+        capabilities.retain(|c| c.id != set.capability);
+        if set.active {
+            capabilities.push(Capability {
+                id: set.capability.clone(),
+                criticality: set.criticality,
+                data_class: set.data_class,
+                environment: set.environment.clone(),
+                owner: set.owner.clone(),
+                pattern: set.pattern.clone(),
+                resource_type: set.resource_type.clone(),
+            });
+            // Most specific first: exact patterns, then longer prefixes.
+            capabilities.sort_by(|a, b| specificity(b).cmp(&specificity(a)).then_with(|| a.id.cmp(&b.id)));
+        }
+    }
+
+    /// What the registry says about a target. The most specific pattern wins; two of the same
+    /// specificity are ambiguous.
+    pub fn capability(&self, kind: &str, id: &str) -> Result<Option<&Capability>, AmbiguousCapability> {
+        let mut matching = self.capabilities.iter().filter(|c| *c.resource_type == *kind && matches(&c.pattern, id));
+        let first = matching.next();
+        match (first, matching.next()) {
+            (Some(a), Some(b)) if specificity(a) == specificity(b) => Err(AmbiguousCapability),
+            _ => Ok(first),
+        }
+    }
+}
+
+fn specificity(capability: &Capability) -> (bool, usize) {
+    (!capability.pattern.ends_with('*'), capability.pattern.len())
+}
+
+fn matches(pattern: &str, id: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == id, |prefix| id.starts_with(prefix))
+}
+
+fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<PolicySetVersion, FoldError> {
+    let files = files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+    let pack = intended_policy::Pack::parse(&intended_policy::PackSource { files })
+        .map_err(|e| FoldError::Version(e.to_string()))?;
+    PolicySetVersion::compile(&pack).map_err(|e| FoldError::Version(e.to_string()))
+}
+
+/// Bounds of an environment's settings. Longest escalation: 7 days. Most budgets: 64.
+pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
+    let ok = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(FoldError::Settings(what)) };
+    ok((1..=300).contains(&settings.token_ttl_secs), "token_ttl_secs lies within 1 to 300")?;
+    ok(settings.confidence_threshold <= 100, "confidence_threshold lies within 0 to 100")?;
+    ok(settings.risk_deny_at <= 101, "risk_deny_at lies within 0 to 101")?;
+    ok((1..=604_800).contains(&settings.escalation_timeout_secs), "escalation_timeout_secs lies within 1 second to 7 days")?;
+    ok(!settings.audience.is_empty() && settings.audience.len() <= 256, "audience has 1 to 256 characters")?;
+    ok(settings.budgets.len() <= 64, "there are at most 64 budgets")?;
+    ok(settings.budgets.iter().all(|b| b.limit >= 0 && b.window_secs >= 1), "a budget's limit is not negative and its window at least 1 second")?;
+    ok(settings.hours.weekdays.iter().all(|d| (1..=7).contains(d)), "weekdays are 1 (Monday) to 7")?;
+    ok(settings.hours.to_minute <= 1440 && settings.hours.offset_minutes.abs() <= 14 * 60, "hours lie within one day")?;
+    let ids: std::collections::BTreeSet<_> = settings.budgets.iter().map(|b| &b.id).collect();
+    ok(ids.len() == settings.budgets.len(), "each budget has its own id")
+}
