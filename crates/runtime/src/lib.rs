@@ -1,1 +1,223 @@
-//! The shell's heart: decision point, administration point, ports, group commit
+//! The shell's heart. It gathers inputs, calls the pure core, commits, and answers.
+//!
+//! * [`submit`]: the decision point: intent → durable decision → token
+//! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
+//! * [`tokens`]: online verification, single use, revocation, keys
+//! * [`audit`]: entries, proofs, receipts, exports, replay
+//! * [`escalations`]: what stays open, and the timeouts that deny
+//! * [`health`]: what works and what does not
+//! * [`ports`]: time
+//!
+//! **Architecture invariant:** nothing here decides. Whatever the verifier must recompute is in
+//! `intended-engine`; this crate only reads, commits and signs.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use intended_keyring::{ApiKey, RngSource, RootKey};
+use intended_model::entry::Scope;
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, TenantId, Timestamp};
+use intended_store::Store;
+
+pub mod admin;
+pub mod audit;
+mod error;
+pub mod escalations;
+pub mod health;
+pub mod metrics;
+pub mod ports;
+pub mod submit;
+pub mod tenant;
+pub mod tokens;
+
+pub use admin::{Bootstrap, NewKey};
+pub use error::RuntimeError;
+pub use metrics::Metrics;
+pub use ports::{Clock, ManualClock, SystemClock};
+pub use submit::{Authority, Decided, Submission};
+pub use tenant::Tenant;
+
+/// Everything one server process holds.
+pub struct Runtime {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn RngSource>,
+    root: RootKey,
+    issuer: Box<str>,
+    tenants: ArcSwap<HashMap<TenantId, Arc<Tenant>>>,
+    /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
+    /// each time, so that a revocation takes effect at once.
+    credentials: ArcSwap<HashMap<Digest, (Arc<Tenant>, CredentialId)>>,
+    metrics: Metrics,
+    started: Timestamp,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// Who calls: an authenticated credential of one tenant.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    pub tenant: Arc<Tenant>,
+    pub credential: CredentialId,
+    pub environments: Vec<EnvironmentId>,
+    pub scopes: Vec<Scope>,
+}
+
+impl Principal {
+    /// Fails unless the credential has the scope and, where one is named, the environment.
+    pub fn require(&self, scope: Scope, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
+        if !self.scopes.contains(&scope) {
+            return Err(RuntimeError::new(Code::ScopeMissing, format!("`{}` is needed", scope.as_str())));
+        }
+        match environment {
+            Some(e) if !self.environments.contains(e) => {
+                Err(RuntimeError::new(Code::EnvironmentForbidden, format!("`{e}`")))
+            }
+            _ => Ok(()),
+        }
+    }
+    /// The environment to use when a request names none: the credential's only one.
+    #[must_use]
+    pub fn only_environment(&self) -> Option<&EnvironmentId> {
+        match self.environments.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+}
+
+impl Runtime {
+    /// Opens a runtime over a store: every tenant is rebuilt from its ledger.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn RngSource>,
+        root: RootKey,
+        issuer: &str,
+    ) -> Result<Self, RuntimeError> {
+        let started = clock.now();
+        let runtime = Self {
+            store,
+            clock,
+            rng,
+            root,
+            issuer: issuer.into(),
+            tenants: ArcSwap::default(),
+            credentials: ArcSwap::default(),
+            metrics: Metrics::default(),
+            started,
+        };
+        for id in runtime.store.tenants().await? {
+            runtime.load_tenant(&id).await?;
+        }
+        Ok(runtime)
+    }
+
+    async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
+        let tenant = Arc::new(Tenant::load(&*self.store, id, &self.root).await?);
+        self.tenants.rcu(|tenants| {
+            let mut tenants = HashMap::clone(tenants);
+            tenants.insert(id.clone(), Arc::clone(&tenant));
+            tenants
+        });
+        self.index_credentials(&tenant);
+        Ok(tenant)
+    }
+
+    /// Makes the tenant's credentials findable.
+    fn index_credentials(&self, tenant: &Arc<Tenant>) {
+        let state = tenant.state();
+        self.credentials.rcu(|index| {
+            let mut index = HashMap::clone(index);
+            for credential in state.credentials.values() {
+                index.insert(credential.hash, (Arc::clone(tenant), credential.id.clone()));
+            }
+            index
+        });
+    }
+
+    /// Who an API key belongs to. The key is checked for typing errors before anything is looked
+    /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
+    pub fn authenticate(&self, key: &str) -> Result<Principal, RuntimeError> {
+        let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
+        let index = self.credentials.load();
+        let (tenant, id) = index.get(&key.hash()).ok_or(Code::CredentialUnknown)?;
+        let state = tenant.state();
+        let credential = state.credentials.get(id).ok_or(Code::CredentialUnknown)?;
+        if credential.revoked {
+            return Err(Code::CredentialRevoked.into());
+        }
+        if credential.expires_at.is_some_and(|at| at <= self.clock.now()) {
+            return Err(Code::CredentialExpired.into());
+        }
+        Ok(Principal {
+            tenant: Arc::clone(tenant),
+            credential: id.clone(),
+            environments: credential.environments.clone(),
+            scopes: credential.scopes.clone(),
+        })
+    }
+
+    #[must_use]
+    pub fn tenants(&self) -> Vec<Arc<Tenant>> {
+        let mut tenants: Vec<_> = self.tenants.load().values().cloned().collect();
+        tenants.sort_by(|a, b| a.id.cmp(&b.id));
+        tenants
+    }
+    #[must_use]
+    pub fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
+        self.tenants.load().get(id).cloned()
+    }
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+    #[must_use]
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+    pub(crate) fn root_key(&self) -> &RootKey {
+        &self.root
+    }
+    pub(crate) fn rng(&self) -> &dyn RngSource {
+        &*self.rng
+    }
+    /// Random bytes.
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], RuntimeError> {
+        let mut bytes = [0; N];
+        self.rng.fill(&mut bytes).map_err(RuntimeError::internal)?;
+        Ok(bytes)
+    }
+    /// A token id: 256 random bits, base64url.
+    pub(crate) fn random_jti(&self) -> Result<Box<str>, RuntimeError> {
+        Ok(intended_token::base64url(&self.random::<32>()?).into())
+    }
+    /// Stops taking work, finishes what is queued, and signs a last checkpoint.
+    pub async fn close(&self) -> Result<(), RuntimeError> {
+        for tenant in self.tenants() {
+            if let Err(error) = self.save_checkpoint(&tenant).await {
+                tracing::warn!(tenant = %tenant.id, %error, "no last checkpoint");
+            }
+        }
+        self.store.close().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! The runtime's one error type. Every variant carries a code of the catalogue; the edge maps it to
+//! a problem document once. Text for the client and text for the log are different fields.
+
+use intended_model::intent::IntentError;
+use intended_model::json::JsonError;
+use intended_model::Code;
+use intended_store::StoreError;
+
+/// Why the runtime refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct RuntimeError {
+    pub code: Code,
+    /// For the client.
+    pub detail: String,
+    /// Members of the request concerned: JSON Pointer and message.
+    pub errors: Vec<(String, String)>,
+    /// For the log only.
+    pub internal: Option<String>,
+}
+
+impl RuntimeError {
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new(), internal: None }
+    }
+    #[must_use]
+    pub fn at(code: Code, pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, detail: message.clone(), errors: vec![(pointer.into(), message)], internal: None }
+    }
+    /// Something failed inside; the client learns the code only.
+    #[must_use]
+    pub fn internal(what: impl std::fmt::Display) -> Self {
+        Self { code: Code::Internal, detail: String::new(), errors: Vec::new(), internal: Some(what.to_string()) }
+    }
+    #[must_use]
+    pub fn with_internal(mut self, what: impl std::fmt::Display) -> Self {
+        self.internal = Some(what.to_string());
+        self
+    }
+}
+
+impl From<Code> for RuntimeError {
+    fn from(code: Code) -> Self {
+        Self::new(code, "")
+    }
+}
+impl From<JsonError> for RuntimeError {
+    fn from(error: JsonError) -> Self {
+        Self::new(error.kind.code(), error.to_string())
+    }
+}
+impl From<IntentError> for RuntimeError {
+    fn from(error: IntentError) -> Self {
+        Self::at(error.code, error.pointer, error.message)
+    }
+}
+impl From<StoreError> for RuntimeError {
+    fn from(error: StoreError) -> Self {
+        let code = error.code().parse().unwrap_or(Code::StoreUnavailable);
+        Self::new(code, "").with_internal(error)
+    }
+}
+impl From<intended_engine::FoldError> for RuntimeError {
+    fn from(error: intended_engine::FoldError) -> Self {
+        use intended_engine::FoldError as F;
+        let code = match &error {
+            F::NoEnvironment(_) => Code::EnvironmentUnknown,
+            F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
+            F::NoHalt(_) => Code::HaltUnknown,
+            F::CredentialExists(_) | F::HaltExists(_) | F::BreakerExists(_) | F::KeyExists(_) => Code::Conflict,
+            F::Version(_) | F::VersionDigest { .. } => Code::PackInvalid,
+            F::Catalogue(_) | F::CatalogueDigest { .. } => Code::CatalogueInvalid,
+            F::Settings(_) => Code::SettingsInvalid,
+            F::NoGenesis | F::SecondGenesis | F::NotControl(_) => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,325 @@
+//! The decision point: one intent in, one durable decision out, and a token only after that.
+//!
+//! The order is the product's promise. Inputs are read, the pure core decides, the decision commits
+//! fenced by everything it relied on, and only a committed allow can be made into a token:
+//! [`Authority`] has no other constructor. A commit that lost is decided again on the new state, a
+//! bounded number of times; then nothing was decided.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use intended_engine::{Effect, decide, effects, keys, needs};
+use intended_ledger::NodeHash;
+use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
+use intended_model::entry::{BODY_VERSION, Scope};
+use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
+use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
+use intended_token::{Action, Claims, LedgerPosition};
+
+use crate::{Principal, Runtime, RuntimeError};
+
+/// How often a decision that lost its commit is decided again. Sixteen concurrent writers of one
+/// session each lose at most to every other once.
+pub const MAX_ATTEMPTS: usize = 16;
+/// A decision whose commit took longer than this is not made into a token.
+pub const DEADLINE_MS: i64 = 10_000;
+/// How long the answer to an idempotency key is kept.
+pub const IDEMPOTENCY_TTL_MS: i64 = 24 * 3_600_000;
+
+/// What to decide.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub intent: Intent,
+    pub idempotency_key: Option<Box<str>>,
+    /// Who will verify the token; absent: the environment's audience.
+    pub audience: Option<Box<str>>,
+}
+
+/// A decision that is durable in the ledger.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    pub record: DecisionRecord,
+    pub index: u64,
+    pub recorded_at: Timestamp,
+    /// The leaf, bytes exactly as hashed.
+    pub leaf: Vec<u8>,
+    pub head: Arc<TreeHead>,
+    /// Inclusion of the leaf in `head`.
+    pub proof: Vec<NodeHash>,
+    pub checkpoint: Arc<str>,
+    /// Only for a decision that permits, and only after it is durable.
+    pub token: Option<Authority>,
+    /// Whether an earlier answer to the same idempotency key was given again.
+    pub replayed: bool,
+}
+
+/// A signed authority token. Made from a committed decision, and from nothing else (I1).
+#[derive(Clone)]
+pub struct Authority {
+    token: String,
+    pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.token
+    }
+}
+
+impl Runtime {
+    /// Decides an intent. An `Err` means that nothing was decided and nothing is allowed.
+    pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
+        principal.require(Scope::IntentSubmit, Some(&submission.intent.environment))?;
+        let intent_hash = submission.intent.digest().map_err(RuntimeError::internal)?;
+        let idempotency = submission.idempotency_key.as_deref().map(|k| keys::idempotency(&principal.credential, k));
+        if let Some(key) = &idempotency
+            && let Some(decided) = self.answered(principal, key, &submission, intent_hash).await?
+        {
+            return Ok(decided);
+        }
+        let tenant = &principal.tenant;
+        let id = IntentId::v7(self.clock().now(), self.random()?);
+        let jti = self.random_jti()?;
+        let mut intent = submission.intent;
+        for _ in 0..MAX_ATTEMPTS {
+            let state = tenant.state();
+            self.check_current(principal, &state)?;
+            let at = self.clock().now();
+            let wanted = needs(&state, &intent, at);
+            let mut reads = Vec::with_capacity(2);
+            let session = match &wanted.session {
+                None => None,
+                Some(key) => Some(match self.store().fact_now(&tenant.id, key)? {
+                    None => {
+                        reads.push((key.as_str().into(), 0));
+                        SessionContext::default()
+                    }
+                    Some(fact) => {
+                        reads.push((key.as_str().into(), fact.version));
+                        serde_json::from_slice(&fact.value).map_err(RuntimeError::internal)?
+                    }
+                }),
+            };
+            let mut counters = BTreeMap::new();
+            for budget in &wanted.budgets {
+                let seen = self.store().counter_now(&tenant.id, &budget.key)?;
+                counters.insert(budget.key.as_str().into(), seen);
+            }
+            let input = Input {
+                approvals: Vec::new(),
+                at,
+                catalogue: state.catalogue.digest(),
+                classification: state.catalogue.classify(&intent.action.name),
+                control: state.control,
+                counters,
+                credential: principal.credential.clone(),
+                id,
+                intent,
+                intent_hash,
+                procedure: PROCEDURE,
+                session,
+            };
+            let decision = decide(&state, &input);
+            let grant = if decision.decision.permits() {
+                let environment = state.environments.get(&input.intent.environment).ok_or(Code::EnvironmentUnknown)?;
+                let iat = at.as_secs();
+                Some(Grant {
+                    aud: submission.audience.clone().unwrap_or_else(|| environment.settings.audience.clone()),
+                    exp: iat + i64::from(environment.settings.token_ttl_secs),
+                    iat,
+                    jti: jti.clone(),
+                    kid: tenant.signer(&input.intent.environment)?.kid().into(),
+                })
+            } else {
+                None
+            };
+            let record = DecisionRecord { decision, grant, input, v: BODY_VERSION };
+            let mut writes = Vec::with_capacity(3);
+            for effect in effects(&state, &record) {
+                writes.push(write_of(effect)?);
+            }
+            if let Some(key) = &idempotency {
+                reads.push((key.as_str().into(), 0));
+                writes.push(Write::Put {
+                    key: key.as_str().into(),
+                    value: id.to_string().into_bytes(),
+                    expires_at: Some(at.plus_millis(IDEMPOTENCY_TTL_MS)),
+                });
+            }
+            let body = serde_json::to_string(&record).map_err(RuntimeError::internal)?;
+            let commit = Commit {
+                tenant: tenant.id.clone(),
+                now: at,
+                control_version: Some(record.input.control),
+                reads,
+                writes,
+                entries: vec![NewEntry {
+                    kind: Kind::Decision.as_str().into(),
+                    control: false,
+                    subject: Some(*id.as_bytes()),
+                    body: body.into(),
+                }],
+            };
+            match self.store().commit(commit).await {
+                Ok(committed) => return self.committed(principal, record, committed),
+                Err(StoreError::Conflict(conflict)) => {
+                    self.metrics().conflict();
+                    match &conflict {
+                        Conflict::Control { .. } => tenant.catch_up(self.store(), self.root_key()).await?,
+                        Conflict::Fact { key } if idempotency.as_deref() == Some(&**key) => {
+                            let submission = Submission {
+                                intent: record.input.intent,
+                                idempotency_key: submission.idempotency_key.clone(),
+                                audience: submission.audience.clone(),
+                            };
+                            let answered = self.answered(principal, key, &submission, intent_hash).await?;
+                            return answered.ok_or_else(|| Code::ConflictExhausted.into());
+                        }
+                        Conflict::Fact { .. } | Conflict::Bound { .. } => {}
+                    }
+                    intent = record.input.intent;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Code::ConflictExhausted.into())
+    }
+
+    /// A credential can have been revoked, or its environments narrowed, since it was authenticated.
+    fn check_current(&self, principal: &Principal, state: &intended_engine::State) -> Result<(), RuntimeError> {
+        match state.credentials.get(&principal.credential) {
+            Some(credential) if !credential.revoked => Ok(()),
+            _ => Err(Code::CredentialRevoked.into()),
+        }
+    }
+
+    /// The decision is durable: now, and only now, a token can be made of it.
+    fn committed(&self, principal: &Principal, record: DecisionRecord, mut c: Committed) -> Result<Decided, RuntimeError> {
+        let late = c.recorded_at.millis_since(record.input.at) > DEADLINE_MS;
+        let token = if late { None } else { self.authority(principal, &record, c.first_index, &c.head)? };
+        if late && record.decision.decision.permits() {
+            return Err(Code::DecisionLate.into());
+        }
+        let checkpoint = principal.tenant.checkpoint(&c.head)?;
+        self.metrics().decided(&record);
+        Ok(Decided {
+            index: c.first_index,
+            recorded_at: c.recorded_at,
+            leaf: c.leaves.pop().unwrap_or_default(),
+            proof: c.proofs.pop().unwrap_or_default(),
+            head: c.head,
+            checkpoint,
+            token,
+            record,
+            replayed: false,
+        })
+    }
+
+    /// Signs the token of a committed, permitting decision.
+    fn authority(
+        &self,
+        principal: &Principal,
+        record: &DecisionRecord,
+        index: u64,
+        head: &TreeHead,
+    ) -> Result<Option<Authority>, RuntimeError> {
+        let Some(grant) = record.grant.as_ref().filter(|_| record.decision.decision.permits()) else { return Ok(None) };
+        let signer = principal.tenant.signer(&record.input.intent.environment)?;
+        if signer.kid() != &*grant.kid {
+            // The key was rotated between decision and signature: its successor may sign.
+            tracing::debug!(kid = %grant.kid, "signing with the successor of the recorded key");
+        }
+        let claims = claims_of(self.issuer(), principal.tenant.id.as_str(), record, grant, index, head);
+        let token = intended_token::issue(&claims, &*signer).map_err(RuntimeError::internal)?;
+        Ok(Some(Authority { token, expires_at: Timestamp::from_millis(grant.exp * 1000) }))
+    }
+
+    /// The stored answer to an idempotency key, or `None` when it is new.
+    async fn answered(
+        &self,
+        principal: &Principal,
+        key: &str,
+        submission: &Submission,
+        intent_hash: Digest,
+    ) -> Result<Option<Decided>, RuntimeError> {
+        let Some(fact) = self.store().fact_now(&principal.tenant.id, key)? else { return Ok(None) };
+        let id: IntentId = std::str::from_utf8(&fact.value)
+            .ok()
+            .and_then(|t| t.parse().ok())
+            .ok_or_else(|| RuntimeError::internal("an idempotency fact is not an intent id"))?;
+        let mut decided = self.decision(principal, &id).await?.ok_or(Code::NotFound)?;
+        let same_audience = decided.record.grant.as_ref().is_none_or(|g| {
+            submission.audience.as_ref().is_none_or(|a| *a == g.aud)
+        });
+        if decided.record.input.intent_hash != intent_hash || !same_audience {
+            return Err(Code::IdempotencyMismatch.into());
+        }
+        decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
+        decided.replayed = true;
+        Ok(Some(decided))
+    }
+}
+
+fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
+    Ok(match effect {
+        Effect::Session { key, context, expires_at } => Write::Put {
+            key: key.into(),
+            value: serde_json::to_vec(&context).map_err(RuntimeError::internal)?,
+            expires_at: Some(expires_at),
+        },
+        Effect::Count { key, n, max, expires_at } => {
+            Write::Add { key: key.into(), n, max, expires_at: Some(expires_at) }
+        }
+        Effect::Open { key, expires_at } => Write::Put {
+            key: key.into(),
+            value: expires_at.as_millis().to_string().into_bytes(),
+            // Removed when it is closed, never by age.
+            expires_at: None,
+        },
+    })
+}
+
+/// The arguments that the token is bound to: the transformed ones of a `modify`.
+#[must_use]
+pub fn bound_arguments<'r>(decision: &'r Decision, intent: &'r Intent) -> &'r Value {
+    match (decision.decision, &decision.obligations.arguments) {
+        (Outcome::Modify, Some(arguments)) => arguments,
+        _ => &intent.action.properties,
+    }
+}
+
+/// The claims are a function of the recorded decision and its ledger position.
+#[must_use]
+pub fn claims_of(issuer: &str, tenant: &str, record: &DecisionRecord, grant: &Grant, index: u64, head: &TreeHead) -> Claims {
+    let intent = &record.input.intent;
+    Claims {
+        iss: issuer.to_owned(),
+        sub: intent.subject.id.to_string(),
+        aud: grant.aud.to_string(),
+        iat: grant.iat,
+        nbf: grant.iat,
+        exp: grant.exp,
+        jti: grant.jti.to_string(),
+        tid: tenant.to_owned(),
+        env: intent.environment.to_string(),
+        txn: record.input.id.to_string(),
+        act: None,
+        action: Action {
+            tool: intent.action.name.to_string(),
+            operation: record.input.classification.operation.map(|o| o.as_str().to_owned()).unwrap_or_default(),
+            resource_type: intent.resource.kind.to_string(),
+            resource_id: intent.resource.id.to_string(),
+            arguments_digest: intended_model::intent::arguments_digest(bound_arguments(&record.decision, intent)),
+        },
+        intent_hash: record.input.intent_hash,
+        policy: record.decision.policy.as_ref().map(|p| p.digest.to_string()).unwrap_or_default(),
+        ledger: LedgerPosition { index, size: head.size, root: head.root.to_string() },
+    }
+}

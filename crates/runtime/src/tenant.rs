@@ -1,0 +1,163 @@
+//! One tenant in memory: its state behind an atomic pointer, its signing keys, its latest signed
+//! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use intended_engine::{State, keys};
+use intended_keyring::{RootKey, SigningKey};
+use intended_ledger::{Checkpoint, Ed25519NoteSigner, Leaf, origin};
+use intended_model::{Code, EnvironmentId, Event, Kind, TenantId};
+use intended_store::{Store, TreeHead};
+
+use crate::RuntimeError;
+
+/// How many control entries one read takes.
+const CONTROL_PAGE: usize = 512;
+
+/// One tenant.
+pub struct Tenant {
+    pub id: TenantId,
+    state: ArcSwap<State>,
+    /// Index after the last control entry folded in. Also serialises catching up.
+    folded: tokio::sync::Mutex<u64>,
+    signers: ArcSwap<HashMap<EnvironmentId, Arc<SigningKey>>>,
+    ledger_signer: Ed25519NoteSigner,
+    checkpoint: ArcSwapOption<SignedHead>,
+    signing: Mutex<()>,
+}
+
+/// A tree head and its signed note.
+pub struct SignedHead {
+    pub size: u64,
+    pub note: Arc<str>,
+}
+
+impl std::fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tenant").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Tenant {
+    /// Rebuilds a tenant from its ledger and unseals its keys.
+    pub async fn load(store: &dyn Store, id: &TenantId, root: &RootKey) -> Result<Self, RuntimeError> {
+        let first = store.control_entries(id, 0, 1).await?;
+        let genesis = first.first().ok_or_else(|| RuntimeError::new(Code::StoreCorrupt, "the ledger is empty"))?;
+        let state = State::genesis(&event_of(&genesis.leaf)?)?;
+        let ledger_signer = ledger_signer(store, id, root)?;
+        let tenant = Self {
+            id: id.clone(),
+            state: ArcSwap::from_pointee(state),
+            folded: tokio::sync::Mutex::new(1),
+            signers: ArcSwap::default(),
+            ledger_signer,
+            checkpoint: ArcSwapOption::empty(),
+            signing: Mutex::new(()),
+        };
+        tenant.catch_up(store, root).await?;
+        Ok(tenant)
+    }
+
+    /// The state as of now. Cheap; the caller keeps it for one decision.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Folds in the control entries that this node has not seen yet, and loads new keys.
+    pub async fn catch_up(&self, store: &dyn Store, root: &RootKey) -> Result<(), RuntimeError> {
+        let mut folded = self.folded.lock().await;
+        loop {
+            let page = store.control_entries(&self.id, *folded, CONTROL_PAGE).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let mut state = (*self.state.load_full()).clone();
+            for entry in &page {
+                state.apply(entry.index, &event_of(&entry.leaf)?)?;
+            }
+            self.load_signers(store, root, &state)?;
+            *folded = page.last().map_or(*folded, |e| e.index + 1);
+            self.state.store(Arc::new(state));
+        }
+    }
+
+    fn load_signers(&self, store: &dyn Store, root: &RootKey, state: &State) -> Result<(), RuntimeError> {
+        let mut signers = HashMap::clone(&self.signers.load());
+        for environment in state.environments.values() {
+            let active = environment.keys.iter().find(|k| k.status == intended_engine::KeyStatus::Active);
+            let Some(active) = active else {
+                signers.remove(&environment.id);
+                continue;
+            };
+            if signers.get(&environment.id).is_some_and(|s| s.kid() == &*active.kid) {
+                continue;
+            }
+            let name = keys::sealed_key(environment.id.as_str(), &active.kid);
+            let sealed = store.fact_now(&self.id, &name)?.ok_or(Code::KeyMissing)?;
+            let text = String::from_utf8_lossy(&sealed.value);
+            let key = SigningKey::from_sealed(root, self.id.as_str(), &text)
+                .map_err(|e| RuntimeError::new(Code::KeySealed, e.to_string()))?;
+            signers.insert(environment.id.clone(), Arc::new(key));
+        }
+        self.signers.store(Arc::new(signers));
+        Ok(())
+    }
+
+    /// The environment's active signing key.
+    pub fn signer(&self, environment: &EnvironmentId) -> Result<Arc<SigningKey>, RuntimeError> {
+        self.signers.load().get(environment).cloned().ok_or_else(|| Code::KeyMissing.into())
+    }
+
+    /// The signed checkpoint of a head that is durable. Signed once for all decisions of a batch.
+    pub fn checkpoint(&self, head: &TreeHead) -> Result<Arc<str>, RuntimeError> {
+        if let Some(signed) = self.checkpoint.load().as_ref().filter(|s| s.size == head.size) {
+            return Ok(Arc::clone(&signed.note));
+        }
+        let _one_signs = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(signed) = self.checkpoint.load().as_ref().filter(|s| s.size == head.size) {
+            return Ok(Arc::clone(&signed.note));
+        }
+        let checkpoint = Checkpoint { origin: origin(&self.id), size: head.size, root: head.root };
+        let note: Arc<str> = checkpoint.sign(&self.ledger_signer).map_err(RuntimeError::internal)?.into();
+        let newest = self.checkpoint.load().as_ref().is_none_or(|s| s.size < head.size);
+        if newest {
+            self.checkpoint.store(Some(Arc::new(SignedHead { size: head.size, note: Arc::clone(&note) })));
+        }
+        Ok(note)
+    }
+
+    /// The newest checkpoint that this node has signed.
+    #[must_use]
+    pub fn latest_checkpoint(&self) -> Option<Arc<SignedHead>> {
+        self.checkpoint.load_full()
+    }
+}
+
+/// Reads the event in a leaf.
+pub fn event_of(leaf: &[u8]) -> Result<Event, RuntimeError> {
+    let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, what);
+    let leaf = Leaf::parse(leaf).map_err(|e| damaged(e.to_string()))?;
+    let kind = Kind::parse(leaf.kind).ok_or_else(|| damaged(format!("unknown entry kind `{}`", leaf.kind)))?;
+    let body = intended_model::json::parse(leaf.body.as_bytes()).map_err(|e| damaged(e.to_string()))?;
+    Event::parse(kind, &body).map_err(|e| damaged(format!("entry {}: {e}", leaf.index)))
+}
+
+/// The name of the sealed ledger key.
+pub(crate) fn ledger_key_fact() -> String {
+    keys::sealed_key("ledger", "1")
+}
+
+fn ledger_signer(store: &dyn Store, id: &TenantId, root: &RootKey) -> Result<Ed25519NoteSigner, RuntimeError> {
+    let sealed = store.fact_now(id, &ledger_key_fact())?.ok_or(Code::KeyMissing)?;
+    let text = String::from_utf8_lossy(&sealed.value);
+    let key = SigningKey::from_sealed(root, id.as_str(), &text)
+        .map_err(|e| RuntimeError::new(Code::KeySealed, e.to_string()))?;
+    note_signer(id, &key)
+}
+
+pub(crate) fn note_signer(id: &TenantId, key: &SigningKey) -> Result<Ed25519NoteSigner, RuntimeError> {
+    Ed25519NoteSigner::from_pkcs8(&origin(id), &key.pkcs8()).map_err(RuntimeError::internal)
+}

@@ -1,0 +1,198 @@
+//! Online verification. It does everything that offline verification does, and then what only shared
+//! state can: revocation as of now, and consumption, at most once (I4), fenced in the store.
+
+use intended_engine::{KeyStatus, State, keys};
+use intended_model::entry::{BODY_VERSION, Scope, TokenConsumed, TokenRevoked};
+use intended_model::{Code, EnvironmentId, Event, Timestamp};
+use intended_store::{Commit, Conflict, StoreError, Write};
+use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
+
+use crate::admin::entry_of;
+use crate::{Principal, Runtime, RuntimeError};
+
+/// How long after its expiry the consumption of a token is remembered as a fact; the ledger
+/// remembers it for ever. Longer than any clock skew that verification tolerates.
+const CONSUMED_MARGIN_MS: i64 = 3_600_000;
+
+/// What online verification says.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pub claims: Claims,
+    /// The ledger index of the consumption, when it was asked for.
+    pub consumed_at: Option<u64>,
+}
+
+/// A token that was looked at and refused, or that could not be looked at.
+#[derive(Debug, Clone)]
+pub enum Verification {
+    Accepted(Box<Verified>),
+    Refused(Refusal),
+}
+
+impl Runtime {
+    /// The public keys an environment's tokens can be verified with: active and previous.
+    pub fn key_set(state: &State, environment: Option<&EnvironmentId>) -> Result<JwkSet, RuntimeError> {
+        let mut set = JwkSet::default();
+        let wanted = state.environments.values().filter(|e| environment.is_none_or(|w| *w == e.id));
+        for key in wanted.flat_map(|e| &e.keys).filter(|k| k.status != KeyStatus::Retired) {
+            let jwk = intended_model::json::from_value(&key.jwk).map_err(RuntimeError::internal)?;
+            set.keys.push(jwk);
+        }
+        Ok(set)
+    }
+
+    /// Verifies a token for the call that is about to be made, and consumes it if asked to.
+    pub async fn verify_token(
+        &self,
+        principal: &Principal,
+        token: &str,
+        audience: &str,
+        environment: &EnvironmentId,
+        binding: &Binding,
+        consume: bool,
+    ) -> Result<Verification, RuntimeError> {
+        principal.require(Scope::TokenVerify, Some(environment))?;
+        let tenant = &principal.tenant;
+        let state = tenant.state();
+        let entry = state.environments.get(environment).ok_or(Code::EnvironmentUnknown)?;
+        let mut keys_of = KeySet::from_jwks(&Self::key_set(&state, Some(environment))?).map_err(RuntimeError::internal)?;
+        for retired in entry.keys.iter().filter(|k| k.status == KeyStatus::Retired) {
+            keys_of.retire(&retired.kid);
+        }
+        let now = self.clock().now();
+        let verifier = Verifier {
+            keys: &keys_of,
+            expect: Expectations {
+                issuer: self.issuer().to_owned(),
+                audience: audience.to_owned(),
+                tenant: tenant.id.to_string(),
+                environment: environment.to_string(),
+            },
+            revocations: None,
+        };
+        let accepted = match verifier.verify(token, binding, now) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Ok(self.refused(refusal)),
+        };
+        let claims = accepted.claims;
+        if self.store().fact_now(&tenant.id, &keys::revoked(&claims.jti))?.is_some() {
+            return Ok(self.refused(Refusal::Revoked));
+        }
+        if !consume {
+            if self.store().fact_now(&tenant.id, &keys::consumed(&claims.jti))?.is_some() {
+                return Ok(self.refused(Refusal::Consumed));
+            }
+            self.metrics().verification(true);
+            return Ok(Verification::Accepted(Box::new(Verified { claims, consumed_at: None })));
+        }
+        let intent = claims.txn.parse().map_err(RuntimeError::internal)?;
+        let event = Event::TokenConsumed(TokenConsumed {
+            by: principal.credential.clone(),
+            environment: environment.clone(),
+            intent,
+            jti: claims.jti.as_str().into(),
+            v: BODY_VERSION,
+        });
+        let key = keys::consumed(&claims.jti);
+        let commit = Commit {
+            tenant: tenant.id.clone(),
+            now,
+            // A halt or a retired key in between makes it look again.
+            control_version: Some(state.control),
+            reads: vec![(key.as_str().into(), 0), (keys::revoked(&claims.jti).into(), 0)],
+            writes: vec![Write::Put {
+                key: key.as_str().into(),
+                value: b"1".to_vec(),
+                expires_at: Some(Timestamp::from_millis(claims.exp * 1000).plus_millis(CONSUMED_MARGIN_MS)),
+            }],
+            entries: vec![entry_of(&event)?],
+        };
+        match self.store().commit(commit).await {
+            Ok(committed) => {
+                self.metrics().verification(true);
+                Ok(Verification::Accepted(Box::new(Verified { claims, consumed_at: Some(committed.first_index) })))
+            }
+            Err(StoreError::Conflict(Conflict::Fact { key: lost })) => {
+                let refusal = if *lost == *key { Refusal::Consumed } else { Refusal::Revoked };
+                Ok(self.refused(refusal))
+            }
+            Err(StoreError::Conflict(Conflict::Control { .. })) => {
+                tenant.catch_up(self.store(), self.root_key()).await?;
+                Box::pin(self.verify_token(principal, token, audience, environment, binding, consume)).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Verification {
+        self.metrics().verification(false);
+        Verification::Refused(refusal)
+    }
+
+    /// Revokes one token by its id. The decision that granted it names intent, environment, expiry.
+    pub async fn revoke_token(&self, principal: &Principal, intent: &str, jti: &str, reason: &str) -> Result<u64, RuntimeError> {
+        let id = intent.parse().map_err(|_| RuntimeError::at(Code::RequestInvalid, "/intent", "an intent id was expected"))?;
+        let decided = self.decision(principal, &id).await?.ok_or(Code::TokenUnknown)?;
+        let environment = decided.record.input.intent.environment.clone();
+        principal.require(Scope::TokenRevoke, Some(&environment))?;
+        let grant = decided.record.grant.as_ref().filter(|g| *g.jti == *jti).ok_or(Code::TokenUnknown)?;
+        let event = Event::TokenRevoked(TokenRevoked {
+            by: principal.credential.clone(),
+            environment,
+            exp: grant.exp,
+            intent: id,
+            jti: jti.into(),
+            reason: reason.into(),
+            v: BODY_VERSION,
+        });
+        let key = keys::revoked(jti);
+        let commit = Commit {
+            tenant: principal.tenant.id.clone(),
+            now: self.clock().now(),
+            control_version: None,
+            reads: vec![(key.as_str().into(), 0)],
+            writes: vec![Write::Put {
+                key: key.as_str().into(),
+                value: grant.exp.to_string().into_bytes(),
+                expires_at: Some(Timestamp::from_millis(grant.exp * 1000).plus_millis(CONSUMED_MARGIN_MS)),
+            }],
+            entries: vec![entry_of(&event)?],
+        };
+        match self.store().commit(commit).await {
+            Ok(committed) => Ok(committed.first_index),
+            Err(StoreError::Conflict(Conflict::Fact { .. })) => {
+                Err(RuntimeError::new(Code::Conflict, "the token is revoked already"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The ids of tokens that are revoked and not yet expired, with their expiry in seconds.
+    pub async fn revoked_tokens(&self, principal: &Principal) -> Result<Vec<(String, i64)>, RuntimeError> {
+        principal.require(Scope::TokenVerify, None)?;
+        let now = self.clock().now().as_secs();
+        let mut out = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = self.store().facts(&principal.tenant.id, keys::REVOKED_PREFIX, &after, 1000).await?;
+            let Some((last, _)) = page.last() else { return Ok(out) };
+            after = last.to_string();
+            for (key, fact) in &page {
+                let exp = std::str::from_utf8(&fact.value).ok().and_then(|t| t.parse().ok()).unwrap_or(i64::MAX);
+                if exp >= now {
+                    out.push((key.trim_start_matches(keys::REVOKED_PREFIX).to_owned(), exp));
+                }
+            }
+        }
+    }
+
+    /// The revocation list as a signed, short-lived document for offline verifiers.
+    pub async fn revocation_list(&self, principal: &Principal, environment: &EnvironmentId) -> Result<String, RuntimeError> {
+        let revoked = self.revoked_tokens(principal).await?;
+        let head = self.store().head(&principal.tenant.id).await?;
+        let signer = principal.tenant.signer(environment)?;
+        let now = self.clock().now().as_secs();
+        intended_token::issue_revocation_list(self.issuer(), principal.tenant.id.as_str(), now, head.size, &revoked, &*signer)
+            .map_err(RuntimeError::internal)
+    }
+}
