@@ -108,6 +108,11 @@ impl Frontier {
             Err(FrontierError)
         }
     }
+    /// The roots of the perfect subtrees, largest first.
+    #[must_use]
+    pub fn roots(&self) -> &[NodeHash] {
+        &self.roots
+    }
     /// Appends a leaf. Returns the root of the 256-leaf block that it completed, if it did.
     pub fn push(&mut self, leaf: NodeHash) -> Option<NodeHash> {
         let mut node = leaf;

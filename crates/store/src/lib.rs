@@ -1,1 +1,155 @@
-//! The storage contract: commit, facts, entries, head; and its conformance suite
+//! The storage contract, small so that engines stay simple: one log of entries and one table of
+//! facts per tenant, and one way to change them: [`Store::commit`].
+//!
+//! A commit names what it relied on: the tenant's control version, the versions of the facts it
+//! read, the bounds of the counters it adds to. It succeeds only if all of that still holds, and
+//! then everything in it becomes durable at once; otherwise nothing of it does. That is how halts
+//! have no window, tokens are consumed once and approvals count once, without locks above.
+//!
+//! [`judge`] holds what both engines must do alike; [`conformance`] is the suite that both pass.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use intended_ledger::NodeHash;
+use intended_model::{TenantId, Timestamp};
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+pub mod judge;
+
+pub use error::{Conflict, StoreError};
+
+/// A boxed future, so that the trait can stand behind `Arc<dyn Store>`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Most commits that go down in one transaction.
+pub const MAX_BATCH: usize = 256;
+/// Most commits that wait: at 15,000 a second, about a quarter of a second of work.
+pub const MAX_QUEUE: usize = 4096;
+/// Longest fact name.
+pub const MAX_KEY: usize = 512;
+
+/// An entry to append. The store adds index, time and tenant.
+#[derive(Debug, Clone)]
+pub struct NewEntry {
+    pub kind: Box<str>,
+    /// Whether it changes the tenant's state.
+    pub control: bool,
+    /// The intent it is about, for look-up.
+    pub subject: Option<[u8; 16]>,
+    /// Canonical JSON.
+    pub body: Box<str>,
+}
+
+/// A change to a fact.
+#[derive(Debug, Clone)]
+pub enum Write {
+    Put { key: Box<str>, value: Vec<u8>, expires_at: Option<Timestamp> },
+    Delete { key: Box<str> },
+    /// Adds to a counter (absent counts as 0); refused if the sum is above `max`.
+    Add { key: Box<str>, n: i64, max: i64, expires_at: Option<Timestamp> },
+}
+
+/// What to commit, and what must still hold for it.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    pub tenant: TenantId,
+    /// The committer's time; the ledger's is never before its last.
+    pub now: Timestamp,
+    /// The control version that was relied on; `None` relies on none.
+    pub control_version: Option<u64>,
+    /// Facts that were read and their versions; 0 is absent.
+    pub reads: Vec<(Box<str>, u64)>,
+    pub writes: Vec<Write>,
+    pub entries: Vec<NewEntry>,
+}
+
+/// The tree after a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeHead {
+    pub size: u64,
+    pub root: NodeHash,
+    /// Time of the last entry.
+    pub at: Timestamp,
+    /// How many control entries there are.
+    pub control_version: u64,
+}
+
+/// A commit that is durable.
+#[derive(Debug)]
+pub struct Committed {
+    /// Index of the first entry; the tree's size when there was none.
+    pub first_index: u64,
+    pub recorded_at: Timestamp,
+    /// After the whole batch that this commit went down with.
+    pub head: Arc<TreeHead>,
+    pub leaves: Vec<Vec<u8>>,
+    /// Inclusion of each leaf in `head`.
+    pub proofs: Vec<Vec<NodeHash>>,
+}
+
+/// A fact as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    pub value: Vec<u8>,
+    /// Never used twice for a name, also not after a deletion.
+    pub version: u64,
+}
+
+/// An entry as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEntry {
+    pub index: u64,
+    pub at: Timestamp,
+    pub leaf: Vec<u8>,
+}
+
+/// How the store is.
+#[derive(Debug, Clone)]
+pub struct StoreHealth {
+    pub writable: bool,
+    pub detail: String,
+    pub free_bytes: Option<u64>,
+    /// Bytes in the write-ahead log, where there is one.
+    pub wal_bytes: Option<u64>,
+}
+
+/// The storage engine. "Not found" is `Ok(None)`.
+pub trait Store: Send + Sync + 'static {
+    /// Commits, or tells what did not hold. When it returns `Ok`, everything is durable.
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
+    /// Makes room for a tenant: an empty ledger.
+    fn create_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>>;
+    fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantId>>>;
+    fn head<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<TreeHead>>;
+    /// One fact, on the calling thread: for the decision path.
+    fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>>;
+    /// A counter's value; absent is 0.
+    fn counter_now(&self, tenant: &TenantId, key: &str) -> Result<i64> {
+        Ok(self.fact_now(tenant, key)?.map_or(0, |fact| judge::counter(&fact.value)))
+    }
+    /// Facts whose name starts with `prefix` and comes after `after`, by name.
+    fn facts<'a>(&'a self, tenant: &'a TenantId, prefix: &'a str, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<(String, Fact)>>>;
+    fn entry<'a>(&'a self, tenant: &'a TenantId, index: u64) -> BoxFuture<'a, Result<Option<StoredEntry>>>;
+    /// Entries from `from` on, oldest first.
+    fn entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
+    /// Entries before `before`, newest first.
+    fn entries_before<'a>(&'a self, tenant: &'a TenantId, before: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
+    /// Control entries from `from` on, oldest first.
+    fn control_entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
+    /// Entries about one intent, oldest first.
+    fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
+    /// The caller makes sure that `index < size` and `size` is at most the ledger's.
+    fn inclusion_proof<'a>(&'a self, tenant: &'a TenantId, index: u64, size: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
+    fn consistency_proof<'a>(&'a self, tenant: &'a TenantId, from: u64, to: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
+    fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>>;
+    /// Removes facts that expired before `now`. Until then an expired fact counts as present.
+    fn purge_expired(&self, now: Timestamp) -> BoxFuture<'_, Result<u64>>;
+    fn health(&self) -> BoxFuture<'_, StoreHealth>;
+    /// Finishes what is queued and closes. Later commits are refused.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+}

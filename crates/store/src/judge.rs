@@ -1,0 +1,205 @@
+//! What both engines do alike: judge each commit of a batch by itself, in order, against what the
+//! earlier ones of the batch have already changed, and lay out what is to be written.
+//!
+//! Judging reads through [`Facts`] and writes nothing, so a commit that conflicts leaves nothing to
+//! undo.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use intended_ledger::{Frontier, NodeHash, append_batch, encode_leaf, leaf_hash};
+use intended_model::{TenantId, Timestamp};
+
+use crate::{Commit, Committed, Conflict, Fact, MAX_KEY, Result, StoreError, TreeHead, Write};
+
+/// A tenant's head row.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Head {
+    pub frontier: Frontier,
+    pub control_version: u64,
+    pub last_at: Timestamp,
+    /// The version that the next written fact gets; never goes back.
+    pub next_version: u64,
+}
+
+impl Head {
+    #[must_use]
+    pub fn tree_head(&self) -> TreeHead {
+        TreeHead {
+            size: self.frontier.size(),
+            root: self.frontier.root(),
+            at: self.last_at,
+            control_version: self.control_version,
+        }
+    }
+}
+
+/// Where the facts of the transaction's snapshot are read.
+pub trait Facts {
+    fn fact(&mut self, tenant: &TenantId, key: &str) -> Result<Option<Fact>>;
+}
+
+/// A fact to write: `None` deletes.
+pub type FactRow = (Box<str>, Option<(Vec<u8>, u64, Option<Timestamp>)>);
+
+/// An entry to write.
+#[derive(Debug)]
+pub struct EntryRow {
+    pub index: u64,
+    pub at: Timestamp,
+    pub control: bool,
+    pub subject: Option<[u8; 16]>,
+    pub leaf: Vec<u8>,
+}
+
+/// Everything one tenant's part of a batch comes to.
+#[derive(Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    before: Head,
+    pub head: Head,
+    pub entries: Vec<EntryRow>,
+    hashes: Vec<NodeHash>,
+    changed: HashMap<Box<str>, Option<(Vec<u8>, u64, Option<Timestamp>)>>,
+}
+
+/// A commit that was accepted: which entries of its tenant are its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted {
+    first: usize,
+    count: usize,
+    index: u64,
+    at: Timestamp,
+}
+
+/// A counter's value; anything that is not a counter counts as full.
+#[must_use]
+pub fn counter(value: &[u8]) -> i64 {
+    std::str::from_utf8(value).ok().and_then(|t| t.parse().ok()).unwrap_or(i64::MAX)
+}
+
+impl Tenant {
+    #[must_use]
+    pub fn new(id: TenantId, head: Head) -> Self {
+        Self { id, before: head.clone(), head, entries: Vec::new(), hashes: Vec::new(), changed: HashMap::new() }
+    }
+
+    fn fact<F: Facts>(&self, facts: &mut F, key: &str) -> Result<Option<Fact>> {
+        match self.changed.get(key) {
+            Some(Some((value, version, _))) => Ok(Some(Fact { value: value.clone(), version: *version })),
+            Some(None) => Ok(None),
+            None => facts.fact(&self.id, key),
+        }
+    }
+
+    /// Judges one commit and, if it holds, adds it to the batch.
+    pub fn judge<F: Facts>(&mut self, commit: &Commit, facts: &mut F) -> Result<Accepted> {
+        if let Some(expected) = commit.control_version
+            && expected != self.head.control_version
+        {
+            return Err(Conflict::Control { expected, actual: self.head.control_version }.into());
+        }
+        for (key, version) in &commit.reads {
+            let actual = self.fact(facts, key)?.map_or(0, |f| f.version);
+            if actual != *version {
+                return Err(Conflict::Fact { key: key.clone() }.into());
+            }
+        }
+        // First everything that can refuse, then everything that changes.
+        let mut sums: Vec<i64> = Vec::new();
+        let mut pending: HashMap<&str, i64> = HashMap::new();
+        for write in &commit.writes {
+            let (Write::Put { key, .. } | Write::Delete { key } | Write::Add { key, .. }) = write;
+            if key.len() > MAX_KEY || key.is_empty() {
+                return Err(StoreError::Invalid("a fact's name has 1 to 512 bytes"));
+            }
+            if let Write::Add { key, n, max, .. } = write {
+                let current = match pending.get(&**key) {
+                    Some(sum) => *sum,
+                    None => self.fact(facts, key)?.map_or(0, |f| counter(&f.value)),
+                };
+                let sum = current.saturating_add(*n);
+                if sum > *max {
+                    return Err(Conflict::Bound { key: key.clone(), current, max: *max }.into());
+                }
+                pending.insert(key, sum);
+                sums.push(sum);
+            }
+        }
+        let mut sums = sums.into_iter();
+        for write in &commit.writes {
+            let version = self.head.next_version;
+            let (key, row) = match write {
+                Write::Put { key, value, expires_at } => (key, Some((value.clone(), version, *expires_at))),
+                Write::Delete { key } => (key, None),
+                Write::Add { key, expires_at, .. } => {
+                    let sum = sums.next().unwrap_or(i64::MAX);
+                    (key, Some((sum.to_string().into_bytes(), version, *expires_at)))
+                }
+            };
+            self.head.next_version += 1;
+            self.changed.insert(key.clone(), row);
+        }
+        let at = commit.now.max(self.head.last_at);
+        let size = self.before.frontier.size();
+        let first = self.entries.len();
+        for entry in &commit.entries {
+            let index = size + self.entries.len() as u64;
+            let leaf = encode_leaf(&self.id, index, at, &entry.kind, &entry.body);
+            self.hashes.push(leaf_hash(&leaf));
+            self.head.control_version += u64::from(entry.control);
+            self.entries.push(EntryRow { index, at, control: entry.control, subject: entry.subject, leaf });
+        }
+        self.head.last_at = at;
+        Ok(Accepted { first, count: commit.entries.len(), index: size + first as u64, at })
+    }
+
+    /// Extends the tree. What is left to write is the head, the entries, the facts and the blocks.
+    pub fn seal(mut self) -> Sealed {
+        let batch = append_batch(&self.before.frontier, &self.hashes);
+        self.head.frontier = batch.frontier;
+        let head = Arc::new(TreeHead {
+            size: self.head.frontier.size(),
+            root: batch.root,
+            at: self.head.last_at,
+            control_version: self.head.control_version,
+        });
+        Sealed {
+            id: self.id,
+            head: self.head,
+            tree_head: head,
+            entries: self.entries,
+            proofs: batch.proofs,
+            blocks: batch.blocks,
+            facts: self.changed.into_iter().collect(),
+        }
+    }
+}
+
+/// One tenant's part of a batch, ready to be written.
+#[derive(Debug)]
+pub struct Sealed {
+    pub id: TenantId,
+    pub head: Head,
+    pub tree_head: Arc<TreeHead>,
+    pub entries: Vec<EntryRow>,
+    proofs: Vec<Vec<NodeHash>>,
+    pub blocks: Vec<(u64, NodeHash)>,
+    pub facts: Vec<FactRow>,
+}
+
+impl Sealed {
+    /// The answer to an accepted commit, after the batch is durable. Takes the rows out.
+    pub fn answer(&mut self, accepted: Accepted) -> Committed {
+        let range = accepted.first..accepted.first + accepted.count;
+        let leaves = self.entries.get_mut(range.clone()).map(|rows| rows.iter_mut().map(|r| std::mem::take(&mut r.leaf)).collect());
+        let proofs = self.proofs.get_mut(range).map(|rows| rows.iter_mut().map(std::mem::take).collect());
+        Committed {
+            first_index: accepted.index,
+            recorded_at: accepted.at,
+            head: Arc::clone(&self.tree_head),
+            leaves: leaves.unwrap_or_default(),
+            proofs: proofs.unwrap_or_default(),
+        }
+    }
+}
