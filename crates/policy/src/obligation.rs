@@ -1,0 +1,194 @@
+//! Obligations: what a permit asks for besides. Written as annotations, checked when the pack is
+//! read, so that a typing error is found before anything is decided by it.
+//!
+//! * `@escalate("2 of release-managers; 1 of security")`: people must approve
+//! * `@defer("ticket")`: context is missing, named
+//! * `@modify("set draft = true; cap amount = 100; drop cc")`: the arguments are transformed
+
+use std::collections::BTreeMap;
+
+use intended_model::json::Number;
+use intended_model::{Name, Value};
+
+/// Most approvals one requirement can ask for.
+pub const MAX_COUNT: u32 = 20;
+
+/// `2 of release-managers`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requirement {
+    pub count: u32,
+    pub group: Box<str>,
+}
+
+/// One transformation of the arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Set { argument: Box<str>, value: Value },
+    /// The argument becomes at most this.
+    Cap { argument: Box<str>, at: Number },
+    Drop { argument: Box<str> },
+}
+
+/// What a permit's annotation asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obligation {
+    Escalate(Vec<Requirement>),
+    Defer(Box<str>),
+    Modify(Vec<Change>),
+}
+
+/// The arguments cannot be transformed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModifyError {
+    #[error("the argument `{0}` is missing or not a number")]
+    NotANumber(Box<str>),
+    #[error("the arguments are not an object")]
+    NotAnObject,
+}
+
+impl Obligation {
+    /// Reads the annotation `name`, if it is one.
+    pub fn parse(name: &str, text: &str) -> Option<Result<Self, String>> {
+        Some(match name {
+            "escalate" => requirements(text).map(Self::Escalate),
+            "defer" => {
+                let text = text.trim();
+                if text.is_empty() || text.len() > 200 {
+                    Err("`@defer` names what is missing, in 1 to 200 characters".to_owned())
+                } else {
+                    Ok(Self::Defer(text.into()))
+                }
+            }
+            "modify" => changes(text).map(Self::Modify),
+            _ => return None,
+        })
+    }
+}
+
+fn requirements(text: &str) -> Result<Vec<Requirement>, String> {
+    let mut out = text
+        .split(';')
+        .map(|part| {
+            let wrong = || format!("`@escalate` wants `<count> of <group>`, not `{}`", part.trim());
+            let (count, group) = part.trim().split_once(" of ").ok_or_else(wrong)?;
+            let count: u32 = count.trim().parse().map_err(|_| wrong())?;
+            if !(1..=MAX_COUNT).contains(&count) {
+                return Err(format!("`@escalate` asks for 1 to {MAX_COUNT} approvals"));
+            }
+            let group = Name::new(group.trim()).map_err(|e| format!("`@escalate`: the group: {e}"))?;
+            Ok(Requirement { count, group: group.as_str().into() })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    out.sort();
+    Ok(out)
+}
+
+fn changes(text: &str) -> Result<Vec<Change>, String> {
+    let mut seen = std::collections::BTreeSet::new();
+    text.split(';')
+        .map(|part| {
+            let part = part.trim();
+            let (verb, rest) = part.split_once(' ').ok_or_else(|| format!("`@modify`: `{part}` is not `set`, `cap` or `drop`"))?;
+            let assigned = || rest.split_once('=').map(|(a, v)| (a.trim(), v.trim())).ok_or_else(|| format!("`@modify`: `{part}` lacks ` = `"));
+            let json = |v: &str| intended_model::json::parse(v.as_bytes()).map_err(|e| format!("`@modify`: `{v}`: {e}"));
+            let change = match verb {
+                "set" => {
+                    let (argument, value) = assigned()?;
+                    Change::Set { argument: argument.into(), value: json(value)? }
+                }
+                "cap" => {
+                    let (argument, value) = assigned()?;
+                    let Value::Number(at) = json(value)? else { return Err(format!("`@modify`: `{value}` is not a number")) };
+                    at.scaled(4).ok_or_else(|| "`@modify`: a cap has at most four decimals".to_owned())?;
+                    Change::Cap { argument: argument.into(), at }
+                }
+                "drop" => Change::Drop { argument: rest.trim().into() },
+                _ => return Err(format!("`@modify`: `{verb}` is not `set`, `cap` or `drop`")),
+            };
+            if change.argument().is_empty() || !seen.insert(Box::<str>::from(change.argument())) {
+                return Err(format!("`@modify`: `{}` stands twice or is empty", change.argument()));
+            }
+            Ok(change)
+        })
+        .collect()
+}
+
+impl Change {
+    #[must_use]
+    pub fn argument(&self) -> &str {
+        let (Self::Set { argument, .. } | Self::Cap { argument, .. } | Self::Drop { argument }) = self;
+        argument
+    }
+}
+
+/// Several policies' changes as one, or the argument that they disagree about.
+pub fn merge<'c>(changes: impl IntoIterator<Item = &'c Change>) -> Result<Vec<Change>, Box<str>> {
+    let mut merged: BTreeMap<&str, &Change> = BTreeMap::new();
+    for change in changes {
+        match merged.insert(change.argument(), change) {
+            Some(other) if other != change => return Err(change.argument().into()),
+            _ => {}
+        }
+    }
+    Ok(merged.into_values().cloned().collect())
+}
+
+/// The arguments after the changes.
+pub fn apply_changes(arguments: &Value, changes: &[Change]) -> Result<Value, ModifyError> {
+    let mut out = arguments.as_object().ok_or(ModifyError::NotAnObject)?.clone();
+    for change in changes {
+        match change {
+            Change::Set { argument, value } => out.insert(argument, value.clone()),
+            Change::Drop { argument } => {
+                out.remove(argument);
+            }
+            Change::Cap { argument, at } => {
+                let Some(Value::Number(given)) = out.get(argument) else {
+                    return Err(ModifyError::NotANumber(argument.clone()));
+                };
+                let (Some(given), Some(limit)) = (given.scaled(4), at.scaled(4)) else {
+                    return Err(ModifyError::NotANumber(argument.clone()));
+                };
+                if given > limit {
+                    out.insert(argument, Value::Number(at.clone()));
+                }
+            }
+        }
+    }
+    Ok(Value::Object(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_are_read_strictly() {
+        let parse = |n: &str, t: &str| Obligation::parse(n, t).unwrap();
+        assert_eq!(
+            parse("escalate", "2 of release-managers; 1 of security"),
+            Ok(Obligation::Escalate(vec![
+                Requirement { count: 1, group: "security".into() },
+                Requirement { count: 2, group: "release-managers".into() },
+            ]))
+        );
+        for (name, text) in [
+            ("escalate", ""), ("escalate", "two of x"), ("escalate", "0 of x"), ("escalate", "1 of X"), ("escalate", "1 x"),
+            ("defer", " "), ("modify", ""), ("modify", "cap amount = \"x\""), ("modify", "set a"), ("modify", "drop a; drop a"),
+            ("modify", "cap amount = 0.00001"),
+        ] {
+            assert!(parse(name, text).is_err(), "{name} {text}");
+        }
+        assert!(Obligation::parse("reason", "x").is_none());
+    }
+
+    #[test]
+    fn changes_apply_and_disagreement_is_found() {
+        let Ok(Obligation::Modify(changes)) = Obligation::parse("modify", "cap amount = 100; drop cc; set draft = true").unwrap() else { panic!() };
+        let arguments = intended_model::json::parse(br#"{"amount":400.5,"cc":"x","to":"y"}"#).unwrap();
+        assert_eq!(apply_changes(&arguments, &changes).unwrap().to_canonical(), r#"{"amount":100,"draft":true,"to":"y"}"#);
+        let other = [Change::Cap { argument: "amount".into(), at: Number::Int(50) }];
+        assert_eq!(merge(changes.iter().chain(&other)), Err("amount".into()));
+        assert!(apply_changes(&Value::object(), &other).is_err());
+    }
+}
