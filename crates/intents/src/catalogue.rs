@@ -1,0 +1,285 @@
+//! The catalogue and the classifier.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use intended_model::Digest;
+use intended_model::decision::{Classification, Operation, Reversible};
+use serde::Deserialize;
+
+use crate::oil;
+
+/// Most tools in one catalogue file.
+pub const MAX_TOOLS: usize = 20_000;
+/// Confidence of a name and of a pattern.
+const EXACT: u8 = 100;
+const PATTERN: u8 = 80;
+
+/// What a catalogue may say of a tool besides category and operation. A closed list: policies rely
+/// on the spelling.
+pub const INDICATORS: &[&str] = &[
+    "bulk", "code_execution", "credential", "data_export", "destructive", "external_communication", "financial",
+    "irreversible", "network_egress", "permission_change", "personal_data", "privileged", "production_change",
+    "secret_access",
+];
+
+/// What the catalogue says of one tool or pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolEntry {
+    pub category: String,
+    pub operation: Operation,
+    #[serde(default)]
+    pub reversible: Option<Reversible>,
+    #[serde(default)]
+    pub blast: Option<u8>,
+    #[serde(default)]
+    pub indicators: Vec<String>,
+    #[serde(default)]
+    pub confidence: Option<u8>,
+}
+
+/// Why a catalogue was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("{message} (line {line})")]
+    Syntax { line: usize, message: String },
+    #[error("tool `{0}`: a name has 1 to 128 of `A-Z a-z 0-9 . _ : / -`, and at most one `*`, at its end")]
+    Name(String),
+    #[error("tool `{tool}`: `{category}` is not an Open Intent Layer category")]
+    Category { tool: String, category: String },
+    #[error("tool `{tool}`: `{indicator}` is not an indicator; known are {}", INDICATORS.join(", "))]
+    Indicator { tool: String, indicator: String },
+    #[error("tool `{0}`: blast and confidence lie within 0 to 100")]
+    Range(String),
+    #[error("the catalogue has more than {MAX_TOOLS} tools")]
+    TooMany,
+}
+
+/// A set of tools and patterns. Immutable; classification is a look-up.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    exact: HashMap<Box<str>, Classification>,
+    /// Prefix → what it says, longest first when looked up.
+    prefixes: BTreeMap<Box<str>, Classification>,
+    longest_prefix: usize,
+    operations: BTreeMap<Box<str>, (Box<str>, Operation)>,
+    digest: Digest,
+}
+
+impl Catalogue {
+    /// The shipped catalogue.
+    #[must_use]
+    pub fn builtin() -> Arc<Self> {
+        static BUILTIN: OnceLock<Arc<Catalogue>> = OnceLock::new();
+        let read = || Self::parse(include_str!("../data/catalogue.toml")).unwrap_or_else(|_| Self::empty());
+        Arc::clone(BUILTIN.get_or_init(|| Arc::new(read())))
+    }
+
+    fn empty() -> Self {
+        Self {
+            exact: HashMap::new(),
+            prefixes: BTreeMap::new(),
+            longest_prefix: 0,
+            operations: BTreeMap::new(),
+            digest: Digest::of(b""),
+        }
+    }
+
+    /// Reads a catalogue file.
+    pub fn parse(text: &str) -> Result<Self, CatalogueError> {
+        let entries: BTreeMap<String, ToolEntry> = toml::from_str(text).map_err(|e| CatalogueError::Syntax {
+            line: e.span().and_then(|s| text.get(..s.start)).map_or(0, |t| t.matches('\n').count() + 1),
+            message: e.message().to_owned(),
+        })?;
+        if entries.len() > MAX_TOOLS {
+            return Err(CatalogueError::TooMany);
+        }
+        let mut catalogue = Self { digest: Digest::of(text.as_bytes()), ..Self::empty() };
+        for (name, entry) in entries {
+            catalogue.add(&name, &entry)?;
+        }
+        Ok(catalogue)
+    }
+
+    fn add(&mut self, name: &str, entry: &ToolEntry) -> Result<(), CatalogueError> {
+        let (stem, pattern) = name.strip_suffix('*').map_or((name, false), |stem| (stem, true));
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '-');
+        if stem.is_empty() || name.len() > intended_model::intent::MAX_TOOL || !stem.chars().all(plain) {
+            return Err(CatalogueError::Name(name.to_owned()));
+        }
+        if oil::category_name(&entry.category).is_none() {
+            return Err(CatalogueError::Category { tool: name.to_owned(), category: entry.category.clone() });
+        }
+        if let Some(wrong) = entry.indicators.iter().find(|i| !INDICATORS.contains(&i.as_str())) {
+            return Err(CatalogueError::Indicator { tool: name.to_owned(), indicator: wrong.clone() });
+        }
+        let confidence = entry.confidence.unwrap_or(if pattern { PATTERN } else { EXACT });
+        let blast = entry.blast.unwrap_or_else(|| usual_blast(entry.operation));
+        if confidence > 100 || blast > 100 {
+            return Err(CatalogueError::Range(name.to_owned()));
+        }
+        let indicators: BTreeSet<Box<str>> = entry.indicators.iter().map(|i| i.as_str().into()).collect();
+        let classification = Classification {
+            ambiguous: false,
+            blast,
+            category: Some(entry.category.as_str().into()),
+            confidence,
+            indicators: indicators.into_iter().collect(),
+            operation: Some(entry.operation),
+            reversible: entry.reversible.unwrap_or_else(|| usually_reversible(entry.operation)),
+            system: stem.split_once('.').map(|(system, _)| system.into()),
+        };
+        if pattern {
+            self.longest_prefix = self.longest_prefix.max(stem.len());
+            self.prefixes.insert(stem.into(), classification);
+        } else {
+            self.operations.insert(stem.into(), (entry.category.as_str().into(), entry.operation));
+            self.exact.insert(stem.into(), classification);
+        }
+        Ok(())
+    }
+
+    /// `base` with `own` over it. Its digest is over both.
+    #[must_use]
+    pub fn with_overlay(base: &Self, own: &Self) -> Self {
+        let mut both = base.clone();
+        both.exact.extend(own.exact.iter().map(|(n, c)| (n.clone(), c.clone())));
+        both.prefixes.extend(own.prefixes.iter().map(|(n, c)| (n.clone(), c.clone())));
+        both.operations.extend(own.operations.iter().map(|(n, o)| (n.clone(), o.clone())));
+        both.longest_prefix = base.longest_prefix.max(own.longest_prefix);
+        both.digest = Digest::of(format!("{}\n{}", base.digest, own.digest).as_bytes());
+        both
+    }
+
+    /// SHA-256 of the text it was read from.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.exact.len() + self.prefixes.len()
+    }
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What a tool does. Unknown tools have confidence 0 and the worst of everything else.
+    #[must_use]
+    pub fn classify(&self, tool: &str) -> Classification {
+        if let Some(found) = self.exact.get(tool) {
+            return found.clone();
+        }
+        let longest = tool.len().min(self.longest_prefix);
+        let found = (1..=longest).rev().filter_map(|n| tool.get(..n)).find_map(|p| self.prefixes.get(p));
+        found.cloned().unwrap_or_else(|| Classification {
+            ambiguous: false,
+            blast: 100,
+            category: None,
+            confidence: 0,
+            indicators: Vec::new(),
+            operation: None,
+            reversible: Reversible::No,
+            system: None,
+        })
+    }
+
+    /// A known tool that differs only in case, `-` and `_`: what was probably meant.
+    #[must_use]
+    pub fn near(&self, tool: &str) -> Option<&str> {
+        let fold = |t: &str| t.to_ascii_lowercase().replace('-', "_");
+        let wanted = fold(tool);
+        self.exact.keys().map(|n| &**n).filter(|n| *n != tool).find(|n| fold(n) == wanted)
+    }
+
+    /// Every tool named exactly: name, category, operation. By name.
+    pub fn tools(&self) -> impl Iterator<Item = (&str, &str, Operation)> {
+        self.operations.iter().map(|(name, (category, operation))| (&**name, &**category, *operation))
+    }
+}
+
+const fn usual_blast(operation: Operation) -> u8 {
+    match operation {
+        Operation::Read | Operation::List | Operation::Authenticate => 5,
+        Operation::Create | Operation::Send => 15,
+        Operation::Update | Operation::Transfer => 25,
+        Operation::Execute | Operation::Revoke => 40,
+        Operation::Delete | Operation::Grant | Operation::Configure => 50,
+    }
+}
+
+const fn usually_reversible(operation: Operation) -> Reversible {
+    match operation {
+        Operation::Read | Operation::List | Operation::Authenticate | Operation::Create | Operation::Configure => Reversible::Yes,
+        Operation::Update | Operation::Grant | Operation::Revoke | Operation::Execute => Reversible::Partly,
+        Operation::Delete | Operation::Send | Operation::Transfer => Reversible::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_shipped_catalogue_names_at_least_150_tools_and_all_classify() {
+        let shipped = Catalogue::parse(include_str!("../data/catalogue.toml")).unwrap();
+        assert!(shipped.len() >= 150, "{}", shipped.len());
+        for (tool, category, operation) in shipped.tools() {
+            let c = shipped.classify(tool);
+            assert_eq!((c.confidence, c.category.as_deref(), c.operation), (100, Some(category), Some(operation)));
+            assert!(c.system.is_some());
+        }
+    }
+
+    #[test]
+    fn an_unknown_tool_has_confidence_zero_also_when_it_looks_like_a_known_one() {
+        let shipped = Catalogue::builtin();
+        for alias in ["Stripe.create_refund", "stripe.create-refund", "stripe.create_refund2", "stripe.create_refun", "create_refund", ""] {
+            assert_eq!(shipped.classify(alias).confidence, 0, "{alias}");
+        }
+        assert_eq!(shipped.near("Stripe.create-refund"), Some("stripe.create_refund"));
+    }
+
+    #[test]
+    fn a_name_beats_a_pattern_and_the_own_entry_beats_the_shipped_one() {
+        let own = Catalogue::parse(
+            "\"stripe.*\" = { category = \"OIL-503\", operation = \"execute\" }\n\
+             \"stripe.test_*\" = { category = \"OIL-103\", operation = \"execute\" }\n\
+             \"stripe.create_refund\" = { category = \"OIL-502\", operation = \"delete\" }\n",
+        )
+        .unwrap();
+        let both = Catalogue::with_overlay(&Catalogue::builtin(), &own);
+        assert_eq!(both.classify("stripe.create_refund").operation, Some(Operation::Delete));
+        assert_eq!(both.classify("stripe.list_customers").operation, Some(Operation::List));
+        assert_eq!(both.classify("stripe.test_card").category.as_deref(), Some("OIL-103"));
+        assert_eq!((both.classify("stripe.new").confidence, both.classify("stripe.new").category.as_deref()), (80, Some("OIL-503")));
+        assert_ne!(both.digest(), Catalogue::builtin().digest());
+    }
+
+    #[test]
+    fn bad_catalogues_are_refused_by_name() {
+        let parse = |t: &str| Catalogue::parse(t).unwrap_err();
+        assert!(matches!(parse("x"), CatalogueError::Syntax { line: 1, .. }));
+        assert!(matches!(parse("\"a.b\" = { category = \"OIL-999\", operation = \"read\" }"), CatalogueError::Category { .. }));
+        assert!(matches!(parse("\"a*b\" = { category = \"OIL-101\", operation = \"read\" }"), CatalogueError::Name(_)));
+        assert!(matches!(parse("\"аa\" = { category = \"OIL-101\", operation = \"read\" }"), CatalogueError::Name(_)));
+        assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"reed\" }"), CatalogueError::Syntax { .. }));
+        assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"read\", risk = 0 }"), CatalogueError::Syntax { .. }));
+        assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"read\", indicators = [\"nice\"] }"), CatalogueError::Indicator { .. }));
+        let twice = "\"a\" = { category = \"OIL-101\", operation = \"read\" }\n\"a\" = { category = \"OIL-101\", operation = \"delete\" }";
+        assert!(matches!(parse(twice), CatalogueError::Syntax { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn the_longest_matching_pattern_wins(tool in "[ab]{1,8}") {
+            let c = Catalogue::parse("\"a*\" = { category = \"OIL-101\", operation = \"read\" }\n\"ab*\" = { category = \"OIL-102\", operation = \"read\" }\n").unwrap();
+            let expected = if tool.starts_with("ab") { Some("OIL-102") } else if tool.starts_with('a') { Some("OIL-101") } else { None };
+            let found = c.classify(&tool);
+            prop_assert_eq!(found.category.as_deref(), expected);
+        }
+    }
+}
