@@ -1,1 +1,104 @@
-//! The HTTP interface: /v1, AuthZEN, health, metrics, OpenAPI
+//! The HTTP interface: `/v1`, AuthZEN 1.0, health, metrics, OpenAPI.
+//!
+//! One file per resource. Requests are read strictly ([`input`]), callers are authenticated once
+//! ([`auth`]), errors become RFC 9457 problems once ([`problem`]). The OpenAPI document is made from
+//! the handlers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Json, Router};
+use intended_model::Code;
+use intended_runtime::Runtime;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+
+pub mod auth;
+pub mod authzen;
+pub mod input;
+pub mod operate;
+pub mod problem;
+pub mod v1;
+
+pub use problem::Problem;
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub struct App {
+    pub runtime: Arc<Runtime>,
+    /// Set when the server begins to shut down: not ready first, then drained.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl App {
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>) -> Self {
+        Self { runtime, draining: Arc::new(AtomicBool::new(false)) }
+    }
+    /// From here on `/readyz` says no.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Intended",
+    description = "Authority runtime for AI agents. No token, no action.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0")
+))]
+struct Document;
+
+/// The routes and their document.
+fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(v1::router())
+        .merge(authzen::router())
+        .merge(operate::router())
+        .split_for_parts()
+}
+
+/// The OpenAPI 3.1 document.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().1
+}
+
+/// The whole application.
+pub fn router(app: App) -> Router {
+    let (router, document) = routes();
+    let document = Arc::new(document);
+    router
+        .route("/openapi.json", axum::routing::get(move || async move { Json((*document).clone()) }))
+        .fallback(|| async { Problem::from(Code::NotFound) })
+        .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
+        // Larger bodies are refused while they are read; what a route takes is said in `input`.
+        .layer(DefaultBodyLimit::max(input::MAX_POLICY_BODY))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), headers))
+        .with_state(app)
+}
+
+/// A request id in and out, and nothing cached or framed.
+async fn headers(State(_): State<App>, request: Request, next: Next) -> Response {
+    let given = request.headers().get("x-request-id").filter(|v| v.len() <= 128).cloned();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    if let Some(id) = given {
+        headers.insert("x-request-id", id);
+    }
+    headers.insert("cache-control", http::HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", http::HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// An answer that is not an error.
+pub type Answer = Result<Response, Problem>;
+
+pub(crate) fn json<T: serde::Serialize>(status: u16, body: &T) -> Answer {
+    let body = serde_json::to_vec(body).map_err(intended_runtime::RuntimeError::internal)?;
+    let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
+    Ok((status, [(http::header::CONTENT_TYPE, "application/json")], body).into_response())
+}

@@ -1,1 +1,32 @@
-//! Signing keys sealed by a root key, and the signers made of them
+//! Secrets: the root key, what it seals, signing keys, API keys. Clear private keys live in memory
+//! only; what is stored is sealed for one tenant and purpose.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
+
+mod api_key;
+mod root;
+mod signing;
+
+pub use api_key::{ApiKey, ApiKeyError};
+pub use root::{RootKey, SealError};
+pub use signing::{KeyError, SigningKey};
+
+/// Where random bytes come from.
+pub trait RngSource: Send + Sync + 'static {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RngError>;
+}
+
+/// The system gave no random bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system gave no random bytes")]
+pub struct RngError;
+
+/// The system's generator.
+#[derive(Debug, Default)]
+pub struct SystemRng(aws_lc_rs::rand::SystemRandom);
+
+impl RngSource for SystemRng {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RngError> {
+        use aws_lc_rs::rand::SecureRandom as _;
+        self.0.fill(bytes).map_err(|_| RngError)
+    }
+}

@@ -368,7 +368,7 @@ pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<inte
     let source = intended_policy::PackSource { files: files.clone() };
     let pack = intended_policy::Pack::parse(&source)
         .map_err(|e| RuntimeError { errors: vec![(e.place(), e.to_string())], ..RuntimeError::new(Code::PackInvalid, e.to_string()) })?;
-    let schema = intended_policy::Schema::generate(&state.catalogue.tools_for_schema()).map_err(RuntimeError::internal)?;
+    let schema = schema_of(state)?;
     let report = intended_policy::validate(&pack, &schema);
     if report.errors.is_empty() {
         return Ok(pack);
@@ -376,4 +376,19 @@ pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<inte
     let errors: Vec<(String, String)> = report.errors.iter().map(|e| (e.place(), e.to_string())).collect();
     let detail = errors.first().map(|(p, m)| format!("{p}: {m}")).unwrap_or_default();
     Err(RuntimeError { errors, ..RuntimeError::new(Code::PackInvalid, detail) })
+}
+
+/// The Cedar schema of a tenant: its tools with their categories and operations.
+pub fn schema_of(state: &State) -> Result<intended_policy::Schema, RuntimeError> {
+    let tools: Vec<intended_policy::ToolAction> = state
+        .catalogue
+        .tools()
+        .map(|(tool, category, operation)| intended_policy::ToolAction {
+            tool: tool.to_owned(),
+            category: category.to_owned(),
+            domain: intended_intents::domain_of(category).to_owned(),
+            operation: operation.as_str(),
+        })
+        .collect();
+    intended_policy::Schema::generate(&tools).map_err(RuntimeError::internal)
 }

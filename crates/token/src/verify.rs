@@ -1,0 +1,227 @@
+//! Verification, in this order, stopping at the first failure: size and shape → type and algorithm
+//! pinned to the key → key → signature → times → issuer, audience, tenant, environment →
+//! revocation → the call about to be made. Consumption needs shared state and comes after, online;
+//! what is said here of single use is that it was not checked.
+
+use intended_model::{Digest, Timestamp, Value};
+
+use crate::claims::{Claims, Wire};
+use crate::keys::{Alg, KeySet};
+use crate::revocation::RevocationList;
+use crate::{MAX_TOKEN, MAX_TTL, TYPE, from_base64url};
+
+/// Clocks may differ by this much.
+pub const LEEWAY_SECS: i64 = 5;
+
+/// Why a token was refused. The codes are stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the token is not a strict compact JWS")]
+    Malformed,
+    #[error("the token's type is not `authority+jwt`")]
+    Type,
+    #[error("the token's algorithm is not the one of its key")]
+    Algorithm,
+    #[error("the token's header has a member that is not accepted")]
+    Header,
+    #[error("the token's key is unknown")]
+    KeyUnknown,
+    #[error("the token's key is retired")]
+    KeyRetired,
+    #[error("the signature is not valid")]
+    Signature,
+    #[error("the token's claims are not those of an authority token")]
+    Claims,
+    #[error("the token's times are not valid")]
+    Times,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    #[error("the token has expired")]
+    Expired,
+    #[error("the token is of another issuer")]
+    Issuer,
+    #[error("the token is for another audience")]
+    Audience,
+    #[error("the token is of another tenant")]
+    Tenant,
+    #[error("the token is of another environment")]
+    Environment,
+    #[error("the token is revoked")]
+    Revoked,
+    #[error("the revocation list is too old to rely on")]
+    RevocationsStale,
+    #[error("the token is for another call")]
+    Binding,
+    #[error("the token was used before")]
+    Consumed,
+}
+
+impl Refusal {
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "token.malformed",
+            Self::Type => "token.type",
+            Self::Algorithm => "token.algorithm",
+            Self::Header => "token.header",
+            Self::KeyUnknown => "token.key_unknown",
+            Self::KeyRetired => "token.key_retired",
+            Self::Signature => "token.signature",
+            Self::Claims => "token.claims",
+            Self::Times => "token.times",
+            Self::NotYetValid => "token.not_yet_valid",
+            Self::Expired => "token.expired",
+            Self::Issuer => "token.issuer",
+            Self::Audience => "token.audience",
+            Self::Tenant => "token.tenant",
+            Self::Environment => "token.environment",
+            Self::Revoked => "token.revoked",
+            Self::RevocationsStale => "token.revocations_stale",
+            Self::Binding => "token.binding",
+            Self::Consumed => "token.consumed",
+        }
+    }
+}
+
+/// The call that is about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub agent: String,
+    pub tool: String,
+    pub resource_type: String,
+    pub resource_id: String,
+    pub arguments_digest: Digest,
+}
+
+/// What the token must be for. One of them is always given: a token without a call proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Binding {
+    Call(Call),
+    IntentHash(Digest),
+}
+
+/// Whom the verifier is, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectations {
+    pub issuer: String,
+    pub audience: String,
+    pub tenant: String,
+    pub environment: String,
+}
+
+/// What is known of single use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SingleUse {
+    /// Offline there is no shared state: the token may have been used before.
+    NotChecked,
+}
+
+/// A token that stands, as far as can be told offline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub claims: Claims,
+    pub single_use: SingleUse,
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub struct Verifier<'k> {
+    pub keys: &'k KeySet,
+    pub expect: Expectations,
+    /// Offline: the list of revoked tokens; online it is looked up.
+    pub revocations: Option<&'k RevocationList>,
+}
+
+/// A JWS taken apart and verified.
+pub(crate) fn open(token: &str, typ: &str, keys: &KeySet) -> Result<Value, Refusal> {
+    if token.len() > MAX_TOKEN {
+        return Err(Refusal::Malformed);
+    }
+    let mut parts = token.split('.');
+    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(Refusal::Malformed);
+    };
+    let decode = |part: &str| from_base64url(part).filter(|b| !b.is_empty()).ok_or(Refusal::Malformed);
+    let (head, body, sig) = (decode(header)?, decode(payload)?, decode(signature)?);
+    let head = intended_model::json::parse(&head).map_err(|_| Refusal::Malformed)?;
+    let members = head.as_object().ok_or(Refusal::Malformed)?;
+    if members.get("typ").and_then(Value::as_str) != Some(typ) {
+        return Err(Refusal::Type);
+    }
+    let alg = members.get("alg").and_then(Value::as_str).and_then(Alg::parse).ok_or(Refusal::Algorithm)?;
+    // Keys come from the verifier, never from the token: no jku, jwk, x5u, x5c; no crit either,
+    // because no extension is known (RFC 7515 section 4.1.11).
+    if members.iter().any(|(name, _)| !matches!(name, "alg" | "kid" | "typ")) {
+        return Err(Refusal::Header);
+    }
+    let kid = members.get("kid").and_then(Value::as_str).filter(|k| !k.is_empty()).ok_or(Refusal::KeyUnknown)?;
+    if keys.is_retired(kid) {
+        return Err(Refusal::KeyRetired);
+    }
+    match keys.alg(kid) {
+        None => return Err(Refusal::KeyUnknown),
+        Some(pinned) if pinned != alg => return Err(Refusal::Algorithm),
+        Some(_) => {}
+    }
+    let signed = token.get(..header.len() + 1 + payload.len()).ok_or(Refusal::Malformed)?;
+    if !keys.verify(kid, signed.as_bytes(), &sig) {
+        return Err(Refusal::Signature);
+    }
+    intended_model::json::parse(&body).map_err(|_| Refusal::Claims)
+}
+
+/// A time claim: a whole number of seconds, not negative, before the year 10000.
+fn time(claims: &Value, name: &str) -> Result<i64, Refusal> {
+    claims.get(name).and_then(Value::as_int).filter(|t| (0..253_402_300_800).contains(t)).ok_or(Refusal::Times)
+}
+
+impl Verifier<'_> {
+    /// Verifies a token for a call, at a time.
+    pub fn verify(&self, token: &str, binding: &Binding, now: Timestamp) -> Result<Accepted, Refusal> {
+        let value = open(token, TYPE, self.keys)?;
+        let (iat, nbf, exp) = (time(&value, "iat")?, time(&value, "nbf")?, time(&value, "exp")?);
+        if exp <= iat || exp - iat > MAX_TTL || nbf < iat {
+            return Err(Refusal::Times);
+        }
+        if value.get("aud").and_then(Value::as_str).is_none() {
+            // Missing, or a list: one token is for one enforcement point.
+            return Err(Refusal::Audience);
+        }
+        let wire: Wire = intended_model::json::from_value(&value).map_err(|_| Refusal::Claims)?;
+        let claims = Claims::from_wire(wire).ok_or(Refusal::Claims)?;
+        let now = now.as_secs();
+        if now + LEEWAY_SECS < nbf {
+            return Err(Refusal::NotYetValid);
+        }
+        if now >= exp {
+            return Err(Refusal::Expired);
+        }
+        for (is, wanted, refusal) in [
+            (&claims.iss, &self.expect.issuer, Refusal::Issuer),
+            (&claims.aud, &self.expect.audience, Refusal::Audience),
+            (&claims.tid, &self.expect.tenant, Refusal::Tenant),
+            (&claims.env, &self.expect.environment, Refusal::Environment),
+        ] {
+            if is != wanted {
+                return Err(refusal);
+            }
+        }
+        if let Some(list) = self.revocations {
+            list.check(&claims.tid, &claims.jti, now)?;
+        }
+        let bound = match binding {
+            Binding::IntentHash(hash) => claims.intent_hash == *hash,
+            Binding::Call(call) => {
+                claims.sub == call.agent
+                    && claims.action.tool == call.tool
+                    && claims.action.resource_type == call.resource_type
+                    && claims.action.resource_id == call.resource_id
+                    && claims.action.arguments_digest == call.arguments_digest
+            }
+        };
+        if !bound {
+            return Err(Refusal::Binding);
+        }
+        Ok(Accepted { claims, single_use: SingleUse::NotChecked })
+    }
+}
