@@ -1,0 +1,268 @@
+//! Access, as far as it takes to set a tenant up: credentials, agents, capabilities, environments.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use http::HeaderMap;
+use intended_model::decision::DataClass;
+use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, CapabilitySet, Criticality, Scope, Settings, Tier};
+use intended_model::{Code, CredentialId, EnvironmentId, Name, Timestamp};
+use intended_runtime::admin::CredentialSpec;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::{Answer, App, Problem, auth, input, json};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create_credential, credentials))
+        .routes(routes!(revoke_credential))
+        .routes(routes!(agents))
+        .routes(routes!(set_agent))
+        .routes(routes!(capabilities))
+        .routes(routes!(set_capability))
+        .routes(routes!(set_environment))
+}
+
+#[derive(Serialize)]
+struct Index {
+    index: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CredentialBody {
+    credential: CredentialId,
+    environments: Vec<EnvironmentId>,
+    scopes: Vec<Scope>,
+    /// Milliseconds since the epoch.
+    expires_at: Option<Timestamp>,
+    #[serde(default)]
+    test: bool,
+}
+#[derive(Serialize)]
+struct Created {
+    credential: CredentialId,
+    /// Shown once.
+    key: String,
+    index: u64,
+}
+
+/// Creates a service credential. The key is in this answer and nowhere else.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path)),
+    request_body(content_type = "application/json", description = "credential, environments, scopes, expires_at, test"), responses((status = 201, description = "created")))]
+async fn create_credential(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let b: CredentialBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let spec = CredentialSpec { credential: b.credential, environments: b.environments, scopes: b.scopes, expires_at: b.expires_at, live: !b.test };
+    let new = app.runtime.create_credential(&principal, spec).await?;
+    json(201, &Created { credential: new.credential, key: new.key, index: new.index })
+}
+
+#[derive(Serialize)]
+struct CredentialRow {
+    credential: String,
+    environments: Vec<EnvironmentId>,
+    scopes: Vec<Scope>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    revoked: bool,
+}
+
+/// Credentials, without their keys.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path)),
+    responses((status = 200, description = "the credentials")))]
+async fn credentials(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AccessRead, None)?;
+    let state = principal.tenant.state();
+    let row = |c: &intended_engine::Credential| CredentialRow {
+        credential: c.id.to_string(),
+        environments: c.environments.clone(),
+        scopes: c.scopes.clone(),
+        expires_at: c.expires_at.map(|t| t.to_string()),
+        revoked: c.revoked,
+    };
+    json(200, &state.credentials.values().map(row).collect::<Vec<_>>())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasonBody {
+    reason: String,
+}
+
+/// Revokes a credential; it takes effect at once.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials/{credential}/revoke", tag = "access", params(("tenant" = String, Path), ("credential" = String, Path)),
+    request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "revoked")))]
+async fn revoke_credential(State(app): State<App>, Path((tenant, credential)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let body: ReasonBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let credential = CredentialId::new(&credential).map_err(|_| Problem::from(Code::NotFound))?;
+    json(200, &Index { index: app.runtime.revoke_credential(&principal, credential, &body.reason).await? })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentBody {
+    environments: Vec<EnvironmentId>,
+    #[serde(default = "agent_kind")]
+    kind: String,
+    #[serde(default)]
+    owner: String,
+    state: Option<AgentState>,
+    #[serde(default)]
+    teams: Vec<Name>,
+    trust: u8,
+}
+fn agent_kind() -> String {
+    "agent".to_owned()
+}
+
+/// Registers an agent or changes its registration.
+#[utoipa::path(put, path = "/v1/tenants/{tenant}/agents/{agent}", tag = "access", params(("tenant" = String, Path), ("agent" = String, Path)),
+    request_body(content_type = "application/json", description = "environments, kind, owner, state, teams, trust"), responses((status = 200, description = "set")))]
+async fn set_agent(State(app): State<App>, Path((tenant, agent)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let b: AgentBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let plain = |t: &str| !t.is_empty() && t.len() <= 512 && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t;
+    if !plain(&agent) || !plain(&b.kind) {
+        return Err(Problem::at(Code::TextUnsafe, "/agent", "an agent's name and kind are printable ASCII"));
+    }
+    if b.trust > 100 {
+        return Err(Problem::at(Code::RequestInvalid, "/trust", "trust lies within 0 to 100"));
+    }
+    let event = AgentSet {
+        agent: agent.into(),
+        by: principal.credential.clone(),
+        environments: b.environments,
+        kind: b.kind.into(),
+        owner: b.owner.into(),
+        state: b.state.unwrap_or(AgentState::Active),
+        teams: b.teams,
+        trust: b.trust,
+        v: BODY_VERSION,
+    };
+    json(200, &Index { index: app.runtime.set_agent(&principal, event).await? })
+}
+
+#[derive(Serialize)]
+struct AgentRow {
+    agent: String,
+    kind: String,
+    owner: String,
+    state: AgentState,
+    environments: Vec<EnvironmentId>,
+    teams: Vec<Name>,
+    trust: u8,
+}
+
+/// The registered agents.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/agents", tag = "access", params(("tenant" = String, Path)), responses((status = 200, description = "the agents")))]
+async fn agents(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AccessRead, None)?;
+    let state = principal.tenant.state();
+    let mut rows: Vec<AgentRow> = state
+        .agents
+        .iter()
+        .map(|(name, a)| AgentRow {
+            agent: name.to_string(),
+            kind: a.kind.to_string(),
+            owner: a.owner.to_string(),
+            state: a.state,
+            environments: a.environments.clone(),
+            teams: a.teams.clone(),
+            trust: a.trust,
+        })
+        .collect();
+    rows.sort_by(|a, b| a.agent.cmp(&b.agent));
+    json(200, &rows)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CapabilityBody {
+    resource_type: String,
+    pattern: String,
+    #[serde(default)]
+    owner: String,
+    criticality: Criticality,
+    data_class: DataClass,
+    environment: Option<EnvironmentId>,
+    #[serde(default = "yes")]
+    active: bool,
+}
+const fn yes() -> bool {
+    true
+}
+
+/// Says what a target is; `active: false` removes it.
+#[utoipa::path(put, path = "/v1/tenants/{tenant}/capabilities-registry/{capability}", tag = "access", params(("tenant" = String, Path), ("capability" = String, Path)),
+    request_body(content_type = "application/json", description = "resource_type, pattern, owner, criticality, data_class, environment, active"), responses((status = 200, description = "set")))]
+async fn set_capability(State(app): State<App>, Path((tenant, capability)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let b: CapabilityBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let capability = Name::new(&capability).map_err(|e| Problem::at(Code::TextUnsafe, "/capability", e.to_string()))?;
+    let event = CapabilitySet {
+        active: b.active,
+        by: principal.credential.clone(),
+        capability,
+        criticality: b.criticality,
+        data_class: b.data_class,
+        environment: b.environment,
+        owner: b.owner.into(),
+        pattern: b.pattern.into(),
+        resource_type: b.resource_type.into(),
+        v: BODY_VERSION,
+    };
+    json(200, &Index { index: app.runtime.set_capability(&principal, event).await? })
+}
+
+#[derive(Serialize)]
+struct CapabilityRow {
+    capability: String,
+    resource_type: String,
+    pattern: String,
+    owner: String,
+    criticality: Criticality,
+    data_class: DataClass,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<EnvironmentId>,
+}
+
+/// The registry of capabilities, most specific first.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/capabilities-registry", tag = "access", params(("tenant" = String, Path)), responses((status = 200, description = "the registry")))]
+async fn capabilities(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AccessRead, None)?;
+    let state = principal.tenant.state();
+    let row = |c: &intended_engine::Capability| CapabilityRow {
+        capability: c.id.to_string(),
+        resource_type: c.resource_type.to_string(),
+        pattern: c.pattern.to_string(),
+        owner: c.owner.to_string(),
+        criticality: c.criticality,
+        data_class: c.data_class,
+        environment: c.environment.clone(),
+    };
+    json(200, &state.capabilities.iter().map(row).collect::<Vec<_>>())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvironmentBody {
+    tier: Tier,
+    #[serde(default)]
+    settings: Settings,
+}
+
+/// Creates an environment or changes its settings.
+#[utoipa::path(put, path = "/v1/tenants/{tenant}/environments/{environment}", tag = "access", params(("tenant" = String, Path), ("environment" = String, Path)),
+    request_body(content_type = "application/json", description = "tier, settings"), responses((status = 200, description = "set")))]
+async fn set_environment(State(app): State<App>, Path((tenant, environment)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let b: EnvironmentBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let id = EnvironmentId::new(&environment).map_err(|e| Problem::at(Code::TextUnsafe, "/environment", e.to_string()))?;
+    json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, b.settings).await? })
+}

@@ -1,0 +1,332 @@
+//! Decide: submit an intent, look decisions up, explain them, prove them, make them again.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use http::HeaderMap;
+use intended_ledger::Receipt;
+use intended_model::decision::{Decision, Gate, Obligations, Outcome, PolicyRef, Risk};
+use intended_model::entry::Scope;
+use intended_model::{Code, Event, Intent, IntentId, Kind, Value};
+use intended_runtime::escalations::Standing;
+use intended_runtime::{Decided, Principal, RuntimeError, Submission, audit};
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::{Answer, App, Problem, auth, input, json};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(submit, list))
+        .routes(routes!(show))
+        .routes(routes!(explain))
+        .routes(routes!(receipt))
+        .routes(routes!(evidence))
+        .routes(routes!(replay))
+}
+
+/// The full decision, as every route of this area answers it.
+#[derive(Serialize)]
+pub struct DecisionBody<'a> {
+    pub id: IntentId,
+    pub tenant: &'a str,
+    pub environment: &'a str,
+    pub agent: &'a str,
+    pub action: &'a str,
+    pub decision: Outcome,
+    pub reason: Code,
+    pub message: &'static str,
+    /// `final`, `open` or `timed_out`.
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<&'a Risk>,
+    pub classification: &'a intended_model::decision::Classification,
+    pub gates: &'a [Gate],
+    #[serde(skip_serializing_if = "Obligations::is_empty")]
+    pub obligations: &'a Obligations,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<&'a PolicyRef>,
+    pub intent_hash: String,
+    pub recorded_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_expires_at: Option<String>,
+    pub receipt: Receipt,
+}
+
+impl<'a> DecisionBody<'a> {
+    pub fn new(tenant: &'a str, d: &'a Decided, standing: Standing) -> Result<Self, RuntimeError> {
+        let intent = &d.record.input.intent;
+        let decision: &Decision = &d.record.decision;
+        let (outcome, reason, state) = match standing {
+            Standing::Final => (decision.decision, decision.reason, "final"),
+            Standing::Open { .. } => (decision.decision, decision.reason, "open"),
+            Standing::TimedOut => (Outcome::Deny, Code::EscalationTimedOut, "timed_out"),
+        };
+        Ok(Self {
+            id: d.record.input.id,
+            tenant,
+            environment: intent.environment.as_str(),
+            agent: &intent.subject.id,
+            action: &intent.action.name,
+            decision: outcome,
+            reason,
+            message: reason.title(),
+            state,
+            risk: decision.risk.as_ref(),
+            classification: &d.record.input.classification,
+            gates: &decision.gates,
+            obligations: &decision.obligations,
+            policy: decision.policy.as_ref(),
+            intent_hash: d.record.input.intent_hash.to_string(),
+            recorded_at: d.recorded_at.to_string(),
+            token: d.token.as_ref().map(intended_runtime::Authority::as_str),
+            token_expires_at: d.token.as_ref().map(|t| t.expires_at.to_string()),
+            receipt: Receipt::new(&d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?,
+        })
+    }
+}
+
+const fn status_of(outcome: Outcome) -> u16 {
+    match outcome {
+        Outcome::Allow | Outcome::Modify => 200,
+        Outcome::Escalate | Outcome::Defer => 202,
+        Outcome::Deny => 403,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmitQuery {
+    audience: Option<Box<str>>,
+}
+
+/// Submits an intent. 200 allow or modify, 202 escalate or defer, 403 deny; always the full decision.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/intents", tag = "decide",
+    params(("tenant" = String, Path), ("audience" = Option<String>, Query, description = "who will verify the token"), ("idempotency-key" = Option<String>, Header)),
+    request_body(content_type = "application/json", description = "the intent: subject, action, resource, context, goal, session, environment"),
+    responses((status = 200, description = "allow or modify, with the token"), (status = 202, description = "escalate or defer"), (status = 403, description = "deny, as the full decision; or a problem")))]
+async fn submit(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<SubmitQuery>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let idempotency_key = input::idempotency_key(&headers)?;
+    let value = input::value(&headers, &body, input::MAX_BODY)?;
+    let intent = Intent::from_value(&value, principal.only_environment(), false).map_err(RuntimeError::from)?;
+    let audience = match query.audience {
+        Some(a) if a.is_empty() || a.len() > 256 || !a.bytes().all(|b| b.is_ascii_graphic()) => {
+            return Err(Problem::at(Code::RequestInvalid, "/audience", "1 to 256 printable ASCII characters"));
+        }
+        other => other,
+    };
+    let decided = app.runtime.submit(&principal, Submission { intent, idempotency_key, audience }).await?;
+    let standing = if decided.replayed { app.runtime.standing(&principal, &decided.record)? } else { opened(&decided) };
+    let body = DecisionBody::new(&tenant, &decided, standing)?;
+    json(status_of(body.decision), &body)
+}
+
+/// Where a decision stands that was made just now.
+pub(crate) fn opened(decided: &Decided) -> Standing {
+    match decided.record.decision.obligations.expires_at {
+        Some(expires_at) => Standing::Open { expires_at },
+        None => Standing::Final,
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<u64>,
+    agent: Option<String>,
+    action: Option<String>,
+    decision: Option<Outcome>,
+    reason: Option<String>,
+    environment: Option<String>,
+    kind: Option<String>,
+    since: Option<i64>,
+    until: Option<i64>,
+}
+
+impl ListQuery {
+    pub fn into_query(self, kind: Option<Kind>) -> Result<audit::Query, Problem> {
+        let reason = self.reason.map(|r| r.parse()).transpose();
+        let reason = reason.map_err(|_| Problem::at(Code::RequestInvalid, "/reason", "unknown code"))?;
+        let named = self.kind.map(|k| Kind::parse(&k).ok_or_else(|| Problem::at(Code::RequestInvalid, "/kind", "unknown entry kind"))).transpose()?;
+        Ok(audit::Query {
+            kind: kind.or(named),
+            agent: self.agent,
+            tool: self.action,
+            decision: self.decision,
+            reason,
+            environment: self.environment,
+            since: self.since,
+            until: self.until,
+            before: self.cursor,
+            limit: self.limit.unwrap_or(50),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: IntentId,
+    index: u64,
+    recorded_at: String,
+    environment: String,
+    agent: String,
+    action: String,
+    resource: String,
+    decision: Outcome,
+    reason: Code,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct ListBody {
+    intents: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<u64>,
+}
+
+/// Decisions, newest first.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents", tag = "decide",
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<u64>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    responses((status = 200, description = "a page of decisions")))]
+async fn list(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ListQuery>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::IntentRead, None)?;
+    let page = app.runtime.query(&principal, &query.into_query(Some(Kind::Decision))?).await?;
+    let intents = page
+        .entries
+        .into_iter()
+        .filter_map(|(entry, event)| match event {
+            Event::Decision(r) => Some(Row {
+                id: r.input.id,
+                index: entry.index,
+                recorded_at: entry.at.to_string(),
+                environment: r.input.intent.environment.to_string(),
+                agent: r.input.intent.subject.id.into(),
+                action: r.input.intent.action.name.into(),
+                resource: format!("{}/{}", r.input.intent.resource.kind, r.input.intent.resource.id),
+                decision: r.decision.decision,
+                reason: r.decision.reason,
+                risk: r.decision.risk.map(|r| r.score),
+            }),
+            _ => None,
+        })
+        .collect();
+    json(200, &ListBody { intents, cursor: page.before })
+}
+
+async fn find(app: &App, headers: &HeaderMap, tenant: &str, id: &str) -> Result<(Principal, Decided), Problem> {
+    let principal = auth::tenant(app, headers, tenant)?;
+    principal.require(Scope::IntentRead, None)?;
+    let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
+    let decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
+    Ok((principal, decided))
+}
+
+/// One decision. The token is not shown again.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
+    responses((status = 200, description = "the decision"), (status = 404, description = "no such intent")))]
+async fn show(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
+    let standing = app.runtime.standing(&principal, &decided.record)?;
+    json(200, &DecisionBody::new(&tenant, &decided, standing)?)
+}
+
+#[derive(Serialize)]
+struct Explanation<'a> {
+    id: IntentId,
+    decision: Outcome,
+    reason: Code,
+    message: &'static str,
+    hint: &'static str,
+    /// Everything that stands in the way, not only the first.
+    objections: Vec<&'a Gate>,
+    gates: &'a [Gate],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    risk: Option<&'a Risk>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a PolicyRef>,
+    intent: &'a Intent,
+}
+
+/// Why it was decided so.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/explain", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
+    responses((status = 200, description = "the explanation")))]
+async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let (_, decided) = find(&app, &headers, &tenant, &id).await?;
+    let d = &decided.record.decision;
+    let objections = d.gates.iter().filter(|g| g.outcome != intended_model::decision::GateOutcome::Pass).collect();
+    json(200, &Explanation {
+        id: decided.record.input.id,
+        decision: d.decision,
+        reason: d.reason,
+        message: d.reason.title(),
+        hint: d.reason.hint(),
+        objections,
+        gates: &d.gates,
+        risk: d.risk.as_ref(),
+        policy: d.policy.as_ref(),
+        intent: &decided.record.input.intent,
+    })
+}
+
+/// The decision's receipt: entry, inclusion proof, signed checkpoint.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/receipt", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
+    responses((status = 200, description = "the receipt")))]
+async fn receipt(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let (_, d) = find(&app, &headers, &tenant, &id).await?;
+    json(200, &Receipt::new(&d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?)
+}
+
+#[derive(Serialize)]
+struct EvidenceRow {
+    index: u64,
+    at: String,
+    kind: &'static str,
+    entry: Value,
+}
+
+/// Every ledger entry about the intent.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/evidence", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
+    responses((status = 200, description = "the entries")))]
+async fn evidence(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
+    let entries = app.runtime.evidence(&principal, &decided.record.input.id).await?;
+    let rows = entries
+        .into_iter()
+        .map(|(e, event)| {
+            let entry = intended_model::json::parse(&e.leaf).map_err(RuntimeError::from)?;
+            Ok(EvidenceRow { index: e.index, at: e.at.to_string(), kind: event.kind().as_str(), entry })
+        })
+        .collect::<Result<Vec<_>, RuntimeError>>()?;
+    json(200, &rows)
+}
+
+#[derive(Serialize)]
+struct ReplayBody {
+    id: IntentId,
+    index: u64,
+    same: bool,
+    recorded: Decision,
+    again: Decision,
+}
+
+/// Decides it again from the ledger, on the state of its position. Nothing is recorded.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/intents/{id}/replay", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
+    responses((status = 200, description = "both decisions and whether they are the same")))]
+async fn replay(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
+    let replay = app.runtime.replay(&principal, &decided.record, decided.index).await?;
+    json(200, &ReplayBody {
+        id: decided.record.input.id,
+        index: decided.index,
+        same: replay.same,
+        recorded: replay.recorded,
+        again: replay.again,
+    })
+}
+

@@ -1,0 +1,166 @@
+//! The ledger: query, checkpoint, proofs, export.
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::IntoResponse as _;
+use http::HeaderMap;
+use intended_ledger::{ExportTrailer, NodeHash, Receipt};
+use intended_model::Value;
+use intended_model::entry::Scope;
+use intended_runtime::RuntimeError;
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::intents::ListQuery;
+use crate::{Answer, App, auth, json};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(query)).routes(routes!(checkpoint)).routes(routes!(proof)).routes(routes!(consistency)).routes(routes!(export))
+}
+
+#[derive(Serialize)]
+struct Row {
+    index: u64,
+    at: String,
+    kind: &'static str,
+    entry: Value,
+}
+#[derive(Serialize)]
+struct Body_ {
+    entries: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<u64>,
+}
+
+/// Entries, newest first.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit", tag = "ledger",
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<u64>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    responses((status = 200, description = "a page of entries")))]
+async fn query(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ListQuery>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AuditRead, None)?;
+    let page = app.runtime.query(&principal, &query.into_query(None)?).await?;
+    let rows = page.entries.into_iter().map(|(e, event)| {
+        let entry = intended_model::json::parse(&e.leaf).map_err(RuntimeError::from)?;
+        Ok(Row { index: e.index, at: e.at.to_string(), kind: event.kind().as_str(), entry })
+    });
+    let entries = rows.collect::<Result<Vec<_>, RuntimeError>>()?;
+    json(200, &Body_ { entries, cursor: page.before })
+}
+
+#[derive(Serialize)]
+struct CheckpointBody {
+    size: u64,
+    root: String,
+    checkpoint: String,
+    vkey: String,
+}
+
+/// The current signed checkpoint.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/checkpoint", tag = "ledger", params(("tenant" = String, Path)),
+    responses((status = 200, description = "size, root, signed note, verifier key")))]
+async fn checkpoint(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AuditRead, None)?;
+    let (head, note) = app.runtime.head(&principal.tenant).await?;
+    let vkey = principal.tenant.state().vkey.to_string();
+    json(200, &CheckpointBody { size: head.size, root: head.root.to_string(), checkpoint: note.to_string(), vkey })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProofQuery {
+    index: u64,
+}
+
+/// A receipt for any entry, against the current checkpoint.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/proof", tag = "ledger", params(("tenant" = String, Path), ("index" = u64, Query)),
+    responses((status = 200, description = "the receipt"), (status = 404, description = "no such entry")))]
+async fn proof(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ProofQuery>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AuditRead, None)?;
+    let (head, note) = app.runtime.head(&principal.tenant).await?;
+    let (entry, _, proof) = app.runtime.inclusion(&principal.tenant, query.index, Some(head.size)).await?;
+    json(200, &Receipt::new(&entry.leaf, entry.index, &proof, &note).map_err(RuntimeError::internal)?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConsistencyQuery {
+    from: u64,
+    to: Option<u64>,
+}
+#[derive(Serialize)]
+struct ConsistencyBody {
+    from: u64,
+    to: u64,
+    proof: Vec<String>,
+}
+
+/// That the tree of one size continues the tree of an earlier one.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/consistency", tag = "ledger", params(("tenant" = String, Path), ("from" = u64, Query), ("to" = Option<u64>, Query)),
+    responses((status = 200, description = "the proof")))]
+async fn consistency(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ConsistencyQuery>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AuditRead, None)?;
+    let (to, proof) = app.runtime.consistency(&principal.tenant, query.from, query.to).await?;
+    json(200, &ConsistencyBody { from: query.from, to, proof: proof.iter().map(NodeHash::to_base64).collect() })
+}
+
+/// The whole ledger as JSON lines, for `intended verify`. Streams; memory does not grow with it.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/audit/exports", tag = "ledger", params(("tenant" = String, Path)),
+    responses((status = 200, description = "the export", content_type = "application/x-ndjson")))]
+async fn export(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    // The whole ledger holds every environment: only a credential for all of them may take it.
+    let all = principal.tenant.state().environments.keys().all(|e| principal.environments.contains(e));
+    if !all {
+        return Err(intended_model::Code::EnvironmentForbidden.into());
+    }
+    let header = app.runtime.export_header(&principal).await?;
+    let size = header.size;
+    let first = header.to_line().map_err(RuntimeError::internal)?;
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(4);
+    let (runtime, id) = (app.runtime.clone(), principal.tenant.id.clone());
+    tokio::spawn(async move {
+        let _ = sender.send(Ok(format!("{first}\n").into_bytes())).await;
+        let mut next = 0;
+        while next < size {
+            let limit = usize::try_from(size - next).unwrap_or(usize::MAX).min(256);
+            let page = match runtime.store().entries(&id, next, limit).await {
+                Ok(page) if !page.is_empty() => page,
+                Ok(_) => return drop(sender.send(Err(std::io::Error::other("entries are missing"))).await),
+                Err(error) => return drop(sender.send(Err(std::io::Error::other(error))).await),
+            };
+            next += page.len() as u64;
+            let mut chunk = Vec::with_capacity(page.iter().map(|e| e.leaf.len() + 1).sum());
+            for entry in page {
+                chunk.extend_from_slice(&entry.leaf);
+                chunk.push(b'\n');
+            }
+            if sender.send(Ok(chunk)).await.is_err() {
+                return;
+            }
+        }
+        if let Ok(last) = (ExportTrailer { end: true, size }).to_line() {
+            let _ = sender.send(Ok(format!("{last}\n").into_bytes())).await;
+        }
+    });
+    let stream = tokio_stream(receiver);
+    Ok(([(http::header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+}
+
+type Chunk = Result<Vec<u8>, std::io::Error>;
+
+/// A receiver as a stream.
+fn tokio_stream(receiver: tokio::sync::mpsc::Receiver<Chunk>) -> impl futures_core::Stream<Item = Chunk> {
+    struct Receiving(tokio::sync::mpsc::Receiver<Chunk>);
+    impl futures_core::Stream for Receiving {
+        type Item = Chunk;
+        fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Chunk>> {
+            self.0.poll_recv(cx)
+        }
+    }
+    Receiving(receiver)
+}

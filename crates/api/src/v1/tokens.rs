@@ -1,0 +1,217 @@
+//! Tokens: verify and consume, revoke, public keys, the revocation list.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::response::IntoResponse as _;
+use http::HeaderMap;
+use intended_model::entry::Scope;
+use intended_model::{Code, Digest, EnvironmentId, Value};
+use intended_runtime::Runtime;
+use intended_runtime::tokens::Verification;
+use intended_token::{Binding, Call};
+use serde::{Deserialize, Serialize};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::{Answer, App, Problem, auth, input, json};
+
+pub fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(verify)).routes(routes!(revoke)).routes(routes!(jwks)).routes(routes!(revocations)).routes(routes!(rotate)).routes(routes!(retire))
+}
+
+/// The call that is about to be made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallBody {
+    agent: String,
+    tool: String,
+    resource: ResourceBody,
+    /// The arguments themselves, or their digest.
+    arguments: Option<Value>,
+    arguments_digest: Option<Digest>,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResourceBody {
+    #[serde(rename = "type")]
+    kind: String,
+    id: String,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifyBody {
+    token: String,
+    environment: Option<EnvironmentId>,
+    audience: Option<String>,
+    call: Option<CallBody>,
+    intent_hash: Option<Digest>,
+    #[serde(default)]
+    consume: bool,
+}
+
+#[derive(Serialize)]
+struct Verdict<'a> {
+    active: bool,
+    /// `consumed`, `available` or, when refused, absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    single_use: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumed_index: Option<u64>,
+}
+
+/// Verifies a token for a call, and consumes it if asked to. A refused token is an answer too:
+/// 200 with `active: false` and the refusal's code.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/tokens/verify", tag = "tokens", params(("tenant" = String, Path)),
+    request_body(content_type = "application/json", description = "token, environment, audience, call or intent_hash, consume"),
+    responses((status = 200, description = "the verdict")))]
+async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let body: VerifyBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let environment = body
+        .environment
+        .or_else(|| principal.only_environment().cloned())
+        .ok_or_else(|| Problem::at(Code::RequestInvalid, "/environment", "name the environment"))?;
+    let state = principal.tenant.state();
+    let audience = match body.audience {
+        Some(audience) => audience,
+        None => state.environments.get(&environment).map(|e| e.settings.audience.to_string()).ok_or(Code::EnvironmentUnknown)?,
+    };
+    let binding = match (body.call, body.intent_hash) {
+        (Some(call), None) => {
+            let arguments_digest = match (call.arguments, call.arguments_digest) {
+                (Some(arguments), None) => intended_model::intent::arguments_digest(&arguments),
+                (None, Some(digest)) => digest,
+                (None, None) => intended_model::intent::arguments_digest(&Value::object()),
+                (Some(_), Some(_)) => {
+                    return Err(Problem::at(Code::RequestInvalid, "/call/arguments", "either `arguments` or `arguments_digest`"));
+                }
+            };
+            Binding::Call(Call { agent: call.agent, tool: call.tool, resource_type: call.resource.kind, resource_id: call.resource.id, arguments_digest })
+        }
+        (None, Some(hash)) => Binding::IntentHash(hash),
+        _ => return Err(Problem::at(Code::RequestInvalid, "/call", "say what the token is for: `call` or `intent_hash`")),
+    };
+    match app.runtime.verify_token(&principal, &body.token, &audience, &environment, &binding, body.consume).await? {
+        Verification::Accepted(v) => json(200, &Verdict {
+            active: true,
+            single_use: Some(if v.consumed_at.is_some() { "consumed" } else { "available" }),
+            refusal: None,
+            message: None,
+            agent: Some(&v.claims.sub),
+            tool: Some(&v.claims.action.tool),
+            intent: Some(&v.claims.txn),
+            expires_at: Some(v.claims.exp),
+            consumed_index: v.consumed_at,
+        }),
+        Verification::Refused(refusal) => json(200, &Verdict {
+            active: false,
+            single_use: None,
+            refusal: Some(refusal.code()),
+            message: Some(refusal.to_string()),
+            agent: None,
+            tool: None,
+            intent: None,
+            expires_at: None,
+            consumed_index: None,
+        }),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevokeBody {
+    intent: String,
+    reason: String,
+}
+#[derive(Serialize)]
+struct Index {
+    index: u64,
+}
+
+/// Revokes one token.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/tokens/{jti}/revoke", tag = "tokens", params(("tenant" = String, Path), ("jti" = String, Path)),
+    request_body(content_type = "application/json", description = "intent, reason"), responses((status = 200, description = "revoked")))]
+async fn revoke(State(app): State<App>, Path((tenant, jti)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let body: RevokeBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    json(200, &Index { index: app.runtime.revoke_token(&principal, &body.intent, &jti, &body.reason).await? })
+}
+
+/// The public keys: active and previous.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/jwks.json", tag = "tokens", params(("tenant" = String, Path)),
+    responses((status = 200, description = "a JWK set")))]
+async fn jwks(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    json(200, &Runtime::key_set(&principal.tenant.state(), None)?)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RevocationsQuery {
+    environment: Option<EnvironmentId>,
+}
+
+/// The signed revocation list, for offline verifiers.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/revocations", tag = "tokens", params(("tenant" = String, Path), ("environment" = Option<String>, Query)),
+    responses((status = 200, description = "a compact JWS", content_type = "application/jwt")))]
+async fn revocations(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<RevocationsQuery>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let environment = query
+        .environment
+        .or_else(|| principal.only_environment().cloned())
+        .ok_or_else(|| Problem::at(Code::RequestInvalid, "/environment", "name the environment"))?;
+    principal.require(Scope::TokenVerify, Some(&environment))?;
+    let list = app.runtime.revocation_list(&principal, &environment).await?;
+    Ok(([(http::header::CONTENT_TYPE, "application/jwt")], list).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateBody {
+    environment: EnvironmentId,
+    alg: Option<intended_token::Alg>,
+}
+#[derive(Serialize)]
+struct Rotated {
+    kid: Box<str>,
+    index: u64,
+}
+
+/// Makes a new active signing key; the one before stays valid as the previous.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/rotate", tag = "tokens", params(("tenant" = String, Path)),
+    request_body(content_type = "application/json", description = "environment, alg"), responses((status = 200, description = "the new key id")))]
+async fn rotate(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let body: RotateBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let alg = body.alg.unwrap_or(intended_token::Alg::EdDSA);
+    let (kid, index) = app.runtime.rotate_key(&principal, &body.environment, alg).await?;
+    json(200, &Rotated { kid, index })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetireBody {
+    environment: EnvironmentId,
+    reason: String,
+}
+
+/// Retires a key at once: its tokens are refused from here on.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/{kid}/retire", tag = "tokens", params(("tenant" = String, Path), ("kid" = String, Path)),
+    request_body(content_type = "application/json", description = "environment, reason"), responses((status = 200, description = "retired")))]
+async fn retire(State(app): State<App>, Path((tenant, kid)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let body: RetireBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    json(200, &Index { index: app.runtime.retire_key(&principal, &body.environment, &kid, &body.reason).await? })
+}
