@@ -59,4 +59,14 @@ impl StoreError {
             Self::Invalid(_) => "internal",
         }
     }
+
+    /// Whether the same commit may succeed later without anything about it changing. Never for
+    /// `Conflict`: what it relied on is gone, so it has to be made anew.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Full(_) | Self::ReadOnly(_) | Self::Overloaded | Self::Closed | Self::Locked(_) | Self::Unavailable(_)
+        )
+    }
 }

@@ -72,6 +72,29 @@ pub struct Accepted {
     at: Timestamp,
 }
 
+/// The facts that judging a commit reads: what an engine that reads ahead has to fetch.
+pub fn keys_read(commit: &Commit) -> impl Iterator<Item = &str> {
+    let added = commit.writes.iter().filter_map(|write| match write {
+        Write::Add { key, .. } => Some(&**key),
+        Write::Put { .. } | Write::Delete { .. } => None,
+    });
+    commit.reads.iter().map(|(key, _)| &**key).chain(added)
+}
+
+/// The first name after all names with this prefix, by bytes; `None` if there is no end.
+#[must_use]
+pub fn prefix_end(prefix: &str) -> Option<String> {
+    let mut signs: Vec<char> = prefix.chars().collect();
+    while let Some(last) = signs.pop() {
+        // `char` skips the surrogates, and UTF-8 sorts as its characters do.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            signs.push(next);
+            return Some(signs.into_iter().collect());
+        }
+    }
+    None
+}
+
 /// A counter's value; anything that is not a counter counts as full.
 #[must_use]
 pub fn counter(value: &[u8]) -> i64 {
@@ -110,21 +133,27 @@ impl Tenant {
         let mut pending: HashMap<&str, i64> = HashMap::new();
         for write in &commit.writes {
             let (Write::Put { key, .. } | Write::Delete { key } | Write::Add { key, .. }) = write;
-            if key.len() > MAX_KEY || key.is_empty() {
-                return Err(StoreError::Invalid("a fact's name has 1 to 512 bytes"));
+            if key.len() > MAX_KEY || key.is_empty() || key.contains('\0') {
+                return Err(StoreError::Invalid("a fact's name has 1 to 512 bytes, none of them zero"));
             }
-            if let Write::Add { key, n, max, .. } = write {
-                let current = match pending.get(&**key) {
-                    Some(sum) => *sum,
-                    None => self.fact(facts, key)?.map_or(0, |f| counter(&f.value)),
-                };
-                let sum = current.saturating_add(*n);
-                if sum > *max {
-                    return Err(Conflict::Bound { key: key.clone(), current, max: *max }.into());
+            // What an addition later in the same commit finds.
+            let after = match write {
+                Write::Put { value, .. } => counter(value),
+                Write::Delete { .. } => 0,
+                Write::Add { key, n, max, .. } => {
+                    let current = match pending.get(&**key) {
+                        Some(sum) => *sum,
+                        None => self.fact(facts, key)?.map_or(0, |f| counter(&f.value)),
+                    };
+                    let sum = current.saturating_add(*n);
+                    if sum > *max {
+                        return Err(Conflict::Bound { key: key.clone(), current, max: *max }.into());
+                    }
+                    sums.push(sum);
+                    sum
                 }
-                pending.insert(key, sum);
-                sums.push(sum);
-            }
+            };
+            pending.insert(key, after);
         }
         let mut sums = sums.into_iter();
         for write in &commit.writes {
@@ -200,6 +229,135 @@ impl Sealed {
             head: Arc::clone(&self.tree_head),
             leaves: leaves.unwrap_or_default(),
             proofs: proofs.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NewEntry;
+    use proptest::prelude::*;
+
+    type Table = HashMap<Box<str>, Fact>;
+    impl Facts for Table {
+        fn fact(&mut self, _: &TenantId, key: &str) -> Result<Option<Fact>> {
+            Ok(self.get(key).cloned())
+        }
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::new("acme").unwrap()
+    }
+
+    fn fresh() -> Head {
+        Head { next_version: 1, ..Head::default() }
+    }
+
+    fn commit() -> Commit {
+        Commit {
+            tenant: tenant(),
+            now: Timestamp::from_millis(1),
+            control_version: None,
+            reads: Vec::new(),
+            writes: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// Judges the commits in batches of `size`; the outcomes and what is left in the end.
+    fn run(commits: &[Commit], size: usize) -> (Vec<std::result::Result<u64, StoreError>>, Head, Table) {
+        let (mut head, mut table, mut outcomes) = (fresh(), Table::new(), Vec::new());
+        for batch in commits.chunks(size) {
+            let mut part = Tenant::new(tenant(), head);
+            let judged: Vec<_> = batch.iter().map(|c| part.judge(c, &mut table)).collect();
+            let mut sealed = part.seal();
+            for (key, row) in std::mem::take(&mut sealed.facts) {
+                match row {
+                    Some((value, version, _)) => table.insert(key, Fact { value, version }),
+                    None => table.remove(&key),
+                };
+            }
+            outcomes.extend(judged.into_iter().map(|o| o.map(|a| sealed.answer(a).first_index)));
+            head = sealed.head;
+        }
+        (outcomes, head, table)
+    }
+
+    fn any_commit() -> impl Strategy<Value = Commit> {
+        let key = || (0_u8..4).prop_map(|k| format!("k/{k}").into_boxed_str());
+        let write = prop_oneof![
+            (key(), any::<u8>()).prop_map(|(key, v)| Write::Put { key, value: vec![v], expires_at: None }),
+            key().prop_map(|key| Write::Delete { key }),
+            (key(), -3_i64..6, 0_i64..12).prop_map(|(key, n, max)| Write::Add { key, n, max, expires_at: None }),
+        ];
+        let entry = any::<bool>().prop_map(|control| NewEntry {
+            kind: "test".into(),
+            control,
+            subject: None,
+            body: "{}".into(),
+        });
+        (
+            proptest::option::weighted(0.3, 0_u64..6),
+            proptest::collection::vec((key(), 0_u64..6), 0..2),
+            proptest::collection::vec(write, 0..4),
+            proptest::collection::vec(entry, 0..4),
+            0_i64..100,
+        )
+            .prop_map(|(control_version, reads, writes, entries, now)| Commit {
+                control_version,
+                reads,
+                writes,
+                entries,
+                now: Timestamp::from_millis(now),
+                ..commit()
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn how_commits_fall_into_batches_changes_nothing(commits in proptest::collection::vec(any_commit(), 1..40), size in 2_usize..40) {
+            let (alone, together) = (run(&commits, 1), run(&commits, size));
+            prop_assert_eq!(alone.0, together.0);
+            prop_assert_eq!(alone.1, together.1);
+            prop_assert_eq!(alone.2, together.2);
+        }
+
+        #[test]
+        fn a_prefix_ends_after_its_names(prefix in any::<String>(), rest in any::<String>(), other in any::<String>()) {
+            let inside = format!("{prefix}{rest}");
+            let end = prefix_end(&prefix);
+            prop_assert!(end.as_ref().is_none_or(|end| inside < *end));
+            let in_range = other >= prefix && end.is_none_or(|end| other < end);
+            prop_assert_eq!(in_range, other.starts_with(&prefix));
+        }
+    }
+
+    #[test]
+    fn a_commits_writes_happen_in_their_order() {
+        let key: Box<str> = "k".into();
+        let writes = vec![
+            Write::Put { key: key.clone(), value: b"5".to_vec(), expires_at: None },
+            Write::Add { key: key.clone(), n: 2, max: 7, expires_at: None },
+            Write::Add { key: key.clone(), n: 1, max: 8, expires_at: None },
+        ];
+        let (_, _, table) = run(&[Commit { writes, ..commit() }], 1);
+        assert_eq!(table.get("k").map(|f| counter(&f.value)), Some(8));
+        let writes = vec![
+            Write::Put { key: key.clone(), value: b"5".to_vec(), expires_at: None },
+            Write::Add { key: key.clone(), n: 1, max: 5, expires_at: None },
+        ];
+        let (outcomes, head, _) = run(&[Commit { writes, ..commit() }], 1);
+        assert_eq!(outcomes, [Err(Conflict::Bound { key, current: 5, max: 5 }.into())]);
+        assert_eq!(head, fresh());
+    }
+
+    #[test]
+    fn a_name_without_bytes_or_with_too_many_is_refused() {
+        for key in [String::new(), "k".repeat(MAX_KEY + 1), "a\0b".to_owned()] {
+            let writes = vec![Write::Delete { key: key.into() }];
+            let (outcomes, _, _) = run(&[Commit { writes, ..commit() }], 1);
+            assert!(matches!(outcomes.as_slice(), [Err(StoreError::Invalid(_))]));
         }
     }
 }

@@ -6,7 +6,12 @@
 //! then everything in it becomes durable at once; otherwise nothing of it does. That is how halts
 //! have no window, tokens are consumed once and approvals count once, without locks above.
 //!
-//! [`judge`] holds what both engines must do alike; [`conformance`] is the suite that both pass.
+//! [`judge`] holds what both engines must do alike; `conformance` (a feature) is the suite that
+//! both pass.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +33,9 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Most commits that go down in one transaction.
 pub const MAX_BATCH: usize = 256;
+/// Most bytes of entries in one transaction, unless a single commit has more: what the disk takes
+/// in some ten milliseconds.
+pub const MAX_BATCH_BYTES: usize = 4 << 20;
 /// Most commits that wait: at 15,000 a second, about a quarter of a second of work.
 pub const MAX_QUEUE: usize = 4096;
 /// Longest fact name.
@@ -43,6 +51,18 @@ pub struct NewEntry {
     pub subject: Option<[u8; 16]>,
     /// Canonical JSON.
     pub body: Box<str>,
+}
+
+impl Commit {
+    /// Bytes of its entries and facts: what batches are bounded by.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let facts = self.writes.iter().map(|write| match write {
+            Write::Put { value, .. } => value.len(),
+            Write::Delete { .. } | Write::Add { .. } => 0,
+        });
+        self.entries.iter().map(|e| e.body.len()).chain(facts).sum()
+    }
 }
 
 /// A change to a fact.
@@ -73,7 +93,7 @@ pub struct Commit {
 pub struct TreeHead {
     pub size: u64,
     pub root: NodeHash,
-    /// Time of the last entry.
+    /// Time of the last commit.
     pub at: Timestamp,
     /// How many control entries there are.
     pub control_version: u64,
@@ -116,6 +136,8 @@ pub struct StoreHealth {
     pub free_bytes: Option<u64>,
     /// Bytes in the write-ahead log, where there is one.
     pub wal_bytes: Option<u64>,
+    /// How long the last batch took to become durable, microseconds; `None` before the first.
+    pub commit_micros: Option<u64>,
 }
 
 /// The storage engine. "Not found" is `Ok(None)`.
@@ -143,9 +165,12 @@ pub trait Store: Send + Sync + 'static {
     fn control_entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
     /// Entries about one intent, oldest first.
     fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
-    /// The caller makes sure that `index < size` and `size` is at most the ledger's.
+    /// That entry `index` is in the tree of the first `size` entries (RFC 9162 section 2.1.3);
+    /// `Invalid` unless `index < size` and the ledger has `size` entries.
     fn inclusion_proof<'a>(&'a self, tenant: &'a TenantId, index: u64, size: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
+    /// That the tree of `from` entries is a prefix of that of `to` (RFC 9162 section 2.1.4).
     fn consistency_proof<'a>(&'a self, tenant: &'a TenantId, from: u64, to: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
+    /// The root when the ledger had `size` entries.
     fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>>;
     /// Removes facts that expired before `now`. Until then an expired fact counts as present.
     fn purge_expired(&self, now: Timestamp) -> BoxFuture<'_, Result<u64>>;
