@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use intended_engine::{Effect, KeyStatus, State, decide, effects, keys, needs};
+use intended_engine::{Effect, KeyStatus, State, decide, effects, needs};
 use intended_ledger::{Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash};
 use intended_model::decision::{DecisionRecord, PROCEDURE, SessionContext};
 use intended_model::entry::ApprovalGranted;
@@ -97,7 +97,6 @@ struct Granted {
 /// Takes a ledger's entries in order.
 pub struct Verifier {
     header: ExportHeader,
-    note_key: NoteVerifier,
     /// Roots that were signed, by size.
     signed: BTreeMap<u64, NodeHash>,
     frontier: Frontier,
@@ -154,7 +153,6 @@ impl Verifier {
         let report = Report { tenant: header.tenant.to_string(), ..Report::default() };
         Ok(Self {
             header,
-            note_key,
             signed,
             frontier: Frontier::empty(),
             state: None,
@@ -402,17 +400,10 @@ impl Verifier {
         }
         self.report.checkpoints = self.signed.len() as u64;
         self.report.root = self.frontier.root().to_string();
-        debug_assert!(!self.note_key.name().is_empty());
         Ok(self.report)
     }
 }
 
 const fn kind_is_control(event: &Event) -> bool {
     event.kind().is_control()
-}
-
-/// Facts the verifier recomputes, by name: for comparing with a live store.
-#[must_use]
-pub fn checkpoint_prefix() -> &'static str {
-    keys::CHECKPOINT_PREFIX
 }

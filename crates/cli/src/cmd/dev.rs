@@ -1,0 +1,230 @@
+//! `dev`: everything in one process, and the main job shown on real input, through the API.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use intended_keyring::{RootKey, SystemRng};
+use intended_model::decision::DataClass;
+use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, Scope, Settings};
+use intended_model::{CredentialId, EnvironmentId, ExitCode, Name, TenantId};
+use intended_runtime::Runtime;
+use intended_runtime::admin::CredentialSpec;
+use serde_json::{Value, json};
+
+use super::{Outcome, audit, token, verify};
+use crate::args::{Dev, Global};
+use crate::client::Client;
+use crate::error::{CliError, file};
+use crate::output::table;
+use crate::server::{ROOT_KEY, listen, open, serve, stopped, write_secret};
+
+const TENANT: &str = "demo";
+const PACK: [(&str, &str); 3] = [
+    ("pack.toml", include_str!("../../../../policies/demo/pack.toml")),
+    ("release.cedar", include_str!("../../../../policies/demo/release.cedar")),
+    ("support.cedar", include_str!("../../../../policies/demo/support.cedar")),
+];
+
+pub async fn run(global: &Global, args: Dev) -> Outcome {
+    // Before anything is made: a refused address leaves nothing behind.
+    let (listener, address) = listen(&args.listen, true).await?;
+    let temporary = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
+    let dir = args.data_dir.clone().unwrap_or_else(|| temporary.path().to_path_buf());
+    std::fs::create_dir_all(&dir).map_err(file(&dir))?;
+    let root_path = dir.join(ROOT_KEY);
+    let root = if root_path.exists() {
+        RootKey::parse(&std::fs::read_to_string(&root_path).map_err(file(&root_path))?)
+    } else {
+        RootKey::generate(&SystemRng::default())
+    };
+    let root = root.map_err(|e| CliError::Usage(format!("{}: {e}", root_path.display()), None))?;
+    if !root_path.exists() {
+        write_secret(&root_path, &format!("{}\n", &*root.expose()))?;
+    }
+    let issuer = format!("http://{address}");
+    let runtime = open(&dir, root, &issuer, None).await?;
+    let keys = set_up(&runtime, &dir).await?;
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let app = intended_api::App::new(Arc::clone(&runtime));
+    let running = tokio::spawn(serve(listener, app, Duration::from_millis(50), async move {
+        let _ = stopping.await;
+    }));
+    let shown = show(global, &issuer, &keys).await;
+    if let Ok(true) = shown
+        && !args.once
+    {
+        hint(&issuer, &keys.agent, &dir);
+        stopped().await;
+        eprintln!("\nstopping");
+    }
+    let _ = stop.send(());
+    running.await.map_err(|e| CliError::Failed(e.to_string(), ExitCode::Unavailable))??;
+    Ok(if shown? { ExitCode::Ok } else { ExitCode::VerificationFailed })
+}
+
+struct Keys {
+    owner: String,
+    agent: String,
+}
+
+fn name<T>(parsed: Result<T, intended_model::NameError>) -> Result<T, CliError> {
+    parsed.map_err(|e| CliError::Usage(e.to_string(), None))
+}
+
+/// The demo tenant: three environments, two agents, what they may touch, and a policy pack.
+async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliError> {
+    let tenant = name(TenantId::new(TENANT))?;
+    let (owner_file, agent_file) = (dir.join("owner.key"), dir.join("agent.key"));
+    if runtime.tenant(&tenant).is_some() {
+        let read = |path: &std::path::Path| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).map_err(file(path));
+        return Ok(Keys { owner: read(&owner_file)?, agent: read(&agent_file)? });
+    }
+    let refunds = Budget {
+        agent: None,
+        amount: Some("amount".into()),
+        id: name(Name::new("refunds-per-day"))?,
+        limit: 500_000,
+        per_agent: true,
+        tool: Some("stripe.create_refund".into()),
+        window_secs: 86_400,
+    };
+    let mut environments = super::serve::environments()?;
+    for (_, _, settings) in &mut environments {
+        *settings = Settings { budgets: vec![refunds.clone()], ..Settings::default() };
+    }
+    let bootstrap = runtime.create_tenant(&tenant, &environments).await?;
+    let owner = runtime.authenticate(&bootstrap.owner.key)?;
+    let all: Vec<EnvironmentId> = environments.iter().map(|(e, _, _)| e.clone()).collect();
+    for (agent, team, trust) in [("release-agent", "release", 80), ("support-agent", "support", 60)] {
+        let event = AgentSet {
+            agent: agent.into(),
+            by: owner.credential.clone(),
+            environments: all.clone(),
+            kind: "agent".into(),
+            owner: "platform".into(),
+            state: AgentState::Active,
+            teams: vec![name(Name::new(team))?],
+            trust,
+            v: BODY_VERSION,
+        };
+        runtime.set_agent(&owner, event).await?;
+    }
+    for (id, kind, pattern, criticality, data_class) in [
+        ("shop-repository", "repository", "acme/shop", Criticality::High, DataClass::Internal),
+        ("orders", "order", "*", Criticality::Medium, DataClass::Confidential),
+        ("charges", "charge", "*", Criticality::High, DataClass::Confidential),
+        ("customers", "customer", "*", Criticality::Critical, DataClass::Restricted),
+    ] {
+        let event = CapabilitySet {
+            active: true,
+            by: owner.credential.clone(),
+            capability: name(Name::new(id))?,
+            criticality,
+            data_class,
+            environment: None,
+            owner: "platform".into(),
+            pattern: pattern.into(),
+            resource_type: kind.into(),
+            v: BODY_VERSION,
+        };
+        runtime.set_capability(&owner, event).await?;
+    }
+    let files: BTreeMap<String, String> = PACK.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+    for environment in &all {
+        runtime.deploy_pack(&owner, environment, files.clone()).await?;
+    }
+    let spec = CredentialSpec {
+        credential: name(CredentialId::new("agents"))?,
+        environments: all,
+        scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],
+        expires_at: None,
+        live: false,
+    };
+    let agents = runtime.create_credential(&owner, spec).await?;
+    write_secret(&owner_file, &bootstrap.owner.key)?;
+    write_secret(&agent_file, &agents.key)?;
+    Ok(Keys { owner: bootstrap.owner.key, agent: agents.key })
+}
+
+/// The shipped example intents.
+fn examples() -> Vec<(&'static str, Value)> {
+    let intent = |agent: &str, environment: &str, tool: &str, properties: Value, kind: &str, id: &str, goal: &str| {
+        json!({
+            "subject": {"type": "agent", "id": agent},
+            "action": {"name": tool, "properties": properties},
+            "resource": {"type": kind, "id": id},
+            "environment": environment,
+            "goal": goal,
+            "session": format!("demo-{agent}"),
+        })
+    };
+    let release = |environment: &str, tool: &str, properties: Value| {
+        intent("release-agent", environment, tool, properties, "repository", "acme/shop", "Release version 1.4.0 of the shop")
+    };
+    let support = |tool: &str, properties: Value, kind: &str, id: &str| {
+        intent("support-agent", "production", tool, properties, kind, id, "Help customer 77 with order 1042")
+    };
+    vec![
+        ("read a repository", release("production", "github.get_file_contents", json!({"path": "CHANGELOG.md"}))),
+        ("open a pull request", release("production", "github.create_pull_request", json!({"title": "Release 1.4.0", "base": "main", "head": "release"}))),
+        ("dispatch a release to staging", release("staging", "github.run_workflow", json!({"workflow": "release.yml", "ref": "v1.4.0"}))),
+        ("dispatch a release to production", release("production", "github.run_workflow", json!({"workflow": "release.yml", "ref": "v1.4.0"}))),
+        ("look up an order", support("orders.get_order", json!({"order": "1042"}), "order", "1042")),
+        ("refund 40", support("stripe.create_refund", json!({"charge": "ch_1042", "amount": 40}), "charge", "ch_1042")),
+        ("refund 4,000", support("stripe.create_refund", json!({"charge": "ch_1042", "amount": 4000}), "charge", "ch_1042")),
+        ("delete a customer", support("crm.delete_customer", json!({"customer": "77"}), "customer", "77")),
+    ]
+}
+
+/// Does the main job and shows it. Whether everything held.
+async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliError> {
+    let wait = Duration::from_secs(global.timeout);
+    let agent = Client::with(server, TENANT, Some(keys.agent.clone()), wait, false)?;
+    let owner = Client::with(server, TENANT, Some(keys.owner.clone()), wait, false)?;
+    let mut rows = Vec::new();
+    let mut allowed = None;
+    for (title, intent) in examples() {
+        #[expect(clippy::disallowed_methods, reason = "shown to a person")]
+        let started = Instant::now();
+        let body = agent.call("POST", "intents", Some(&intent), &[]).await?.body;
+        let took = started.elapsed();
+        let text = |p: &str| body.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+        rows.push(vec![
+            text("/agent"), title.to_owned(), text("/environment"), text("/decision"), text("/reason"), text("/risk/score"),
+            format!("{:.1} ms", took.as_secs_f64() * 1000.0),
+        ]);
+        if allowed.is_none() && body.get("token").is_some() {
+            allowed = Some(body);
+        }
+    }
+    println!("{}\n", table(&["agent", "intent", "environment", "decision", "reason", "risk", "time"], rows));
+    let Some(decision) = allowed else {
+        return Err(CliError::Failed("nothing was allowed".to_owned(), ExitCode::Deny));
+    };
+    let text = decision.get("token").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // The receipt's key is read with the owner's credential; tokens are the agents'.
+    let checks = token::check(&owner, &decision, &text).await?;
+    println!("one token, from the first allow");
+    println!("{}\n", table(&[], checks.iter().map(|(name, held, what)| vec![(if *held { "pass" } else { "FAIL" }).to_owned(), (*name).to_owned(), what.clone()]).collect()));
+    let dir = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
+    let path = dir.path().join("ledger.jsonl");
+    let mut bytes = Vec::new();
+    audit::export(&owner, |chunk| {
+        bytes.extend_from_slice(chunk);
+        Ok(())
+    })
+    .await?;
+    std::fs::write(&path, bytes).map_err(file(&path))?;
+    verify::run(global, &crate::args::Verify { path, vkey: None })?;
+    Ok(checks.iter().all(|(_, held, _)| *held))
+}
+
+fn hint(server: &str, key: &str, dir: &std::path::Path) {
+    println!("\nAPI at {server} (OpenAPI: {server}/openapi.json). Try it:\n");
+    println!(
+        "curl -s {server}/v1/tenants/{TENANT}/intents \\\n  -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\\n  -d '{{\"subject\":{{\"type\":\"agent\",\"id\":\"support-agent\"}},\"action\":{{\"name\":\"stripe.create_refund\",\"properties\":{{\"charge\":\"ch_1\",\"amount\":40}}}},\"resource\":{{\"type\":\"charge\",\"id\":\"ch_1\"}},\"environment\":\"production\"}}'\n"
+    );
+    println!("intended --key-file {} status", dir.join("owner.key").display());
+    println!("\nCtrl-C stops it.");
+}

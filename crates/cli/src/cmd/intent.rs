@@ -1,0 +1,122 @@
+//! `intent submit|list|show|explain|replay`.
+
+use intended_model::ExitCode;
+use serde_json::Value;
+
+use super::{Outcome, exit_of, read};
+use crate::args::{Format, Global, Intent};
+use crate::client::Client;
+use crate::error::CliError;
+use crate::output::{list, one, safe, table};
+
+const COLUMNS: &[(&str, &str)] = &[
+    ("recorded_at", "time"), ("agent", "agent"), ("action", "action"), ("resource", "resource"), ("environment", "environment"),
+    ("decision", "decision"), ("reason", "reason"), ("risk", "risk"), ("id", "id"),
+];
+
+pub async fn run(global: &Global, args: Intent) -> Outcome {
+    let client = Client::new(global)?;
+    match args {
+        Intent::Submit { file, idempotency_key, token_file } => {
+            let mut body = read(&file)?;
+            if let Some(environment) = &global.environment {
+                let mut value: Value = serde_json::from_slice(&body).map_err(|e| CliError::Failed(format!("{}: {e}", file.display()), ExitCode::Invalid))?;
+                if let Some(object) = value.as_object_mut() {
+                    object.insert("environment".to_owned(), environment.as_str().into());
+                }
+                body = value.to_string().into_bytes();
+            }
+            let headers: Vec<(&str, &str)> = idempotency_key.iter().map(|k| ("idempotency-key", k.as_str())).collect();
+            let mut reply = client.call_raw("POST", "intents", Some(&body), &headers).await?.body;
+            if let (Some(path), Some(token)) = (&token_file, reply.get("token").and_then(Value::as_str)) {
+                crate::server::write_secret(path, token)?;
+                if let Some(object) = reply.as_object_mut() {
+                    object.remove("token");
+                }
+            }
+            show(global.output, &reply);
+            Ok(exit_of(&reply))
+        }
+        Intent::List { agent, action, decision, limit } => {
+            let mut path = format!("intents?limit={limit}");
+            for (name, value) in [("agent", agent), ("action", action), ("decision", decision), ("environment", global.environment.clone())] {
+                if let Some(value) = value {
+                    path.push_str(&format!("&{name}={}", encode(&value)));
+                }
+            }
+            let body = client.get(&path).await?;
+            list(global.output, body.get("intents").and_then(Value::as_array).map_or(&[], Vec::as_slice), COLUMNS);
+            Ok(ExitCode::Ok)
+        }
+        Intent::Show { id } => {
+            let body = client.get(&format!("intents/{}", encode(&id))).await?;
+            show(global.output, &body);
+            Ok(ExitCode::Ok)
+        }
+        Intent::Explain { id } => {
+            let body = client.get(&format!("intents/{}/explain", encode(&id))).await?;
+            if global.output == Format::Table {
+                explain(&body);
+            } else {
+                one(global.output, &body);
+            }
+            Ok(ExitCode::Ok)
+        }
+        Intent::Replay { id } => {
+            let body = client.call("POST", &format!("intents/{}/replay", encode(&id)), None, &[]).await?.body;
+            let same = body.get("same") == Some(&Value::Bool(true));
+            if global.output == Format::Table {
+                let word = |side: &str| format!("{} ({})", text(&body, &format!("/{side}/decision")), text(&body, &format!("/{side}/reason")));
+                println!("recorded  {}\nagain     {}\n{}", word("recorded"), word("again"), if same { "the same, from the ledger" } else { "NOT the same" });
+            } else {
+                one(global.output, &body);
+            }
+            Ok(if same { ExitCode::Ok } else { ExitCode::VerificationFailed })
+        }
+    }
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        Some(Value::String(text)) => safe(text),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Percent-encodes what stands in a path or query.
+pub fn encode(text: &str) -> String {
+    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+fn show(format: Format, body: &Value) {
+    if format != Format::Table {
+        return one(format, body);
+    }
+    println!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message"));
+    println!("{} by {} in {}", text(body, "/action"), text(body, "/agent"), text(body, "/environment"));
+    println!("intent {}  recorded {}  ledger entry {}  risk {}", text(body, "/id"), text(body, "/recorded_at"), text(body, "/receipt/index"), text(body, "/risk/score"));
+    gates(body);
+    if body.get("token").is_some() {
+        println!("\ntoken (until {}):\n{}", text(body, "/token_expires_at"), text(body, "/token"));
+    }
+}
+
+fn gates(body: &Value) {
+    let rows = body.get("gates").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let rows = rows.iter().map(|g| vec![text(g, "/gate"), text(g, "/outcome"), text(g, "/code"), g.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned()]);
+    println!("\n{}", table(&["gate", "outcome", "code", "detail"], rows.collect()));
+}
+
+fn explain(body: &Value) {
+    println!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message"));
+    gates(body);
+    if let Some(factors) = body.pointer("/risk/factors").and_then(Value::as_array) {
+        let rows = factors.iter().map(|f| vec![text(f, "/name"), text(f, "/value"), text(f, "/weight")]).collect();
+        println!("\nrisk {} from\n{}", text(body, "/risk/score"), table(&["factor", "value", "weight"], rows));
+    }
+    let hint = text(body, "/hint");
+    if hint != "-" && !hint.is_empty() {
+        println!("\nwhat would have to change: {hint}");
+    }
+}

@@ -1,0 +1,62 @@
+//! One file per verb.
+
+use intended_model::ExitCode;
+
+use crate::args::{Cli, Command};
+use crate::client::Client;
+use crate::error::CliError;
+
+mod audit;
+mod dev;
+mod intent;
+mod operate;
+mod policy;
+mod serve;
+mod token;
+pub mod verify;
+
+pub type Outcome = Result<ExitCode, CliError>;
+
+pub async fn run(cli: Cli) -> Outcome {
+    let global = cli.global;
+    match cli.command {
+        Command::Dev(args) => dev::run(&global, args).await,
+        Command::Serve(args) => serve::serve(args).await,
+        Command::Init(args) => serve::init(&global, args).await,
+        Command::Status => operate::status(&Client::new(&global)?, global.output).await,
+        Command::Intent(args) => intent::run(&global, args).await,
+        Command::Token(args) => token::run(&global, args).await,
+        Command::Audit(args) => audit::run(&global, args).await,
+        Command::Verify(args) => verify::run(&global, &args),
+        Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
+        Command::Emergency(args) => operate::emergency(&global, args).await,
+        Command::Policy(args) => policy::run(&global, args).await,
+        Command::Completions { shell } => {
+            let mut command = <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());
+            Ok(ExitCode::Ok)
+        }
+    }
+}
+
+/// What a decision means for the exit code.
+pub fn exit_of(decision: &serde_json::Value) -> ExitCode {
+    let text = |name: &str| decision.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+    match (text("decision"), text("reason")) {
+        (_, reason) if reason.starts_with("halt.") => ExitCode::Halted,
+        ("allow" | "modify", _) => ExitCode::Ok,
+        ("escalate" | "defer", _) => ExitCode::Pending,
+        _ => ExitCode::Deny,
+    }
+}
+
+/// A file's content, or stdin's for `-`.
+pub fn read(path: &std::path::Path) -> Result<Vec<u8>, CliError> {
+    use std::io::Read as _;
+    if path == std::path::Path::new("-") {
+        let mut out = Vec::new();
+        std::io::stdin().read_to_end(&mut out).map_err(crate::error::file(path))?;
+        return Ok(out);
+    }
+    std::fs::read(path).map_err(crate::error::file(path))
+}

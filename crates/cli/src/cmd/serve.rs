@@ -1,0 +1,74 @@
+//! `init` and `serve`.
+
+use std::time::Duration;
+
+use intended_keyring::{RootKey, SystemRng};
+use intended_model::entry::{Settings, Tier};
+use intended_model::{EnvironmentId, ExitCode, TenantId};
+
+use super::Outcome;
+use crate::args::{Global, Init, Serve};
+use crate::error::{CliError, file};
+use crate::server::{CONFIG, Config, ROOT_KEY, listen, open, serve as run, stopped, write_secret};
+
+/// The environments that a tenant starts with.
+pub fn environments() -> Result<Vec<(EnvironmentId, Tier, Settings)>, CliError> {
+    [("production", Tier::Production), ("staging", Tier::Staging), ("development", Tier::Development)]
+        .into_iter()
+        .map(|(name, tier)| {
+            let id = EnvironmentId::new(name).map_err(|e| CliError::Usage(e.to_string(), None))?;
+            Ok((id, tier, Settings::default()))
+        })
+        .collect()
+}
+
+pub async fn init(global: &Global, args: Init) -> Outcome {
+    let dir = &args.data_dir;
+    std::fs::create_dir_all(dir).map_err(file(dir))?;
+    if dir.join(CONFIG).exists() {
+        return Err(CliError::usage(
+            format!("{}: there is a {CONFIG} already", dir.display()),
+            format!("run it: intended serve --data-dir {}", dir.display()),
+        ));
+    }
+    let tenant = TenantId::new(&global.tenant).map_err(|e| CliError::Usage(format!("--tenant: {e}"), None))?;
+    let rng = SystemRng::default();
+    let root = RootKey::generate(&rng).map_err(|e| CliError::Usage(e.to_string(), None))?;
+    write_secret(&dir.join(ROOT_KEY), &format!("{}\n", &*root.expose()))?;
+    let issuer = format!("http://{}", args.listen);
+    let runtime = open(dir, root, &issuer, None).await?;
+    let bootstrap = runtime.create_tenant(&tenant, &environments()?).await?;
+    let vkey = runtime.tenant(&tenant).map(|t| t.state().vkey.to_string()).unwrap_or_default();
+    runtime.close().await?;
+    let config = Config {
+        listen: args.listen.clone(),
+        issuer,
+        root_key_file: ROOT_KEY.into(),
+        drain_millis: 500,
+        max_bytes: None,
+    };
+    let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
+    let path = dir.join(CONFIG);
+    // Last: a directory with a config file is one that was set up whole.
+    std::fs::write(&path, text).map_err(file(&path))?;
+    eprintln!("tenant `{tenant}` with production, staging and development in {}", dir.display());
+    eprintln!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display());
+    eprintln!("ledger key {vkey}");
+    eprintln!("the owner's API key, shown this once:");
+    println!("{}", bootstrap.owner.key);
+    eprintln!("\nnext: intended serve --data-dir {}", dir.display());
+    Ok(ExitCode::Ok)
+}
+
+pub async fn serve(args: Serve) -> Outcome {
+    let dir = &args.data_dir;
+    let config = Config::read(dir)?;
+    let root = config.root_key(dir)?;
+    let runtime = open(dir, root, &config.issuer, config.max_bytes).await?;
+    let (listener, address) = listen(args.listen.as_deref().unwrap_or(&config.listen), false).await?;
+    let tenants = runtime.tenants().len();
+    eprintln!("intended {} on http://{address}, {tenants} tenant(s), data in {}", env!("CARGO_PKG_VERSION"), dir.display());
+    run(listener, intended_api::App::new(runtime), Duration::from_millis(config.drain_millis), stopped()).await?;
+    eprintln!("stopped");
+    Ok(ExitCode::Ok)
+}

@@ -1,0 +1,50 @@
+//! What went wrong on this side, with what to do next.
+
+use intended_model::ExitCode;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error("{0}")]
+    Usage(String, Option<String>),
+    #[error("{path}: {source}")]
+    File { path: String, source: std::io::Error },
+    #[error("{server}: the server cannot be reached: {why}")]
+    Unreachable { server: String, why: String },
+    #[error("{code}: {title}{detail}")]
+    Refused { code: String, title: String, detail: String, hint: String, exit: ExitCode },
+    #[error("{0}")]
+    Failed(String, ExitCode),
+}
+
+impl CliError {
+    pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage(what.into(), Some(hint.into()))
+    }
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage(_, hint) => hint.clone(),
+            Self::Unreachable { .. } => Some("start one with `intended dev` or `intended serve`, or name it with --server".to_owned()),
+            Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
+            _ => None,
+        }
+    }
+    pub const fn exit(&self) -> ExitCode {
+        match self {
+            Self::Usage(..) | Self::File { .. } => ExitCode::Usage,
+            Self::Unreachable { .. } => ExitCode::Unavailable,
+            Self::Refused { exit, .. } | Self::Failed(_, exit) => *exit,
+        }
+    }
+}
+
+impl From<intended_runtime::RuntimeError> for CliError {
+    fn from(e: intended_runtime::RuntimeError) -> Self {
+        let internal = e.internal.map(|i| format!(" ({i})")).unwrap_or_default();
+        let detail = if e.detail.is_empty() { internal } else { format!(": {}{internal}", e.detail) };
+        Self::Refused { code: e.code.to_string(), title: e.code.title().to_owned(), detail, hint: e.code.hint().to_owned(), exit: ExitCode::Usage }
+    }
+}
+
+pub fn file(path: &std::path::Path) -> impl Fn(std::io::Error) -> CliError + '_ {
+    |source| CliError::File { path: path.display().to_string(), source }
+}

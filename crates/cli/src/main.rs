@@ -1,0 +1,45 @@
+//! The `intended` binary: the only composition root. One file per verb under `cmd`.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod args;
+mod client;
+mod cmd;
+mod error;
+mod output;
+mod server;
+
+use clap::Parser as _;
+use intended_model::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are not errors.
+            let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Ok };
+            return std::process::ExitCode::from(code as u8);
+        }
+    };
+    let level = if cli.global.verbose { "info" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INTENDED_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the async runtime does not start: {error}");
+            return std::process::ExitCode::from(ExitCode::Usage as u8);
+        }
+    };
+    let code = runtime.block_on(cmd::run(cli)).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        if let Some(hint) = error.hint() {
+            eprintln!("\nhint: {hint}");
+        }
+        error.exit()
+    });
+    std::process::ExitCode::from(code as u8)
+}

@@ -1,0 +1,164 @@
+//! Putting a server together, running it, and stopping it: not ready first, then drained, then closed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use intended_api::App;
+use intended_keyring::{RootKey, SystemRng};
+use intended_model::ExitCode;
+use intended_runtime::{Runtime, SystemClock};
+use intended_store_sqlite::{Options, SqliteStore};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{CliError, file};
+
+pub const CONFIG: &str = "intended.toml";
+pub const ROOT_KEY: &str = "root.key";
+
+/// The config file of a data directory.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: String,
+    /// `iss` of the tokens: where the server is reached.
+    pub issuer: String,
+    /// File with the root key, relative to the data directory.
+    pub root_key_file: PathBuf,
+    /// How long it stays up not ready before it stops taking requests.
+    #[serde(default = "default_drain")]
+    pub drain_millis: u64,
+    /// Largest size of the data file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+}
+
+const fn default_drain() -> u64 {
+    500
+}
+
+impl Config {
+    pub fn read(dir: &Path) -> Result<Self, CliError> {
+        let path = dir.join(CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => CliError::usage(
+                format!("{}: there is no {CONFIG}", dir.display()),
+                format!("set it up first: intended init --data-dir {}", dir.display()),
+            ),
+            _ => file(&path)(e),
+        })?;
+        toml::from_str(&text).map_err(|e| CliError::Usage(format!("{}: {}", path.display(), e), None))
+    }
+    pub fn root_key(&self, dir: &Path) -> Result<RootKey, CliError> {
+        let path = dir.join(&self.root_key_file);
+        let text = std::fs::read_to_string(&path).map_err(file(&path))?;
+        RootKey::parse(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display()), None))
+    }
+}
+
+/// Opens the store and the runtime of a data directory.
+pub async fn open(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64>) -> Result<Arc<Runtime>, CliError> {
+    let options = Options { max_bytes, shared: false };
+    let store = SqliteStore::open(dir, &options).map_err(intended_runtime::RuntimeError::from)?;
+    let clock = Arc::new(SystemClock::default());
+    let rng = Arc::new(SystemRng::default());
+    Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root, issuer).await?))
+}
+
+/// Listens. A port of 0 takes a free one.
+pub async fn listen(address: &str, loopback_only: bool) -> Result<(tokio::net::TcpListener, SocketAddr), CliError> {
+    let parsed: SocketAddr = address
+        .parse()
+        .map_err(|_| CliError::usage(format!("`{address}` is not an address"), "write it like 127.0.0.1:7070"))?;
+    if loopback_only && !parsed.ip().is_loopback() {
+        return Err(CliError::usage(
+            format!("`intended dev` listens on loopback only, not on {}", parsed.ip()),
+            "a server for others is set up with `intended init` and run with `intended serve`",
+        ));
+    }
+    let failed = |e: std::io::Error| CliError::usage(format!("{address}: {e}"), "another one may be running; choose one with --listen 127.0.0.1:0");
+    let listener = tokio::net::TcpListener::bind(parsed).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves until `stop` is done, then shuts down in order.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    app: App,
+    drain: Duration,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), CliError> {
+    use axum::serve::ListenerExt as _;
+    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&app.runtime)));
+    let (runtime, draining) = (Arc::clone(&app.runtime), app.clone());
+    let shutdown = async move {
+        stop.await;
+        draining.drain();
+        tokio::time::sleep(drain).await;
+    };
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let served = axum::serve(listener, intended_api::router(app)).with_graceful_shutdown(shutdown).await;
+    housekeeping.abort();
+    runtime.close().await?;
+    served.map_err(|e| CliError::Failed(e.to_string(), ExitCode::Unavailable))
+}
+
+/// Timeouts that deny, facts past their time, kept checkpoints.
+async fn housekeeping(runtime: Arc<Runtime>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut ticks = 0_u64;
+    let mut kept = std::collections::HashMap::new();
+    loop {
+        second.tick().await;
+        ticks += 1;
+        if let Err(error) = runtime.close_overdue().await {
+            tracing::warn!(%error, "overdue escalations were not closed");
+        }
+        if ticks.is_multiple_of(60)
+            && let Err(error) = runtime.purge().await
+        {
+            tracing::warn!(%error, "old facts were not removed");
+        }
+        if ticks.is_multiple_of(10) {
+            for tenant in runtime.tenants() {
+                let size = tenant.latest_checkpoint().map_or(0, |c| c.size);
+                if kept.insert(tenant.id.clone(), size) != Some(size)
+                    && let Err(error) = runtime.save_checkpoint(&tenant).await
+                {
+                    tracing::warn!(%error, "no checkpoint was kept");
+                }
+            }
+        }
+    }
+}
+
+/// Until the process is asked to stop.
+pub async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = interrupt => {}
+        () = terminate => {}
+    }
+}
+
+/// Writes a file that only its owner can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut out = options.write(true).create_new(true).mode(0o600).open(path).map_err(file(path))?;
+    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(file(path))
+}
