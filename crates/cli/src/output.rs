@@ -35,7 +35,7 @@ pub fn one(format: Format, value: &Value) {
 /// A table without lines: fits a terminal, and can be cut with tools.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     if !header.is_empty() {
         table.set_header(header.iter().map(|h| h.to_uppercase()));
     }

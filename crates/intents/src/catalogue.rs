@@ -1,4 +1,8 @@
 //! The catalogue and the classifier.
+//!
+//! A name is looked up once in a hash table; only what is not named goes through the patterns. What
+//! two patterns disagree on is ambiguous and what nothing matches is unknown: both have confidence
+//! 0 and the worst of everything else, so no later gate can take them for harmless.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -6,8 +10,10 @@ use std::sync::{Arc, OnceLock};
 use intended_model::Digest;
 use intended_model::decision::{Classification, Operation, Reversible};
 use serde::Deserialize;
+use toml::Spanned;
 
 use crate::oil;
+use crate::pattern::{Found, MAX_SUFFIXES, Patterns};
 
 /// Most tools in one catalogue file.
 pub const MAX_TOOLS: usize = 20_000;
@@ -39,19 +45,22 @@ pub struct ToolEntry {
     pub confidence: Option<u8>,
 }
 
-/// Why a catalogue was refused.
+/// Why a catalogue was refused, with the line (from 1) of the entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogueError {
+    /// Not TOML, a tool named twice, a field that is unknown, missing or of the wrong type.
     #[error("{message} (line {line})")]
     Syntax { line: usize, message: String },
-    #[error("tool `{0}`: a name has 1 to 128 of `A-Z a-z 0-9 . _ : / -`, and at most one `*`, at its end")]
-    Name(String),
-    #[error("tool `{tool}`: `{category}` is not an Open Intent Layer category")]
-    Category { tool: String, category: String },
-    #[error("tool `{tool}`: `{indicator}` is not an indicator; known are {}", INDICATORS.join(", "))]
-    Indicator { tool: String, indicator: String },
-    #[error("tool `{0}`: blast and confidence lie within 0 to 100")]
-    Range(String),
+    #[error("tool `{}`: a name has 1 to 128 of `A-Z a-z 0-9 . _ : / -`, and at most one `*`, not at its start (line {line})", tool.escape_default())]
+    Name { line: usize, tool: String },
+    #[error("tool `{tool}`: `{}` is not an Open Intent Layer category (line {line})", category.escape_default())]
+    Category { line: usize, tool: String, category: String },
+    #[error("tool `{tool}`: `{}` is not an indicator; known are {} (line {line})", indicator.escape_default(), INDICATORS.join(", "))]
+    Indicator { line: usize, tool: String, indicator: String },
+    #[error("tool `{tool}`: blast and confidence lie within 0 to 100 (line {line})")]
+    Range { line: usize, tool: String },
+    #[error("tool `{tool}`: more than {MAX_SUFFIXES} patterns begin alike up to their `*` (line {line})")]
+    Suffixes { line: usize, tool: String },
     #[error("the catalogue has more than {MAX_TOOLS} tools")]
     TooMany,
 }
@@ -60,9 +69,9 @@ pub enum CatalogueError {
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     exact: HashMap<Box<str>, Classification>,
-    /// Prefix → what it says, longest first when looked up.
-    prefixes: BTreeMap<Box<str>, Classification>,
-    longest_prefix: usize,
+    patterns: Patterns,
+    /// Names without their case and with `_` for `-` → the first such name.
+    folded: BTreeMap<Box<str>, Box<str>>,
     operations: BTreeMap<Box<str>, (Box<str>, Operation)>,
     digest: Digest,
 }
@@ -79,17 +88,22 @@ impl Catalogue {
     fn empty() -> Self {
         Self {
             exact: HashMap::new(),
-            prefixes: BTreeMap::new(),
-            longest_prefix: 0,
+            patterns: Patterns::default(),
+            folded: BTreeMap::new(),
             operations: BTreeMap::new(),
             digest: Digest::of(b""),
         }
     }
 
-    /// Reads a catalogue file.
+    /// Reads a catalogue file: TOML, one entry a tool, `"system.tool" = { category, operation, … }`.
+    ///
+    /// # Errors
+    /// The first entry that is wrong, in the order of names, with its line. Patterns that overlap
+    /// are no error: what they disagree on is classified as ambiguous.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
-        let entries: BTreeMap<String, ToolEntry> = toml::from_str(text).map_err(|e| CatalogueError::Syntax {
-            line: e.span().and_then(|s| text.get(..s.start)).map_or(0, |t| t.matches('\n').count() + 1),
+        let line_of = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count() + 1);
+        let entries: BTreeMap<Spanned<String>, ToolEntry> = toml::from_str(text).map_err(|e| CatalogueError::Syntax {
+            line: e.span().map_or(0, |span| line_of(span.start)),
             message: e.message().to_owned(),
         })?;
         if entries.len() > MAX_TOOLS {
@@ -97,27 +111,29 @@ impl Catalogue {
         }
         let mut catalogue = Self { digest: Digest::of(text.as_bytes()), ..Self::empty() };
         for (name, entry) in entries {
-            catalogue.add(&name, &entry)?;
+            catalogue.add(name.get_ref(), &entry, || line_of(name.span().start))?;
         }
         Ok(catalogue)
     }
 
-    fn add(&mut self, name: &str, entry: &ToolEntry) -> Result<(), CatalogueError> {
-        let (stem, pattern) = name.strip_suffix('*').map_or((name, false), |stem| (stem, true));
+    fn add(&mut self, name: &str, entry: &ToolEntry, line: impl Fn() -> usize) -> Result<(), CatalogueError> {
+        let tool = || name.to_owned();
+        let (prefix, suffix) = name.split_once('*').map_or((name, None), |(prefix, suffix)| (prefix, Some(suffix)));
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '-');
-        if stem.is_empty() || name.len() > intended_model::intent::MAX_TOOL || !stem.chars().all(plain) {
-            return Err(CatalogueError::Name(name.to_owned()));
+        let signs = prefix.chars().chain(suffix.unwrap_or_default().chars()).all(plain);
+        if prefix.is_empty() || name.len() > intended_model::intent::MAX_TOOL || !signs {
+            return Err(CatalogueError::Name { line: line(), tool: tool() });
         }
         if oil::category_name(&entry.category).is_none() {
-            return Err(CatalogueError::Category { tool: name.to_owned(), category: entry.category.clone() });
+            return Err(CatalogueError::Category { line: line(), tool: tool(), category: entry.category.clone() });
         }
         if let Some(wrong) = entry.indicators.iter().find(|i| !INDICATORS.contains(&i.as_str())) {
-            return Err(CatalogueError::Indicator { tool: name.to_owned(), indicator: wrong.clone() });
+            return Err(CatalogueError::Indicator { line: line(), tool: tool(), indicator: wrong.clone() });
         }
-        let confidence = entry.confidence.unwrap_or(if pattern { PATTERN } else { EXACT });
+        let confidence = entry.confidence.unwrap_or(if suffix.is_some() { PATTERN } else { EXACT });
         let blast = entry.blast.unwrap_or_else(|| usual_blast(entry.operation));
         if confidence > 100 || blast > 100 {
-            return Err(CatalogueError::Range(name.to_owned()));
+            return Err(CatalogueError::Range { line: line(), tool: tool() });
         }
         let indicators: BTreeSet<Box<str>> = entry.indicators.iter().map(|i| i.as_str().into()).collect();
         let classification = Classification {
@@ -128,26 +144,34 @@ impl Catalogue {
             indicators: indicators.into_iter().collect(),
             operation: Some(entry.operation),
             reversible: entry.reversible.unwrap_or_else(|| usually_reversible(entry.operation)),
-            system: stem.split_once('.').map(|(system, _)| system.into()),
+            system: prefix.split_once('.').map(|(system, _)| system.into()),
         };
-        if pattern {
-            self.longest_prefix = self.longest_prefix.max(stem.len());
-            self.prefixes.insert(stem.into(), classification);
-        } else {
-            self.operations.insert(stem.into(), (entry.category.as_str().into(), entry.operation));
-            self.exact.insert(stem.into(), classification);
+        match suffix {
+            Some(suffix) => {
+                if !self.patterns.set(prefix, suffix, classification) {
+                    return Err(CatalogueError::Suffixes { line: line(), tool: tool() });
+                }
+            }
+            None => {
+                self.folded.entry(fold(name)).or_insert_with(|| name.into());
+                self.operations.insert(name.into(), (entry.category.as_str().into(), entry.operation));
+                self.exact.insert(name.into(), classification);
+            }
         }
         Ok(())
     }
 
-    /// `base` with `own` over it. Its digest is over both.
+    /// `base` with `own` over it: the own entry replaces the shipped one of the same name or the
+    /// same pattern, and nothing else changes. Its digest is over both.
     #[must_use]
     pub fn with_overlay(base: &Self, own: &Self) -> Self {
         let mut both = base.clone();
         both.exact.extend(own.exact.iter().map(|(n, c)| (n.clone(), c.clone())));
-        both.prefixes.extend(own.prefixes.iter().map(|(n, c)| (n.clone(), c.clone())));
+        both.patterns.extend(&own.patterns);
+        for (folded, name) in &own.folded {
+            both.folded.entry(folded.clone()).or_insert_with(|| name.clone());
+        }
         both.operations.extend(own.operations.iter().map(|(n, o)| (n.clone(), o.clone())));
-        both.longest_prefix = base.longest_prefix.max(own.longest_prefix);
         both.digest = Digest::of(format!("{}\n{}", base.digest, own.digest).as_bytes());
         both
     }
@@ -159,44 +183,57 @@ impl Catalogue {
     }
     #[must_use]
     pub fn len(&self) -> usize {
-        self.exact.len() + self.prefixes.len()
+        self.exact.len() + self.patterns.len()
     }
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What a tool does. Unknown tools have confidence 0 and the worst of everything else.
+    /// What a tool does. Unknown and ambiguous tools have confidence 0 and the worst of everything
+    /// else. The same catalogue and name always give the same answer.
     #[must_use]
     pub fn classify(&self, tool: &str) -> Classification {
         if let Some(found) = self.exact.get(tool) {
             return found.clone();
         }
-        let longest = tool.len().min(self.longest_prefix);
-        let found = (1..=longest).rev().filter_map(|n| tool.get(..n)).find_map(|p| self.prefixes.get(p));
-        found.cloned().unwrap_or_else(|| Classification {
-            ambiguous: false,
-            blast: 100,
-            category: None,
-            confidence: 0,
-            indicators: Vec::new(),
-            operation: None,
-            reversible: Reversible::No,
-            system: None,
-        })
+        match self.patterns.find(tool) {
+            Found::One(found) => found.clone(),
+            Found::Nothing => nothing_known(false),
+            Found::Disagree => nothing_known(true),
+        }
     }
 
-    /// A known tool that differs only in case, `-` and `_`: what was probably meant.
+    /// A known tool that differs only in case, `-` and `_`: what was probably meant. For a hint
+    /// to a person, never for a decision. Of several, the first by name, the shipped before own.
     #[must_use]
     pub fn near(&self, tool: &str) -> Option<&str> {
-        let fold = |t: &str| t.to_ascii_lowercase().replace('-', "_");
-        let wanted = fold(tool);
-        self.exact.keys().map(|n| &**n).filter(|n| *n != tool).find(|n| fold(n) == wanted)
+        if self.exact.contains_key(tool) {
+            return None;
+        }
+        self.folded.get(&fold(tool)).map(|name| &**name)
     }
 
     /// Every tool named exactly: name, category, operation. By name.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &str, Operation)> {
         self.operations.iter().map(|(name, (category, operation))| (&**name, &**category, *operation))
+    }
+}
+
+fn fold(name: &str) -> Box<str> {
+    name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
+}
+
+const fn nothing_known(ambiguous: bool) -> Classification {
+    Classification {
+        ambiguous,
+        blast: 100,
+        category: None,
+        confidence: 0,
+        indicators: Vec::new(),
+        operation: None,
+        reversible: Reversible::No,
+        system: None,
     }
 }
 
@@ -264,8 +301,10 @@ mod tests {
         let parse = |t: &str| Catalogue::parse(t).unwrap_err();
         assert!(matches!(parse("x"), CatalogueError::Syntax { line: 1, .. }));
         assert!(matches!(parse("\"a.b\" = { category = \"OIL-999\", operation = \"read\" }"), CatalogueError::Category { .. }));
-        assert!(matches!(parse("\"a*b\" = { category = \"OIL-101\", operation = \"read\" }"), CatalogueError::Name(_)));
-        assert!(matches!(parse("\"аa\" = { category = \"OIL-101\", operation = \"read\" }"), CatalogueError::Name(_)));
+        for name in ["a*b*", "*", "*a", "", "a b", "аa", "a\\u202eb", &"a".repeat(129)] {
+            let text = format!("# a note\n\n\"{name}\" = {{ category = \"OIL-101\", operation = \"read\" }}");
+            assert!(matches!(parse(&text), CatalogueError::Name { line: 3, .. }), "{name}");
+        }
         assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"reed\" }"), CatalogueError::Syntax { .. }));
         assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"read\", risk = 0 }"), CatalogueError::Syntax { .. }));
         assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"read\", indicators = [\"nice\"] }"), CatalogueError::Indicator { .. }));

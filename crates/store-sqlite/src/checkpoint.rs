@@ -6,80 +6,126 @@
 //! And a log that is overwritten in place makes each commit's sync cheap, because the file's size
 //! does not change.
 //!
-//! So the thread copies most of the log, twice if the first round took long, and when only a little
-//! is left it asks the writer, which copies that little between two batches. The log is never
-//! truncated while the store is open.
+//! So the thread copies most of the log, round by round, and when only a little is left it asks the
+//! writer, which copies that little between two batches. The next batch then starts the log over,
+//! unless a reader still needs it; in that case the writer tries again after the next ones. The log
+//! is never truncated while the store is open.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use intended_store::{Result, StoreError};
 use rusqlite::Connection;
 
-use crate::{Shared, lock};
+use crate::{Shared, failure, hard, lock};
 
-/// The thread starts when this many commits' batches have gone into the log since the last round.
-const BATCHES: u64 = 512;
+/// Frames that the log has when the thread starts: of 8 KiB, 16 MiB. Opening after a kill reads
+/// about this much.
+const HIGH: u64 = 2048;
 /// What the writer may copy between two batches: 64 pages, half a megabyte.
-const SMALL: i64 = 64;
-/// Rounds of the thread before the writer finishes.
+const SMALL: u64 = 64;
+/// Rounds of the thread before the writer finishes whatever is left.
 const ROUNDS: usize = 4;
+/// Batches after which the writer tries to finish while readers are in the way.
+const ATTEMPTS: u32 = 32;
 
 /// Where checkpointing stands.
 #[derive(Default)]
 pub struct Progress {
-    batches: AtomicU64,
-    finish: AtomicBool,
+    /// Frames in the log after the last commit.
+    frames: Arc<AtomicU64>,
+    /// Frames at which the next checkpoint starts, above [`HIGH`].
+    above: AtomicU64,
+    /// Whether the thread is at work.
+    working: AtomicBool,
+    /// How often the writer may still try to finish.
+    finish: AtomicU32,
     due: Mutex<bool>,
     signal: Condvar,
 }
 
 impl Progress {
+    /// Counts the frames that this connection's commits leave in the log.
+    pub fn watch(&self, writer: &mut Connection) -> rusqlite::Result<()> {
+        let frames = Arc::clone(&self.frames);
+        writer.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
+            frames.store(u64::try_from(pages).unwrap_or(0), Ordering::Release);
+            Ok(())
+        }))
+    }
+
     /// Called by the writer after each batch.
-    pub fn after_batch(&self, connection: &Connection) {
-        if self.finish.swap(false, Ordering::AcqRel) {
-            let _ = passive(connection);
-            self.batches.store(0, Ordering::Release);
-        } else if self.batches.fetch_add(1, Ordering::AcqRel) == BATCHES {
+    pub fn after_batch(&self, connection: &Connection, shared: &Shared) {
+        let frames = self.frames.load(Ordering::Acquire);
+        let left = self.finish.load(Ordering::Acquire);
+        if frames < self.above.load(Ordering::Acquire) || (left > 0 && frames < HIGH) {
+            // The log has started over.
+            self.above.store(0, Ordering::Release);
+            self.finish.store(0, Ordering::Release);
+        } else if left > 0 {
+            if passive(connection, shared).is_none() || left == 1 {
+                // A reader is in the way: leave it for some time.
+                self.above.store(frames, Ordering::Release);
+            }
+            self.finish.store(left - 1, Ordering::Release);
+        } else if frames >= self.above.load(Ordering::Acquire) + HIGH && !self.working.swap(true, Ordering::AcqRel) {
             self.wake();
         }
     }
+
     pub fn wake(&self) {
         *lock(&self.due) = true;
         self.signal.notify_one();
     }
+
+    fn wait(&self) {
+        let mut due = lock(&self.due);
+        while !*due {
+            due = self.signal.wait(due).unwrap_or_else(PoisonError::into_inner);
+        }
+        *due = false;
+    }
 }
 
-/// Copies what can be copied. Frames in the log, and of those, copied.
-fn passive(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| Ok((r.get(1)?, r.get(2)?)))
-}
-
-pub fn spawn(connection: Connection, shared: Arc<Shared>) -> Result<()> {
-    let run = move || {
-        loop {
-            let mut due = lock(&shared.checkpoint.due);
-            while !*due {
-                due = shared.checkpoint.signal.wait(due).unwrap_or_else(std::sync::PoisonError::into_inner);
+/// Copies what can be copied; the frames copied so far.
+fn passive(connection: &Connection, shared: &Shared) -> Option<u64> {
+    match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get::<_, i64>(2)) {
+        Ok(copied) => u64::try_from(copied).ok(),
+        Err(error) => {
+            tracing::warn!(%error, "the write-ahead log was not folded in");
+            // Nothing is lost: the log has it all. But a disk that fails to sync is not written to.
+            if hard(&error) {
+                shared.stop(match failure(&error) {
+                    StoreError::Unavailable(why) => StoreError::Stopped(why),
+                    other => other,
+                });
             }
-            *due = false;
-            drop(due);
-            if shared.closed.load(Ordering::Acquire) {
+            None
+        }
+    }
+}
+
+pub fn spawn(connection: Connection, shared: Arc<Shared>) -> Result<JoinHandle<()>> {
+    let run = move || {
+        let progress = &shared.checkpoint;
+        loop {
+            progress.wait();
+            if shared.dropped.load(Ordering::Acquire) {
                 return;
             }
             for _ in 0..ROUNDS {
-                match passive(&connection) {
-                    Ok((log, copied)) if log - copied <= SMALL => break,
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "the write-ahead log was not folded in");
-                        break;
-                    }
+                let Some(copied) = passive(&connection, &shared) else { break };
+                if progress.frames.load(Ordering::Acquire).saturating_sub(copied) <= SMALL {
+                    break;
                 }
             }
-            shared.checkpoint.finish.store(true, Ordering::Release);
+            progress.finish.store(ATTEMPTS, Ordering::Release);
+            progress.working.store(false, Ordering::Release);
         }
     };
-    let spawned = std::thread::Builder::new().name("ledger-checkpoint".to_owned()).spawn(run);
-    spawned.map(drop).map_err(|e| StoreError::Unavailable(e.to_string()))
+    std::thread::Builder::new()
+        .name("ledger-checkpoint".to_owned())
+        .spawn(run)
+        .map_err(|e| StoreError::Unavailable(e.to_string()))
 }

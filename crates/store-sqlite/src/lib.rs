@@ -9,22 +9,28 @@
 //! * On opening, each tenant's frontier is computed again from kept blocks and stored leaves and
 //!   compared with the head: a damaged file is named, not served.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
-use intended_ledger::{Frontier, NodeHash};
+use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
 use intended_store::{
     BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
 };
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
 mod checkpoint;
+mod read_only;
 mod reads;
 mod schema;
 mod writer;
+
+pub use read_only::ReadOnly;
 
 /// How to open a store.
 #[derive(Debug, Clone, Default)]
@@ -39,33 +45,70 @@ pub struct Options {
 pub const FILE: &str = "ledger.db";
 /// Name of the lock file.
 const LOCK: &str = "lock";
-/// Read connections. Reads are short; two keep both cores busy.
-const READERS: usize = 2;
+/// Read connections: one that only the decision path uses, so that a long page never stands before
+/// it, and three for everything else.
+const READERS: usize = 1 + 3;
+/// Expired facts that one transaction removes: a few milliseconds, so that commits get through.
+const PURGE: u64 = 1_000;
 
 enum Job {
     Commit(Commit, oneshot::Sender<Result<Committed>>),
-    Run(Box<dyn FnOnce(&mut Connection) + Send>),
+    /// Something rarer than a commit, in its turn.
+    Run(Box<dyn FnOnce(&mut Connection, &Shared) + Send>),
     Close(oneshot::Sender<()>),
 }
 
 /// The engine.
 pub struct SqliteStore {
     path: PathBuf,
-    jobs: mpsc::SyncSender<Job>,
-    readers: Arc<Vec<Mutex<Connection>>>,
+    /// `None` only while it is dropped.
+    jobs: Option<mpsc::SyncSender<Job>>,
+    readers: Arc<Readers>,
     shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Held until the threads have ended.
     _lock: Option<std::fs::File>,
+}
+
+struct Readers {
+    decision: Mutex<Connection>,
+    pool: Vec<Mutex<Connection>>,
+    turn: AtomicUsize,
 }
 
 /// What the threads share.
 #[derive(Default)]
 struct Shared {
+    /// No more commits are taken.
     closed: AtomicBool,
-    /// Why the writer stopped, if it did.
-    stopped: Mutex<Option<String>>,
+    /// The store was let go without closing: what is queued is abandoned.
+    dropped: AtomicBool,
+    /// Why the writer stopped for good, if it did.
+    stopped: Mutex<Option<StoreError>>,
     /// Why the last commit failed, if it did (a full disk, say); cleared by the next that works.
     trouble: Mutex<Option<String>>,
+    /// How long the last batch took; 0 before the first.
+    commit_micros: AtomicU64,
+    /// A tenant's number never changes and a tenant never goes away.
+    numbers: Mutex<HashMap<TenantId, i64>>,
     checkpoint: checkpoint::Progress,
+}
+
+impl Shared {
+    fn number(&self, connection: &Connection, tenant: &TenantId) -> Result<i64> {
+        if let Some(number) = lock(&self.numbers).get(tenant) {
+            return Ok(*number);
+        }
+        let number = reads::number(connection, tenant)?;
+        lock(&self.numbers).insert(tenant.clone(), number);
+        Ok(number)
+    }
+
+    /// Nothing is written any more until the store is opened again.
+    fn stop(&self, error: StoreError) {
+        tracing::error!(%error, "the store has stopped");
+        lock(&self.stopped).get_or_insert(error);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,12 +134,17 @@ impl SqliteStore {
             let pages = i64::try_from(max).unwrap_or(i64::MAX) / schema::PAGE_SIZE;
             writer.pragma_update(None, "max_page_count", pages).map_err(|e| failure(&e))?;
         }
-        let readers = (0..READERS).map(|_| connect(&path, true).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
+        let mut readers = (0..READERS).map(|_| connect(&path, true).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
+        let decision = readers.pop().ok_or(StoreError::Closed)?;
+        let readers = Arc::new(Readers { decision, pool: readers, turn: AtomicUsize::new(0) });
         let shared = Arc::new(Shared::default());
+        shared.checkpoint.watch(&mut writer).map_err(|e| failure(&e))?;
         let (jobs, queue) = mpsc::sync_channel(MAX_QUEUE);
-        checkpoint::spawn(connect(&path, false)?, Arc::clone(&shared))?;
-        writer::spawn(writer, queue, Arc::clone(&shared))?;
-        Ok(Self { path, jobs, readers: Arc::new(readers), shared, _lock: held })
+        let threads = vec![
+            checkpoint::spawn(connect(&path, false)?, Arc::clone(&shared))?,
+            writer::spawn(writer, queue, Arc::clone(&shared))?,
+        ];
+        Ok(Self { path, jobs: Some(jobs), readers, shared, threads, _lock: held })
     }
 
     /// The path of the database file.
@@ -109,24 +157,68 @@ impl SqliteStore {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        self.jobs.try_send(job).map_err(|e| match e {
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.try_send(job).map_err(|e| match e {
             mpsc::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
         })
     }
 
+    /// Has the writer do something between two batches.
+    fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T>> {
+        let (answer, outcome) = oneshot::channel();
+        let queued = self.enqueue(Job::Run(Box::new(move |connection, shared| {
+            let stopped = lock(&shared.stopped).clone();
+            let _ = answer.send(match stopped {
+                Some(why) => Err(why),
+                None => write(connection).map_err(|e| {
+                    let error = failure(&e);
+                    if hard(&e) {
+                        shared.stop(error.clone());
+                    }
+                    error
+                }),
+            });
+        })));
+        Box::pin(async move {
+            queued?;
+            outcome.await.unwrap_or_else(|_| Err(unanswered()))
+        })
+    }
+
     /// Runs a read on a connection of the pool, off the async threads.
-    fn read<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> BoxFuture<'_, Result<T>> {
+    fn read<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        read: impl FnOnce(&Connection, i64) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T>> {
+        let (tenant, shared) = (tenant.clone(), Arc::clone(&self.shared));
+        self.read_all(move |c| read(c, shared.number(c, &tenant)?))
+    }
+
+    fn read_all<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> BoxFuture<'_, Result<T>> {
         let readers = Arc::clone(&self.readers);
         Box::pin(async move {
             let task = tokio::task::spawn_blocking(move || {
-                // The last connection is for these; the first is left to the decision path.
-                let connection = readers.last().ok_or(StoreError::Closed)?;
-                read(&lock(connection))
+                let turn = readers.turn.fetch_add(1, Ordering::Relaxed) % readers.pool.len().max(1);
+                let free = readers.pool.iter().find_map(|c| c.try_lock().ok());
+                match (free, readers.pool.get(turn)) {
+                    (Some(connection), _) => read(&connection),
+                    (None, Some(connection)) => read(&lock(connection)),
+                    (None, None) => Err(StoreError::Closed),
+                }
             });
             task.await.map_err(|e| StoreError::Unavailable(e.to_string()))?
         })
     }
+}
+
+/// The writer ended without an answer: what became of the commit is found out by opening again.
+fn unanswered() -> StoreError {
+    StoreError::Stopped("the writer ended without an answer".to_owned())
 }
 
 fn take_lock(dir: &Path) -> Result<std::fs::File> {
@@ -145,6 +237,8 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     };
     let connection = Connection::open_with_flags(path, flags).map_err(|e| failure(&e))?;
     schema::configure(&connection, read_only).map_err(|e| failure(&e))?;
+    // Letting a store go writes nothing: only closing it folds the log in.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(|e| failure(&e))?;
     Ok(connection)
 }
 
@@ -156,9 +250,19 @@ fn failure(error: &rusqlite::Error) -> StoreError {
         Some(E::DiskFull) => StoreError::Full(text),
         Some(E::ReadOnly | E::CannotOpen | E::PermissionDenied) => StoreError::ReadOnly(text),
         Some(E::DatabaseCorrupt | E::NotADatabase) => StoreError::Corrupt(text),
-        Some(E::DatabaseBusy | E::DatabaseLocked) => StoreError::Unavailable(text),
         _ => StoreError::Unavailable(text),
     }
+}
+
+/// After which nothing must be written: a failed read, write or sync of the file leaves unknown what
+/// is durable, and a damaged file only gets worse.
+fn hard(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as E;
+    matches!(error.sqlite_error_code(), Some(E::SystemIoFailure | E::DatabaseCorrupt | E::NotADatabase))
+}
+
+fn within(holds: bool) -> Result<()> {
+    if holds { Ok(()) } else { Err(StoreError::Invalid("the ledger has no such index or size")) }
 }
 
 /// Recomputes each tenant's frontier from what is stored.
@@ -183,180 +287,130 @@ impl Store for SqliteStore {
         let queued = self.enqueue(Job::Commit(commit, answer));
         Box::pin(async move {
             queued?;
-            outcome.await.unwrap_or(Err(StoreError::Closed))
+            outcome.await.unwrap_or_else(|_| Err(unanswered()))
         })
     }
 
     fn create_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>> {
-        let (answer, outcome) = oneshot::channel();
         let tenant = tenant.clone();
-        let queued = self.enqueue(Job::Run(Box::new(move |connection| {
-            let _ = answer.send(writer::create_tenant(connection, &tenant));
-        })));
-        Box::pin(async move {
-            queued?;
-            outcome.await.unwrap_or(Err(StoreError::Closed))
-        })
+        let created = self.write(move |c| writer::create_tenant(c, &tenant));
+        Box::pin(async move { if created.await? { Ok(()) } else { Err(StoreError::TenantExists) } })
     }
 
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantId>>> {
-        self.read(|c| Ok(reads::tenants(c)?.into_iter().map(|(_, id)| id).collect()))
+        self.read_all(|c| Ok(reads::tenants(c)?.into_iter().map(|(_, id)| id).collect()))
     }
 
     fn head<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<TreeHead>> {
-        let tenant = tenant.clone();
-        self.read(move |c| {
-            let number = reads::number(c, &tenant)?;
-            reads::head(c, number)?.map(|h| h.tree_head()).ok_or(StoreError::UnknownTenant)
-        })
+        self.read(tenant, |c, t| reads::head(c, t)?.map(|h| h.tree_head()).ok_or(StoreError::UnknownTenant))
     }
 
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
-        let connection = self.readers.first().ok_or(StoreError::Closed)?;
-        let connection = lock(connection);
-        let number = reads::number(&connection, tenant)?;
-        reads::fact(&connection, number, key)
+        let connection = lock(&self.readers.decision);
+        reads::fact(&connection, self.shared.number(&connection, tenant)?, key)
     }
 
     fn facts<'a>(&'a self, tenant: &'a TenantId, prefix: &'a str, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<(String, Fact)>>> {
-        let (tenant, prefix, after) = (tenant.clone(), prefix.to_owned(), after.to_owned());
-        self.read(move |c| reads::facts(c, reads::number(c, &tenant)?, &prefix, &after, limit))
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.read(tenant, move |c, t| reads::facts(c, t, &prefix, &after, limit))
     }
 
     fn entry<'a>(&'a self, tenant: &'a TenantId, index: u64) -> BoxFuture<'a, Result<Option<StoredEntry>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| reads::leaf(c, reads::number(c, &tenant)?, index))
+        self.read(tenant, move |c, t| reads::leaf(c, t, index))
     }
 
     fn entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| reads::entries(c, reads::number(c, &tenant)?, from, limit))
+        self.read(tenant, move |c, t| reads::entries(c, t, from, limit))
     }
 
     fn entries_before<'a>(&'a self, tenant: &'a TenantId, before: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| reads::entries_before(c, reads::number(c, &tenant)?, before, limit))
+        self.read(tenant, move |c, t| reads::entries_before(c, t, before, limit))
     }
 
     fn control_entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| reads::control_entries(c, reads::number(c, &tenant)?, from, limit))
+        self.read(tenant, move |c, t| reads::control_entries(c, t, from, limit))
     }
 
     fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| reads::entries_of(c, reads::number(c, &tenant)?, subject))
+        self.read(tenant, move |c, t| reads::entries_of(c, t, subject))
     }
 
     fn inclusion_proof<'a>(&'a self, tenant: &'a TenantId, index: u64, size: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| intended_ledger::inclusion_proof(&reads::Tree::new(c, reads::number(c, &tenant)?), index, size))
+        self.read(tenant, move |c, t| {
+            within(index < size && size <= reads::size(c, t)?)?;
+            intended_ledger::inclusion_proof(&reads::Tree::new(c, t), index, size)
+        })
     }
 
     fn consistency_proof<'a>(&'a self, tenant: &'a TenantId, from: u64, to: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
-        let tenant = tenant.clone();
-        self.read(move |c| intended_ledger::consistency_proof(&reads::Tree::new(c, reads::number(c, &tenant)?), from, to))
+        self.read(tenant, move |c, t| {
+            within(from <= to && to <= reads::size(c, t)?)?;
+            intended_ledger::consistency_proof(&reads::Tree::new(c, t), from, to)
+        })
     }
 
     fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>> {
-        let tenant = tenant.clone();
-        self.read(move |c| intended_ledger::root_of(&reads::Tree::new(c, reads::number(c, &tenant)?), size))
+        self.read(tenant, move |c, t| {
+            within(size <= reads::size(c, t)?)?;
+            intended_ledger::root_of(&reads::Tree::new(c, t), size)
+        })
     }
 
     fn purge_expired(&self, now: Timestamp) -> BoxFuture<'_, Result<u64>> {
-        let (answer, outcome) = oneshot::channel();
-        let queued = self.enqueue(Job::Run(Box::new(move |connection| {
-            let purged = connection
-                .execute("DELETE FROM facts WHERE expires_at < ?1", params![now.as_millis()])
-                .map(|n| n as u64)
-                .map_err(|e| failure(&e));
-            let _ = answer.send(purged);
-        })));
         Box::pin(async move {
-            queued?;
-            outcome.await.unwrap_or(Err(StoreError::Closed))
+            let mut purged = 0;
+            loop {
+                let some = self.write(move |c| writer::purge(c, now, PURGE)).await?;
+                purged += some;
+                if some < PURGE {
+                    return Ok(purged);
+                }
+            }
         })
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
-        let stopped = lock(&self.shared.stopped).clone();
+        let stopped = lock(&self.shared.stopped).as_ref().map(ToString::to_string);
         let trouble = lock(&self.shared.trouble).clone();
-        let closed = self.shared.closed.load(Ordering::Acquire);
-        let wal = std::fs::metadata(self.path.with_extension("db-wal")).map(|m| m.len()).ok();
-        let free = self.path.parent().and_then(|d| rustix::fs::statvfs(d).ok()).map(|s| s.f_bavail * s.f_frsize);
-        let detail = match (closed, stopped, trouble) {
-            (true, _, _) => Some("closed".to_owned()),
-            (_, Some(why), _) => Some(format!("stopped: {why}")),
-            (_, _, Some(why)) => Some(why),
-            _ => None,
-        };
+        let closed = self.shared.closed.load(Ordering::Acquire).then(|| "closed".to_owned());
+        let detail = closed.or(stopped).or(trouble);
+        let micros = self.shared.commit_micros.load(Ordering::Relaxed);
         let health = StoreHealth {
             writable: detail.is_none(),
             detail: detail.unwrap_or_default(),
-            free_bytes: free,
-            wal_bytes: wal,
+            free_bytes: self.path.parent().and_then(|d| rustix::fs::statvfs(d).ok()).map(|s| s.f_bavail * s.f_frsize),
+            wal_bytes: std::fs::metadata(self.path.with_extension("db-wal")).map(|m| m.len()).ok(),
+            commit_micros: (micros > 0).then_some(micros),
         };
         Box::pin(std::future::ready(health))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {
-        let (answer, done) = oneshot::channel();
-        let queued = self.enqueue(Job::Close(answer));
         Box::pin(async move {
-            match queued {
-                Err(StoreError::Closed) => return Ok(()),
-                other => other?,
+            let Some(jobs) = self.jobs.clone() else { return Ok(()) };
+            if self.shared.closed.swap(true, Ordering::AcqRel) {
+                return Ok(());
             }
-            let _ = done.await;
+            // The queue may be full: wait for a place in it, elsewhere.
+            let (answer, done) = oneshot::channel();
+            let sent = tokio::task::spawn_blocking(move || jobs.send(Job::Close(answer)).is_ok());
+            if sent.await.is_ok_and(|sent| sent) {
+                let _ = done.await;
+            }
             Ok(())
         })
     }
 }
 
 impl Drop for SqliteStore {
+    /// Abandons what is queued, as a kill would; waits for the batch under way.
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::Release);
+        self.shared.dropped.store(true, Ordering::Release);
+        self.jobs.take();
         self.shared.checkpoint.wake();
-    }
-}
-
-/// Reads a ledger without writing anything, also while a server runs on it: for `intended verify`.
-#[derive(Debug)]
-pub struct ReadOnly {
-    connection: Connection,
-}
-
-impl ReadOnly {
-    /// Opens the file of a data directory.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
-        if !path.is_file() {
-            return Err(StoreError::Unavailable(format!("{}: there is no `{FILE}`", dir.display())));
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
-        let connection = connect(&path, true)?;
-        // One snapshot for everything that is read.
-        connection.execute_batch("BEGIN").map_err(|e| failure(&e))?;
-        Ok(Self { connection })
-    }
-    pub fn tenants(&self) -> Result<Vec<TenantId>> {
-        Ok(reads::tenants(&self.connection)?.into_iter().map(|(_, id)| id).collect())
-    }
-    pub fn frontier(&self, tenant: &TenantId) -> Result<Frontier> {
-        let number = reads::number(&self.connection, tenant)?;
-        Ok(reads::head(&self.connection, number)?.ok_or(StoreError::UnknownTenant)?.frontier)
-    }
-    pub fn entries(&self, tenant: &TenantId, from: u64, limit: usize) -> Result<Vec<StoredEntry>> {
-        reads::entries(&self.connection, reads::number(&self.connection, tenant)?, from, limit)
-    }
-    pub fn facts(&self, tenant: &TenantId, prefix: &str, after: &str, limit: usize) -> Result<Vec<(String, Fact)>> {
-        reads::facts(&self.connection, reads::number(&self.connection, tenant)?, prefix, after, limit)
-    }
-    /// The value of one setting of the connection, for diagnosis.
-    pub fn pragma(&self, name: &str) -> Result<Option<String>> {
-        self.connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
-            .optional()
-            .map(|v| v.map(|v| format!("{v:?}")))
-            .map_err(|e| failure(&e))
     }
 }

@@ -2,8 +2,9 @@
 
 use intended_ledger::{BLOCK, Frontier, Leaf, NodeHash, Nodes, leaf_hash};
 use intended_model::{TenantId, Timestamp};
-use intended_store::judge::Head;
+use intended_store::judge::{Head, prefix_end};
 use intended_store::{Fact, Result, StoreError, StoredEntry};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::failure;
@@ -11,9 +12,9 @@ use crate::failure;
 /// Entries of one tenant: 2^40.
 const INDEX_BITS: u32 = 40;
 
-/// The row id of an entry or block.
+/// The row id of an entry or block. An index beyond what a tenant can have is its last.
 pub fn row_id(tenant: i64, index: u64) -> i64 {
-    (tenant << INDEX_BITS) | i64::try_from(index).unwrap_or(i64::MAX)
+    (tenant << INDEX_BITS) | index.min((1 << INDEX_BITS) - 1).cast_signed()
 }
 
 fn sql(error: rusqlite::Error) -> StoreError {
@@ -57,6 +58,10 @@ pub fn head(c: &Connection, tenant: i64) -> Result<Option<Head>> {
     }))
 }
 
+pub fn size(c: &Connection, tenant: i64) -> Result<u64> {
+    Ok(head(c, tenant)?.ok_or(StoreError::UnknownTenant)?.frontier.size())
+}
+
 pub fn fact(c: &Connection, tenant: i64, key: &str) -> Result<Option<Fact>> {
     let mut statement =
         c.prepare_cached("SELECT value, version FROM facts WHERE tenant = ?1 AND key = ?2").map_err(sql)?;
@@ -67,20 +72,23 @@ pub fn fact(c: &Connection, tenant: i64, key: &str) -> Result<Option<Fact>> {
 }
 
 pub fn facts(c: &Connection, tenant: i64, prefix: &str, after: &str, limit: usize) -> Result<Vec<(String, Fact)>> {
-    // Names are ASCII: everything with the prefix lies below the prefix followed by the last sign.
-    let end = format!("{prefix}\u{7f}");
+    // Text compares by its bytes, and a blob is greater than any text: a range without an end.
+    let end = prefix_end(prefix).map_or(Value::Blob(Vec::new()), Value::Text);
     let mut statement = c
         .prepare_cached(
             "SELECT key, value, version FROM facts WHERE tenant = ?1 AND key >= ?2 AND key > ?3 AND key < ?4 ORDER BY key LIMIT ?5",
         )
         .map_err(sql)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = statement
-        .query_map(params![tenant, prefix, after, end, limit], |r| {
+        .query_map(params![tenant, prefix, after, end, limited(limit)], |r| {
             Ok((r.get(0)?, Fact { value: r.get(1)?, version: r.get::<_, i64>(2)?.cast_unsigned() }))
         })
         .map_err(sql)?;
     rows.map(|r| r.map_err(sql)).collect()
+}
+
+fn limited(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<(i64, i64, Vec<u8>)> {
@@ -108,29 +116,26 @@ pub fn leaf(c: &Connection, tenant: i64, index: u64) -> Result<Option<StoredEntr
 }
 
 pub fn entries(c: &Connection, tenant: i64, from: u64, limit: usize) -> Result<Vec<StoredEntry>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     collect(
         c,
         "SELECT id, at, leaf FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
-        params![row_id(tenant, from), row_id(tenant + 1, 0), limit],
+        params![row_id(tenant, from), row_id(tenant + 1, 0), limited(limit)],
     )
 }
 
 pub fn entries_before(c: &Connection, tenant: i64, before: u64, limit: usize) -> Result<Vec<StoredEntry>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     collect(
         c,
         "SELECT id, at, leaf FROM entries WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3",
-        params![row_id(tenant, 0), row_id(tenant, before), limit],
+        params![row_id(tenant, 0), row_id(tenant, before), limited(limit)],
     )
 }
 
 pub fn control_entries(c: &Connection, tenant: i64, from: u64, limit: usize) -> Result<Vec<StoredEntry>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     collect(
         c,
         "SELECT id, at, leaf FROM entries WHERE control = 1 AND id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
-        params![row_id(tenant, from), row_id(tenant + 1, 0), limit],
+        params![row_id(tenant, from), row_id(tenant + 1, 0), limited(limit)],
     )
 }
 

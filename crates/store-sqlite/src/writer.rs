@@ -3,49 +3,62 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
-use intended_model::TenantId;
+use intended_model::{TenantId, Timestamp};
 use intended_store::judge::{Accepted, Facts, Head, Sealed, Tenant};
-use intended_store::{Commit, Committed, Fact, MAX_BATCH, Result, StoreError};
+use intended_store::{Commit, Committed, Fact, MAX_BATCH, MAX_BATCH_BYTES, Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use crate::{Job, Shared, failure, lock, reads};
+use crate::{Job, Shared, failure, hard, lock, reads};
 
 type Waiting = (Commit, oneshot::Sender<Result<Committed>>);
 
-pub fn spawn(mut connection: Connection, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<()> {
+pub fn spawn(mut connection: Connection, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<JoinHandle<()>> {
     let run = move || {
         let mut batch: Vec<Waiting> = Vec::with_capacity(MAX_BATCH);
         while let Ok(first) = queue.recv() {
+            let mut weight = 0;
             let mut next = Some(first);
             // Take what is there, up to a batch; something other than a commit ends it.
             while let Some(Job::Commit(commit, answer)) = next {
+                weight += commit.weight();
                 batch.push((commit, answer));
-                next = if batch.len() < MAX_BATCH { queue.try_recv().ok() } else { None };
+                let more = batch.len() < MAX_BATCH && weight < MAX_BATCH_BYTES;
+                next = if more { queue.try_recv().ok() } else { None };
             }
             if !batch.is_empty() {
                 write(&mut connection, &mut batch, &shared);
-                shared.checkpoint.after_batch(&connection);
+                shared.checkpoint.after_batch(&connection, &shared);
             }
             match next {
-                Some(Job::Run(job)) => job(&mut connection),
+                Some(Job::Run(job)) => job(&mut connection, &shared),
                 Some(Job::Close(done)) => {
-                    shared.closed.store(true, Ordering::Release);
-                    // Last: fold the log into the file, so that a closed store is one file.
-                    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                    // Nobody waits for a reader here: whatever it holds back is folded in later.
+                    let _ = connection.busy_timeout(std::time::Duration::from_millis(200));
+                    if lock(&shared.stopped).is_none() {
+                        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                    }
+                    for job in queue.try_iter() {
+                        if let Job::Commit(_, answer) = job {
+                            let _ = answer.send(Err(StoreError::Closed));
+                        }
+                    }
                     let _ = done.send(());
                     return;
                 }
                 Some(Job::Commit(..)) | None => {}
             }
-            if shared.closed.load(Ordering::Acquire) {
+            if shared.dropped.load(Ordering::Acquire) {
                 return;
             }
         }
     };
-    let spawned = std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(run);
-    spawned.map(drop).map_err(|e| StoreError::Unavailable(e.to_string()))
+    std::thread::Builder::new()
+        .name("ledger-writer".to_owned())
+        .spawn(run)
+        .map_err(|e| StoreError::Unavailable(e.to_string()))
 }
 
 struct InTransaction<'t> {
@@ -62,14 +75,19 @@ impl Facts for InTransaction<'_> {
 
 /// Commits a batch and answers each of its commits.
 fn write(connection: &mut Connection, batch: &mut Vec<Waiting>, shared: &Shared) {
-    if let Some(why) = lock(&shared.stopped).clone() {
+    let stopped = lock(&shared.stopped).clone();
+    if let Some(why) = stopped {
         for (_, answer) in batch.drain(..) {
-            let _ = answer.send(Err(StoreError::Stopped(why.clone())));
+            let _ = answer.send(Err(why.clone()));
         }
         return;
     }
-    match transaction(connection, batch) {
+    #[expect(clippy::disallowed_methods, reason = "how long the disk takes, for health; decides nothing")]
+    let started = std::time::Instant::now();
+    match transaction(connection, batch, shared) {
         Ok((mut sealed, judged)) => {
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            shared.commit_micros.store(micros.max(1), Ordering::Relaxed);
             lock(&shared.trouble).take();
             for ((commit, answer), accepted) in batch.drain(..).zip(judged) {
                 let outcome = accepted.and_then(|accepted| {
@@ -79,12 +97,11 @@ fn write(connection: &mut Connection, batch: &mut Vec<Waiting>, shared: &Shared)
                 let _ = answer.send(outcome);
             }
         }
-        Err(Failure { error, unknown }) => {
-            tracing::error!(%error, unknown, "a batch was not written");
-            let error = if unknown { StoreError::Stopped(error.to_string()) } else { error };
+        Err(Failure { error, stop }) => {
+            tracing::error!(%error, stop, commits = batch.len(), "a batch was not written");
             *lock(&shared.trouble) = Some(error.to_string());
-            if unknown {
-                *lock(&shared.stopped) = Some(error.to_string());
+            if stop {
+                shared.stop(error.clone());
             }
             for (_, answer) in batch.drain(..) {
                 let _ = answer.send(Err(error.clone()));
@@ -93,45 +110,61 @@ fn write(connection: &mut Connection, batch: &mut Vec<Waiting>, shared: &Shared)
     }
 }
 
+/// A batch that was not written.
 struct Failure {
     error: StoreError,
-    /// Whether the batch may have become durable all the same.
-    unknown: bool,
+    /// Whether nothing may be written any more.
+    stop: bool,
 }
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
-        Self { error: failure(&error), unknown: false }
+        let stop = hard(&error);
+        let error = match failure(&error) {
+            // Of what went before the commit nothing is there, but the disk is not to be trusted.
+            StoreError::Unavailable(why) if stop => StoreError::Stopped(why),
+            other => other,
+        };
+        Self { error, stop }
     }
 }
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self { error, unknown: false }
+        let stop = matches!(error, StoreError::Corrupt(_));
+        Self { error, stop }
     }
 }
 
 type Written = (BTreeMap<TenantId, Sealed>, Vec<Result<Accepted>>);
 
-fn transaction(connection: &mut Connection, batch: &[Waiting]) -> std::result::Result<Written, Failure> {
+fn transaction(connection: &mut Connection, batch: &[Waiting], shared: &Shared) -> std::result::Result<Written, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut numbers = BTreeMap::new();
     let mut tenants: BTreeMap<TenantId, Tenant> = BTreeMap::new();
     for (commit, _) in batch {
-        if !tenants.contains_key(&commit.tenant)
-            && let Ok(number) = reads::number(&transaction, &commit.tenant)
-            && let Some(head) = reads::head(&transaction, number)?
-        {
-            numbers.insert(commit.tenant.clone(), number);
-            tenants.insert(commit.tenant.clone(), Tenant::new(commit.tenant.clone(), head));
+        if tenants.contains_key(&commit.tenant) {
+            continue;
         }
+        let number = match shared.number(&transaction, &commit.tenant) {
+            Err(StoreError::UnknownTenant) => continue,
+            other => other?,
+        };
+        let head = reads::head(&transaction, number)?.ok_or_else(|| StoreError::Corrupt("a head is missing".to_owned()))?;
+        numbers.insert(commit.tenant.clone(), number);
+        tenants.insert(commit.tenant.clone(), Tenant::new(commit.tenant.clone(), head));
     }
     let mut judged = Vec::with_capacity(batch.len());
     for (commit, _) in batch {
         let mut facts = InTransaction { connection: &transaction, numbers: &numbers };
-        judged.push(match tenants.get_mut(&commit.tenant) {
+        let outcome = match tenants.get_mut(&commit.tenant) {
             None => Err(StoreError::UnknownTenant),
             Some(tenant) => tenant.judge(commit, &mut facts),
-        });
+        };
+        match outcome {
+            // A conflict is the commit's own; a file that cannot be read is everyone's.
+            Err(error @ (StoreError::Corrupt(_) | StoreError::Unavailable(_))) => return Err(error.into()),
+            other => judged.push(other),
+        }
     }
     let mut sealed = BTreeMap::new();
     for (id, tenant) in tenants {
@@ -148,12 +181,17 @@ fn transaction(connection: &mut Connection, batch: &[Waiting]) -> std::result::R
     match transaction.commit() {
         Ok(()) => Ok((sealed, judged)),
         Err(error) => {
-            let mapped = failure(&error);
-            // A full disk is found before the commit record is written, and a busy lock before
-            // anything is: nothing is durable. Anything else may have been: stop.
-            let clean = matches!(mapped, StoreError::Full(_) | StoreError::ReadOnly(_));
-            let clean = clean && (connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok());
-            Err(Failure { error: mapped, unknown: !clean })
+            // A full disk is noticed while frames are written, before the one that commits is
+            // whole, and a file that may not be written is noticed before that: nothing is
+            // durable. Anything else may have been.
+            match failure(&error) {
+                clean @ (StoreError::Full(_) | StoreError::ReadOnly(_))
+                    if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() =>
+                {
+                    Err(Failure { error: clean, stop: false })
+                }
+                other => Err(Failure { error: StoreError::Stopped(other.to_string()), stop: true }),
+            }
         }
     }
 }
@@ -189,7 +227,7 @@ fn write_tenant(c: &Connection, number: i64, tenant: &Sealed) -> rusqlite::Resul
                     &**key,
                     value,
                     version.cast_signed(),
-                    expires_at.map(intended_model::Timestamp::as_millis)
+                    expires_at.map(Timestamp::as_millis)
                 ])?,
                 None => delete.execute(params![number, &**key])?,
             };
@@ -212,14 +250,20 @@ fn write_head(c: &Connection, number: i64, head: &Head) -> rusqlite::Result<()> 
     Ok(())
 }
 
-pub fn create_tenant(connection: &mut Connection, tenant: &TenantId) -> Result<()> {
-    let head = Head { next_version: 1, ..Head::default() };
-    let inserted = connection
-        .execute(
-            "INSERT INTO tenants (name, frontier, control_version, last_at, next_version) VALUES (?1, ?2, 0, 0, 1) \
-             ON CONFLICT DO NOTHING",
-            params![tenant.as_str(), head.frontier.to_bytes()],
-        )
-        .map_err(|e| failure(&e))?;
-    if inserted == 1 { Ok(()) } else { Err(StoreError::TenantExists) }
+/// Whether it was not there.
+pub fn create_tenant(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<bool> {
+    let inserted = connection.execute(
+        "INSERT INTO tenants (name, frontier, control_version, last_at, next_version) VALUES (?1, ?2, 0, 0, 1) \
+         ON CONFLICT DO NOTHING",
+        params![tenant.as_str(), Head::default().frontier.to_bytes()],
+    )?;
+    Ok(inserted == 1)
+}
+
+/// Removes up to `most` facts that expired before `now`.
+pub fn purge(connection: &Connection, now: Timestamp, most: u64) -> rusqlite::Result<u64> {
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM facts WHERE (tenant, key) IN (SELECT tenant, key FROM facts WHERE expires_at < ?1 LIMIT ?2)",
+    )?;
+    Ok(delete.execute(params![now.as_millis(), most.cast_signed()])? as u64)
 }

@@ -123,7 +123,7 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
                 continue;
             }
         };
-        let outcome = (|| {
+        let outcome: Result<Verified, CliError> = (|| {
             let mut at = 0;
             while at < size {
                 let page = store.entries(&tenant, at, 1024.min(usize::try_from(size - at).unwrap_or(1024))).map_err(failed)?;
@@ -139,7 +139,8 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
                 bar.set_position(at);
             }
             Ok(verifier.finish())
-        })()?;
+        })();
+        let outcome = outcome?;
         if total > size {
             eprintln!("`{tenant}`: {} newer entries are not under a signed checkpoint yet and were not looked at", total - size);
         }

@@ -1,0 +1,52 @@
+//! Reading a data directory without writing anything.
+
+use std::path::Path;
+
+use intended_ledger::Frontier;
+use intended_model::TenantId;
+use intended_store::{Fact, Result, StoreError, StoredEntry};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::{FILE, connect, failure, reads};
+
+/// One snapshot of the ledgers, also while a server runs on them: for `intended verify`. While it is
+/// held, the write-ahead log cannot be used again from its start and grows.
+#[derive(Debug)]
+pub struct ReadOnly {
+    connection: Connection,
+}
+
+impl ReadOnly {
+    /// Opens the file of a data directory.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        if !path.is_file() {
+            return Err(StoreError::Unavailable(format!("{}: there is no `{FILE}`", dir.display())));
+        }
+        let connection = connect(&path, true)?;
+        // One snapshot for everything that is read.
+        connection.execute_batch("BEGIN").map_err(|e| failure(&e))?;
+        Ok(Self { connection })
+    }
+    pub fn tenants(&self) -> Result<Vec<TenantId>> {
+        Ok(reads::tenants(&self.connection)?.into_iter().map(|(_, id)| id).collect())
+    }
+    pub fn frontier(&self, tenant: &TenantId) -> Result<Frontier> {
+        let number = reads::number(&self.connection, tenant)?;
+        Ok(reads::head(&self.connection, number)?.ok_or(StoreError::UnknownTenant)?.frontier)
+    }
+    pub fn entries(&self, tenant: &TenantId, from: u64, limit: usize) -> Result<Vec<StoredEntry>> {
+        reads::entries(&self.connection, reads::number(&self.connection, tenant)?, from, limit)
+    }
+    pub fn facts(&self, tenant: &TenantId, prefix: &str, after: &str, limit: usize) -> Result<Vec<(String, Fact)>> {
+        reads::facts(&self.connection, reads::number(&self.connection, tenant)?, prefix, after, limit)
+    }
+    /// The value of one setting of the connection, for diagnosis.
+    pub fn pragma(&self, name: &str) -> Result<Option<String>> {
+        self.connection
+            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
+            .optional()
+            .map(|v| v.map(|v| format!("{v:?}")))
+            .map_err(|e| failure(&e))
+    }
+}

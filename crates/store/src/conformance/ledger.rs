@@ -1,0 +1,143 @@
+//! The ledger: order, time, proofs, paging, and that nothing acknowledged is lost.
+
+use intended_ledger::{Leaf, verify_consistency};
+
+use super::*;
+
+pub async fn many_writers_lose_nothing(place: &dyn Place) {
+    let (store, acme) = with_acme(place).await;
+    let mut tasks = JoinSet::new();
+    for writer in 0..32 {
+        let (store, acme) = (Arc::clone(&store), acme.clone());
+        tasks.spawn(async move {
+            let mut mine = Vec::new();
+            for n in 0..50 {
+                let commit = Commit { writes: vec![add("count", 1, i64::MAX)], ..appending(&acme, writer * 50 + n) };
+                let committed = store.commit(commit).await.unwrap();
+                check_proofs(&committed);
+                mine.push((committed.first_index, committed.leaves.concat()));
+            }
+            assert!(mine.is_sorted(), "a writer's commits keep their order");
+            mine
+        });
+    }
+    let mut acknowledged = tasks.join_all().await.concat();
+    acknowledged.sort_unstable();
+    let stored = check_ledger(&store, &acme).await;
+    assert!(stored.into_iter().map(|e| (e.index, e.leaf)).eq(acknowledged));
+    assert_eq!(store.counter_now(&acme, "count"), Ok(1_600));
+}
+
+pub async fn time_never_goes_backwards(place: &dyn Place) {
+    let (store, acme) = with_acme(place).await;
+    let at = |now| Commit { now: Timestamp::from_millis(now), ..appending(&acme, 0) };
+    for (now, recorded) in [(5_000, 5_000), (4_000, 5_000), (5_001, 5_001), (0, 5_001)] {
+        let committed = store.commit(at(now)).await.unwrap();
+        assert_eq!((committed.recorded_at.as_millis(), committed.head.at.as_millis()), (recorded, recorded));
+        let stored = store.entry(&acme, committed.first_index).await.unwrap().unwrap();
+        assert_eq!(stored.at, committed.recorded_at);
+        assert_eq!(Leaf::parse(&stored.leaf).unwrap().at, committed.recorded_at);
+    }
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(store.commit(at(1)).await.unwrap().recorded_at.as_millis(), 5_001, "nor after opening again");
+    let outcomes = at_once(&store, (0..100).map(|n| at(5_000 + n * 7_919 % 100)).collect()).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    check_ledger(&store, &acme).await;
+}
+
+pub async fn proofs_lead_to_the_root_of_every_size(place: &dyn Place) {
+    let (store, acme) = with_acme(place).await;
+    // Heads of many sizes, among them whole blocks of 256 and their neighbours.
+    let mut heads = vec![store.head(&acme).await.unwrap()];
+    let mut n = 0;
+    for step in [1, 1, 1, 4, 93, 155, 1, 1, 254, 1, 2, 200, 54, 1] {
+        let commit = Commit { entries: (n..n + step).map(entry).collect(), ..nothing(&acme) };
+        let committed = store.commit(commit).await.unwrap();
+        check_proofs(&committed);
+        heads.push((*committed.head).clone());
+        n += step;
+    }
+    let entries = check_ledger(&store, &acme).await;
+    for head in &heads {
+        assert_eq!(store.root_at(&acme, head.size).await, Ok(head.root), "root of {}", head.size);
+        for index in [0, 1, head.size / 2, head.size.saturating_sub(2), head.size.saturating_sub(1)] {
+            if index < head.size {
+                let proof = store.inclusion_proof(&acme, index, head.size).await.unwrap();
+                let leaf = leaf_hash(&entries[index as usize].leaf);
+                verify_inclusion(leaf, index, head.size, &proof, head.root).unwrap();
+            }
+        }
+        for older in heads.iter().filter(|older| older.size <= head.size) {
+            let proof = store.consistency_proof(&acme, older.size, head.size).await.unwrap();
+            verify_consistency(older.size, older.root, head.size, head.root, &proof).unwrap();
+        }
+    }
+}
+
+pub async fn pages_hold_what_was_asked_for(place: &dyn Place) {
+    let (store, acme) = with_acme(place).await;
+    let other = tenant("zeta");
+    store.create_tenant(&other).await.unwrap();
+    let subject = |n: u64| u128::from(n).to_be_bytes();
+    for n in 0..30 {
+        let entry = NewEntry { control: n % 10 == 3, subject: (n % 3 == 0).then(|| subject(n % 2)), ..entry(n) };
+        for tenant in [&acme, &other] {
+            let writes = vec![put(&format!("a/{n:02}"), &n.to_string())];
+            store.commit(Commit { writes, entries: vec![entry.clone()], ..nothing(tenant) }).await.unwrap();
+        }
+    }
+    let other_words = vec![put("a", ""), put("a0", ""), put("a/é", ""), put("a/\u{10ffff}", ""), put("b/01", "")];
+    store.commit(Commit { writes: other_words, ..nothing(&acme) }).await.unwrap();
+
+    let indexes = |page: Result<Vec<crate::StoredEntry>>| page.unwrap().iter().map(|e| e.index).collect::<Vec<_>>();
+    assert_eq!(indexes(store.entries(&acme, 27, 10).await), [27, 28, 29]);
+    assert_eq!(indexes(store.entries(&acme, 4, 2).await), [4, 5]);
+    assert_eq!(indexes(store.entries(&acme, 30, 2).await), [0_u64; 0]);
+    assert_eq!(indexes(store.entries_before(&acme, u64::MAX, 2).await), [29, 28]);
+    assert_eq!(indexes(store.entries_before(&acme, 2, 10).await), [1, 0]);
+    assert_eq!(indexes(store.entries_before(&other, 0, 10).await), [0_u64; 0]);
+    assert_eq!(indexes(store.control_entries(&acme, 0, 10).await), [3, 13, 23]);
+    assert_eq!(indexes(store.control_entries(&acme, 4, 1).await), [13]);
+    assert_eq!(indexes(store.entries_of(&acme, subject(1)).await), [3, 9, 15, 21, 27]);
+    assert_eq!(indexes(store.entries_of(&acme, subject(7)).await), [0_u64; 0]);
+
+    let names = |page: Result<Vec<(String, crate::Fact)>>| page.unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    assert_eq!(names(store.facts(&acme, "a/", "", 2).await), ["a/00", "a/01"]);
+    assert_eq!(names(store.facts(&acme, "a/", "a/28", 9).await), ["a/29", "a/é", "a/\u{10ffff}"]);
+    assert_eq!(names(store.facts(&acme, "a/1", "", 99).await).len(), 10);
+    assert_eq!(names(store.facts(&acme, "b/", "", 9).await), ["b/01"]);
+    assert_eq!(names(store.facts(&acme, "", "", 99).await).len(), 35);
+    assert_eq!(names(store.facts(&other, "", "", 99).await).len(), 30);
+}
+
+pub async fn what_was_acknowledged_is_there_after_a_kill(place: &dyn Place) {
+    let acme = tenant("acme");
+    place.open().await.create_tenant(&acme).await.unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for round in 0..10 {
+        let store = place.open().await;
+        let stored = check_ledger(&store, &acme).await;
+        for (index, leaf) in &acknowledged {
+            assert_eq!(stored[*index as usize].leaf, *leaf, "entry {index}, acknowledged before round {round}");
+        }
+        let mut tasks = JoinSet::new();
+        for writer in 0..8 {
+            let (store, acme) = (Arc::clone(&store), acme.clone());
+            tasks.spawn(async move {
+                let mut mine = Vec::new();
+                for n in 0..20 {
+                    let committed = store.commit(appending(&acme, writer * 20 + n)).await.unwrap();
+                    mine.push((committed.first_index, committed.leaves.concat()));
+                }
+                mine
+            });
+        }
+        acknowledged.extend(tasks.join_all().await.concat());
+        // More is under way, and nobody waits for it or closes anything.
+        drop(store.commit(appending(&acme, 999)));
+        drop(store);
+    }
+    let store = place.open().await;
+    assert!(check_ledger(&store, &acme).await.len() >= 1_600);
+}
