@@ -320,6 +320,8 @@ fn evaluate(
             factor("time_of_day"),
         ],
         arguments: &intent.action.properties,
+        subject_claims: &intent.subject.properties,
+        resource_claims: &intent.resource.properties,
         goal_declared: intent.goal.is_some(),
         goal_mentions: &mentions,
         session_declared: intent.session.is_some(),

@@ -43,6 +43,10 @@ pub struct EvalRequest<'a> {
     /// In the order of [`RISK_FACTORS`].
     pub risk_factors: [i64; 8],
     pub arguments: &'a Value,
+    /// What the caller says of subject and resource: tags named `@subject.x` and `@resource.x`.
+    /// Claims, not facts; a policy that trusts them trusts the caller.
+    pub subject_claims: &'a Value,
+    pub resource_claims: &'a Value,
     pub goal_declared: bool,
     /// Arguments whose value occurs in the goal.
     pub goal_mentions: &'a [Box<str>],
@@ -183,10 +187,15 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
     let broken = |what: &str| EvalError::Unrepresentable(what.to_owned());
     let mut tags = Tags::default();
     for (name, value) in r.arguments.as_object().into_iter().flat_map(|o| o.iter()) {
-        if name.contains(['.', '[']) {
+        if name.contains(['.', '[']) || name.starts_with('@') {
             return Err(EvalError::Unrepresentable(name.to_owned()));
         }
         tags.add(name, value)?;
+    }
+    for (name, claims) in [("@subject", r.subject_claims), ("@resource", r.resource_claims)] {
+        if claims.as_object().is_some_and(|o| !o.is_empty()) {
+            tags.add(name, claims)?;
+        }
     }
     let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
     let long = RestrictedExpression::new_long;

@@ -2,7 +2,8 @@
 //!
 //! An engine offers a [`Place`]: somewhere empty that can be opened, opened a second time while it
 //! is open (another connection to the same data), and opened again after it was let go without
-//! closing. [`conformance_suite!`](crate::conformance_suite) makes one test of each check.
+//! closing. [`conformance_suite!`](crate::conformance_suite) makes one test of each check; [`CHECKS`]
+//! lists them.
 //!
 //! This module is test code: a broken promise is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -25,11 +26,15 @@ pub trait Place: Send + Sync {
     fn open(&self) -> BoxFuture<'_, Arc<dyn Store>>;
 }
 
-/// One test for each check. The argument makes a fresh [`Place`].
+/// A check of the suite.
+pub type Check = for<'p> fn(&'p dyn Place) -> BoxFuture<'p, ()>;
+
+/// Hands the names of all checks to a macro.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! conformance_suite {
-    ($place:expr) => {
-        $crate::conformance_suite! { $place;
+macro_rules! for_each_check {
+    ($then:ident $($argument:tt)*) => {
+        $then! { ($($argument)*)
             commits: a_commit_is_an_entry_facts_and_a_proof
             commits: a_conflict_leaves_nothing
             commits: versions_never_come_again
@@ -48,7 +53,29 @@ macro_rules! conformance_suite {
             ledger: what_was_acknowledged_is_there_after_a_kill
         }
     };
-    ($place:expr; $($module:ident: $check:ident)+) => {$(
+}
+
+macro_rules! list {
+    (() $($module:ident: $check:ident)+) => {
+        /// Every check by name, for an engine whose tests share a server.
+        pub const CHECKS: &[(&str, Check)] = &[$((stringify!($check), |place| Box::pin($module::$check(place)))),+];
+    };
+}
+for_each_check!(list);
+
+/// One test for each check. The argument makes a fresh [`Place`].
+#[macro_export]
+macro_rules! conformance_suite {
+    ($place:expr) => {
+        use $crate::conformance_tests;
+        $crate::for_each_check! { conformance_tests $place }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    (($place:expr) $($module:ident: $check:ident)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $check() {
             let place = $place;

@@ -1,0 +1,189 @@
+//! The HTTP edge: bad input refused by name, isolation, the OpenAPI document against the routes.
+
+use axum::body::Body;
+use http::Request;
+use intended_testkit::World;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+/// One request against the application in memory.
+pub async fn call(app: &axum::Router, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> (u16, Value) {
+    raw(app, method, path, key, body.map(|b| b.to_string().into_bytes()), "application/json").await
+}
+
+async fn raw(app: &axum::Router, method: &str, path: &str, key: Option<&str>, body: Option<Vec<u8>>, kind: &str) -> (u16, Value) {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    if body.is_some() {
+        request = request.header("content-type", kind);
+    }
+    let request = request.body(body.map_or_else(Body::empty, Body::from)).unwrap();
+    let response = app.clone().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+async fn app() -> (World, axum::Router, String) {
+    let world = World::new().await.unwrap();
+    let app = intended_api::router(intended_api::App::new(world.runtime.clone()));
+    let key = world.owner_key.clone();
+    (world, app, key)
+}
+
+const INTENTS: &str = "/v1/tenants/acme/intents";
+const GOOD: &str = r#"{"subject":{"type":"agent","id":"support-agent"},"action":{"name":"stripe.create_refund","properties":{"amount":40}},"resource":{"type":"charge","id":"ch_1"},"environment":"production"}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_answers_with_its_whole_trace_a_token_and_a_receipt_that_holds() {
+    let (world, app, key) = app().await;
+    let (status, body) = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;
+    assert_eq!((status, body["decision"].as_str()), (200, Some("allow")), "{body}");
+    assert_eq!(body["gates"].as_array().unwrap().len(), 9);
+    assert_eq!(body["risk"]["factors"].as_array().unwrap().len(), 8);
+    let receipt: intended_ledger::Receipt = serde_json::from_str(&body["receipt"].to_string()).unwrap();
+    let vkey = world.owner.tenant.state().vkey.to_string();
+    receipt.verify(&vkey).unwrap();
+    let id = body["id"].as_str().unwrap();
+    for part in ["", "/explain", "/receipt", "/evidence"] {
+        assert_eq!(call(&app, "GET", &format!("{INTENTS}/{id}{part}"), Some(&key), None).await.0, 200, "{part}");
+    }
+    let (_, replay) = call(&app, "POST", &format!("{INTENTS}/{id}/replay"), Some(&key), None).await;
+    assert_eq!(replay["same"], json!(true));
+    let (_, proof) = call(&app, "GET", "/v1/tenants/acme/audit/proof?index=3", Some(&key), None).await;
+    serde_json::from_str::<intended_ledger::Receipt>(&proof.to_string()).unwrap().verify(&vkey).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_is_refused_by_name_and_nothing_is_recorded() {
+    let (world, app, key) = app().await;
+    let before = world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size;
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    for (body, status, code) in [
+        ("{".to_owned(), 400, "json.malformed"),
+        (format!("\u{feff}{GOOD}"), 400, "json.malformed"),
+        (GOOD.replace("\"amount\":40", "\"amount\":40,\"amount\":4000"), 400, "json.duplicate_key"),
+        (GOOD.replace("40", "9007199254740993"), 400, "json.number_range"),
+        (GOOD.replace("40", "1e400"), 400, "json.number_range"),
+        (GOOD.replace("40", "-0"), 400, "json.number_precision"),
+        (GOOD.replace("40", "0.10000000000000000001"), 400, "json.number_precision"),
+        (GOOD.replace("ch_1", "\\ud800"), 400, "json.lone_surrogate"),
+        (GOOD.replace("{\"amount\":40}", &deep), 400, "json.too_deep"),
+        (GOOD.replace("stripe.create_refund", "stripe.creаte_refund"), 400, "request.text_unsafe"),
+        (GOOD.replace("support-agent", "support\u{200b}-agent"), 400, "request.text_unsafe"),
+        (GOOD.replace("\"environment\"", "\"approved_by\":\"me\",\"environment\""), 400, "request.unknown_field"),
+        (GOOD.replace("\"type\":\"charge\"", "\"type\":7"), 400, "request.invalid"),
+        (format!("{GOOD}{}", " ".repeat(70_000)), 413, "request.too_large"),
+    ] {
+        let (got, problem) = raw(&app, "POST", INTENTS, Some(&key), Some(body.clone().into_bytes()), "application/json").await;
+        assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{}", &body[..body.len().min(200)]);
+        assert!(problem["hint"].is_string() && problem["type"].is_string());
+    }
+    let (status, problem) = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "text/plain").await;
+    assert_eq!((status, problem["code"].as_str()), (415, Some("request.media_type")));
+    assert_eq!(world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_and_catalogues_that_are_not_valid_are_refused_with_their_place_and_not_stored() {
+    let (world, app, key) = app().await;
+    let before = world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size;
+    let deploy = |policy: String| json!({"environment": "staging", "files": {"pack.toml": "name = \"p\"\nversion = \"1\"\n", "a.cedar": policy}});
+    for policy in [
+        "permit (principal, action, resource)".to_owned(),
+        "permit (principal, action, resource);".to_owned(),
+        "@id(\"a\") permit (principal, action == Action::\"no.such_tool\", resource);".to_owned(),
+        "@id(\"a\") permit (principal, action, resource) when { context.rissk > 3 };".to_owned(),
+        "@id(\"a\") permit (principal, action, resource) when { context.text.getTag(\"x\") == \"y\" };".to_owned(),
+        "@id(\"a\") @esclate(\"1 of x\") permit (principal, action, resource);".to_owned(),
+        "@id(\"a\") @escalate(\"lots\") permit (principal, action, resource);".to_owned(),
+        "@id(\"a\") forbid (principal, action, resource); @id(\"a\") forbid (principal, action, resource);".to_owned(),
+        format!("@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};", "(".repeat(10_000), ")".repeat(10_000)),
+        format!("@id(\"a\") permit (principal, action, resource) when {{ {}true }};", "!".repeat(10_000)),
+        "@id(\"a) permit".to_owned(),
+    ] {
+        let (status, problem) = call(&app, "POST", "/v1/tenants/acme/deployments", Some(&key), Some(&deploy(policy.clone()))).await;
+        assert_eq!((status, problem["code"].as_str()), (422, Some("pack.invalid")), "{}: {problem}", &policy[..policy.len().min(120)]);
+        assert!(problem["errors"][0]["pointer"].as_str().unwrap().starts_with("a.cedar"), "{problem}");
+    }
+    let (status, problem) = call(&app, "PUT", "/v1/tenants/acme/catalogue", Some(&key), Some(&json!({"text": "\"a\" = 1"}))).await;
+    assert_eq!((status, problem["code"].as_str()), (422, Some("catalogue.invalid")));
+    assert_eq!(world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size, before);
+}
+
+/// Every route of the document: without a credential, with a mistyped one, with another tenant's.
+#[tokio::test(flavor = "multi_thread")]
+async fn i9_no_route_of_a_tenant_answers_anyone_else() {
+    let (world, app, key) = app().await;
+    let other = intended_model::TenantId::new("other").unwrap();
+    let environments = vec![(intended_testkit::environment("production").unwrap(), intended_model::entry::Tier::Production, Default::default())];
+    let foreign = world.runtime.create_tenant(&other, &environments).await.unwrap().owner.key;
+    let document = serde_json::to_value(intended_api::openapi()).unwrap();
+    let mut walked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        if !path.starts_with("/v1/tenants/") {
+            continue;
+        }
+        let concrete = path.replace("{tenant}", "acme").replace("{id}", "0192f0c1-7b1e-7fff-bfff-ffffffffffff");
+        let concrete = concrete.replace(['{', '}'], "");
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            let body = json!({});
+            let body = (method != "GET").then_some(&body);
+            walked += 1;
+            assert_eq!(call(&app, &method, &concrete, None, body).await.0, 401, "{method} {path}");
+            let mistyped = format!("{}x", &key[..key.len() - 1]);
+            assert_eq!(call(&app, &method, &concrete, Some(&mistyped), body).await.0, 401, "{method} {path}");
+            let (status, problem) = call(&app, &method, &concrete, Some(&foreign), body).await;
+            // A query that does not fit is refused before anybody is asked who they are.
+            assert!(status == 404 || (status == 400 && problem.is_null()), "{method} {path}: {status} {problem}");
+        }
+    }
+    assert!(walked > 25, "{walked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_document_says_is_routed_and_the_rest_is_not() {
+    let (_world, app, _key) = app().await;
+    let document = serde_json::to_value(intended_api::openapi()).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let concrete = path.replace(['{', '}'], "");
+        let methods: Vec<String> = item.as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            let (status, _) = call(&app, method, &concrete, None, None).await;
+            assert_eq!(status != 405, methods.iter().any(|m| m == method), "{method} {path}: {status}");
+        }
+    }
+    assert_eq!(call(&app, "GET", "/v1/tenants/acme/nothing", None, None).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halts_over_http_stop_and_resume() {
+    let (_world, app, key) = app().await;
+    let (status, halt) = call(&app, "POST", "/v1/tenants/acme/emergency/halts", Some(&key), Some(&json!({"reason": "drill"}))).await;
+    assert_eq!(status, 201);
+    let (status, body) = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;
+    assert_eq!((status, body["reason"].as_str()), (403, Some("halt.tenant")));
+    let path = format!("/v1/tenants/acme/emergency/halts/{}/resume", halt["halt"].as_str().unwrap());
+    assert_eq!(call(&app, "POST", &path, Some(&key), Some(&json!({"reason": "over"}))).await.0, 200);
+    assert_eq!(call(&app, "POST", &path, Some(&key), Some(&json!({"reason": "over"}))).await.0, 404);
+    assert_eq!(raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_metrics_answer_and_draining_is_not_ready() {
+    let world = World::new().await.unwrap();
+    let state = intended_api::App::new(world.runtime.clone());
+    let app = intended_api::router(state.clone());
+    assert_eq!(call(&app, "GET", "/livez", None, None).await.0, 200);
+    assert_eq!(call(&app, "GET", "/readyz", None, None).await.0, 200);
+    let (status, health) = call(&app, "GET", "/healthz", None, None).await;
+    assert_eq!((status, health["status"].as_str()), (200, Some("healthy")), "{health}");
+    assert_eq!(call(&app, "GET", "/metrics", None, None).await.0, 200);
+    state.drain();
+    assert_eq!(call(&app, "GET", "/readyz", None, None).await.0, 503);
+    assert_eq!(call(&app, "GET", "/livez", None, None).await.0, 200);
+}

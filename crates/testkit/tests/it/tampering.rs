@@ -1,0 +1,175 @@
+//! An attacker who holds the ledger's signing key and can rebuild the whole tree: what re-execution
+//! still finds. And one who does not, whom hashes and signatures find.
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use intended_ledger::{Checkpoint, Ed25519NoteSigner, ExportHeader, Frontier, Leaf, encode_leaf, leaf_hash, origin};
+use intended_model::{TenantId, Timestamp};
+use intended_runtime::Submission;
+use intended_testkit::{World, environment, refund};
+use intended_verify::{Check, Failure, Report, Verifier};
+
+type Ledger = (ExportHeader, Vec<Vec<u8>>);
+
+fn verify((header, leaves): Ledger) -> Result<Report, Failure> {
+    let mut verifier = Verifier::new(header, None)?;
+    for leaf in &leaves {
+        verifier.entry(leaf)?;
+    }
+    verifier.finish()
+}
+
+/// One allow, a halt, a denial, an escalation.
+async fn recorded() -> Ledger {
+    let world = World::new().await.unwrap();
+    let submit = async |amount| {
+        let submission = Submission { intent: refund(amount, None).unwrap(), idempotency_key: None, audience: None };
+        world.clock.advance_millis(1000);
+        world.runtime.submit(&world.owner, submission).await.unwrap()
+    };
+    submit(40).await;
+    submit(400).await;
+    world.runtime.halt(&world.owner, Some(environment("production").unwrap()), "stop").await.unwrap();
+    submit(41).await;
+    world.export().await.unwrap()
+}
+
+/// Bodies by kind, to be changed and put together again under a key of the attacker's own.
+struct Forge(Vec<(Timestamp, String, String)>);
+
+impl Forge {
+    fn of(leaves: &[Vec<u8>]) -> Self {
+        Self(leaves.iter().map(|l| Leaf::parse(l).unwrap()).map(|l| (l.at, l.kind.to_owned(), l.body.to_owned())).collect())
+    }
+    fn position(&self, kind: &str, nth: usize) -> usize {
+        self.0.iter().enumerate().filter(|(_, (_, k, _))| k == kind).nth(nth).unwrap().0
+    }
+    fn rebuild(mut self) -> Ledger {
+        let tenant = TenantId::new("acme").unwrap();
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
+        let signer = Ed25519NoteSigner::from_pkcs8(&origin(&tenant), pkcs8.as_ref()).unwrap();
+        self.0[0].2 = format!(r#"{{"tenant":"acme","v":1,"vkey":"{}"}}"#, signer.vkey());
+        let mut frontier = Frontier::empty();
+        let mut leaves = Vec::new();
+        for (index, (at, kind, body)) in self.0.iter().enumerate() {
+            let leaf = encode_leaf(&tenant, index as u64, *at, kind, body);
+            frontier.push(leaf_hash(&leaf));
+            leaves.push(leaf);
+        }
+        let checkpoint = Checkpoint { origin: origin(&tenant), size: frontier.size(), root: frontier.root() }.sign(&signer).unwrap();
+        (ExportHeader { checkpoint, checkpoints: vec![], size: frontier.size(), tenant, vkey: signer.vkey() }, leaves)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_untouched_ledger_holds_and_so_does_a_rebuilt_one() {
+    let ledger = recorded().await;
+    let report = verify(ledger.clone()).unwrap();
+    assert_eq!((report.decisions, report.allowed), (3, 1));
+    verify(Forge::of(&ledger.1).rebuild()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_flipped_bit_anywhere_is_found() {
+    let ledger = recorded().await;
+    for index in 0..ledger.1.len() {
+        for at in [1, ledger.1[index].len() / 3, ledger.1[index].len() / 2, ledger.1[index].len() - 2] {
+            let (header, mut leaves) = ledger.clone();
+            leaves[index][at] ^= 1;
+            let failure = verify((header, leaves)).unwrap_err();
+            assert!(failure.index.is_none_or(|i| i >= index as u64), "{failure}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_tail_a_gap_and_a_new_order_are_found_and_named() {
+    let (header, leaves) = recorded().await;
+    let mut short = leaves.clone();
+    short.pop();
+    let failure = verify((header.clone(), short)).unwrap_err();
+    assert_eq!(failure.check, Check::Tree);
+    assert!(failure.what.contains("the tail is missing"), "{failure}");
+    let mut gap = leaves.clone();
+    gap.remove(5);
+    let failure = verify((header.clone(), gap)).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Entry, Some(5)));
+    let mut order = leaves;
+    order.swap(4, 5);
+    let failure = verify((header, order)).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Entry, Some(4)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allow_inserted_after_a_halt_is_found_even_when_signed() {
+    let ledger = recorded().await;
+    let mut forge = Forge::of(&ledger.1);
+    let (_, kind, body) = forge.0[forge.position("decision", 0)].clone();
+    let halt = forge.position("halt.thrown", 0);
+    let at = forge.0[halt].0;
+    // As late as the halt, and as if decided on the state after it.
+    let control = ledger.1.iter().filter(|l| { let k = Leaf::parse(l).unwrap().kind; k != "decision" && k != "token.consumed" }).count();
+    let body = body.replacen(&format!("\"control\":{}", control - 1), &format!("\"control\":{control}"), 1);
+    forge.0.insert(halt + 1, (at, kind, body));
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Halt, Some(halt as u64 + 1)), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swapped_policy_is_found_even_when_signed() {
+    let ledger = recorded().await;
+    let mut forge = Forge::of(&ledger.1);
+    let published = forge.position("policy.published", 0);
+    let digest_check = forge.0[published].2.clone();
+    forge.0[published].2 = digest_check.replace("lessThanOrEqual(decimal(\\\"100.0\\\"))", "lessThanOrEqual(decimal(\\\"900.0\\\"))");
+    assert_ne!(forge.0[published].2, digest_check);
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Fold, Some(published as u64)), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_that_says_otherwise_is_found_even_when_signed() {
+    let ledger = recorded().await;
+    let mut forge = Forge::of(&ledger.1);
+    let first = forge.position("decision", 0);
+    forge.0[first].2 = forge.0[first].2.replacen("\"score\":", "\"score\":1", 1);
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.index, failure.check), (Some(first as u64), if failure.check == Check::Entry { Check::Entry } else { Check::Decision }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_approval_is_found_even_when_signed() {
+    let ledger = recorded().await;
+    let escalated = Forge::of(&ledger.1).position("decision", 1);
+    let leaf = Leaf::parse(&ledger.1[escalated]).unwrap();
+    let record: intended_model::decision::DecisionRecord = intended_model::json::from_slice(leaf.body.as_bytes()).unwrap();
+    let policy = record.decision.policy.as_ref().unwrap().digest;
+    // An approval entry by somebody who is no member.
+    let mut forge = Forge::of(&ledger.1);
+    let body = format!(
+        r#"{{"approver":"mallory","by":"owner","environment":"production","expires_at":{},"intent":"{}","intent_hash":"{}","policy":"{policy}","reason":"ok","v":1}}"#,
+        leaf.at.as_millis() + 60_000, record.input.id, record.input.intent_hash
+    );
+    forge.0.insert(escalated + 1, (leaf.at, "approval.granted".to_owned(), body));
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Approval, Some(escalated as u64 + 1)), "{failure}");
+    // A decision that counts an approval which is not in the ledger.
+    let mut forge = Forge::of(&ledger.1);
+    let cited = format!(
+        r#"{{"approvals":[{{"approver":"mallory","entry":3,"expires_at":{},"intent_hash":"{}","policy":"{policy}"}}],"at""#,
+        leaf.at.as_millis() + 60_000, record.input.intent_hash
+    );
+    forge.0[escalated].2 = forge.0[escalated].2.replacen("\"input\":{\"at\"", &format!("\"input\":{cited}"), 1);
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Approval, Some(escalated as u64)), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_checkpoints_of_one_size_and_a_foreign_key_are_found() {
+    let ledger = recorded().await;
+    let (mut header, leaves) = ledger.clone();
+    let (other, _) = Forge::of(&leaves).rebuild();
+    header.checkpoints.push(other.checkpoint.clone());
+    assert_eq!(verify((header, leaves)).unwrap_err().check, Check::Checkpoint);
+    let failure = Verifier::new(other, Some(&ledger.0.vkey)).unwrap_err();
+    assert_eq!(failure.check, Check::Checkpoint);
+}
