@@ -43,3 +43,9 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem>
     }
     Ok(Some(text.into()))
 }
+
+/// The query string. Read after the caller is known, so that nobody else learns what a route takes.
+pub fn query<T: DeserializeOwned>(uri: &http::Uri) -> Result<T, Problem> {
+    let read = axum::extract::Query::<T>::try_from_uri(uri);
+    read.map(|axum::extract::Query(query)| query).map_err(|e| Problem::new(Code::RequestInvalid, e.body_text()))
+}

@@ -1,7 +1,7 @@
 //! Decide: submit an intent, look decisions up, explain them, prove them, make them again.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_ledger::Receipt;
 use intended_model::decision::{Decision, Gate, Obligations, Outcome, PolicyRef, Risk};
@@ -107,8 +107,9 @@ struct SubmitQuery {
     params(("tenant" = String, Path), ("audience" = Option<String>, Query, description = "who will verify the token"), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "the intent: subject, action, resource, context, goal, session, environment"),
     responses((status = 200, description = "allow or modify, with the token"), (status = 202, description = "escalate or defer"), (status = 403, description = "deny, as the full decision; or a problem")))]
-async fn submit(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<SubmitQuery>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn submit(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: SubmitQuery = input::query(&uri)?;
     let idempotency_key = input::idempotency_key(&headers)?;
     let value = input::value(&headers, &body, input::MAX_BODY)?;
     let intent = Intent::from_value(&value, principal.only_environment(), false).map_err(RuntimeError::from)?;
@@ -193,8 +194,9 @@ struct ListBody {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents", tag = "decide",
     params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<u64>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of decisions")))]
-async fn list(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ListQuery>, headers: HeaderMap) -> Answer {
+async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: ListQuery = input::query(&uri)?;
     principal.require(Scope::IntentRead, None)?;
     let page = app.runtime.query(&principal, &query.into_query(Some(Kind::Decision))?).await?;
     let intents = page

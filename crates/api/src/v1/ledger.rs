@@ -1,7 +1,7 @@
 //! The ledger: query, checkpoint, proofs, export.
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_ledger::{ExportTrailer, NodeHash, Receipt};
@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::intents::ListQuery;
-use crate::{Answer, App, auth, json};
+use crate::{Answer, App, auth, input, json};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(query)).routes(routes!(checkpoint)).routes(routes!(proof)).routes(routes!(consistency)).routes(routes!(export))
@@ -37,8 +37,9 @@ struct Body_ {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit", tag = "ledger",
     params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<u64>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of entries")))]
-async fn query(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ListQuery>, headers: HeaderMap) -> Answer {
+async fn query(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: ListQuery = input::query(&uri)?;
     principal.require(Scope::AuditRead, None)?;
     let page = app.runtime.query(&principal, &query.into_query(None)?).await?;
     let rows = page.entries.into_iter().map(|(e, event)| {
@@ -77,8 +78,9 @@ struct ProofQuery {
 /// A receipt for any entry, against the current checkpoint.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/proof", tag = "ledger", params(("tenant" = String, Path), ("index" = u64, Query)),
     responses((status = 200, description = "the receipt"), (status = 404, description = "no such entry")))]
-async fn proof(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ProofQuery>, headers: HeaderMap) -> Answer {
+async fn proof(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: ProofQuery = input::query(&uri)?;
     principal.require(Scope::AuditRead, None)?;
     let (head, note) = app.runtime.head(&principal.tenant).await?;
     let (entry, _, proof) = app.runtime.inclusion(&principal.tenant, query.index, Some(head.size)).await?;
@@ -101,8 +103,9 @@ struct ConsistencyBody {
 /// That the tree of one size continues the tree of an earlier one.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/consistency", tag = "ledger", params(("tenant" = String, Path), ("from" = u64, Query), ("to" = Option<u64>, Query)),
     responses((status = 200, description = "the proof")))]
-async fn consistency(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<ConsistencyQuery>, headers: HeaderMap) -> Answer {
+async fn consistency(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: ConsistencyQuery = input::query(&uri)?;
     principal.require(Scope::AuditRead, None)?;
     let (to, proof) = app.runtime.consistency(&principal.tenant, query.from, query.to).await?;
     json(200, &ConsistencyBody { from: query.from, to, proof: proof.iter().map(NodeHash::to_base64).collect() })

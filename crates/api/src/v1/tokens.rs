@@ -1,7 +1,7 @@
 //! Tokens: verify and consume, revoke, public keys, the revocation list.
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_model::entry::Scope;
@@ -166,8 +166,9 @@ struct RevocationsQuery {
 /// The signed revocation list, for offline verifiers.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/revocations", tag = "tokens", params(("tenant" = String, Path), ("environment" = Option<String>, Query)),
     responses((status = 200, description = "a compact JWS", content_type = "application/jwt")))]
-async fn revocations(State(app): State<App>, Path(tenant): Path<String>, Query(query): Query<RevocationsQuery>, headers: HeaderMap) -> Answer {
+async fn revocations(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: RevocationsQuery = input::query(&uri)?;
     let environment = query
         .environment
         .or_else(|| principal.only_environment().cloned())
