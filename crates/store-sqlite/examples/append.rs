@@ -2,8 +2,8 @@
 //!
 //! `append [seconds] [directory]`: for 1, 32 and 256 commits in flight, entries a second and the
 //! distribution of the time from handing a commit over to knowing that it is durable. Bodies have
-//! 1.5 KB, each commit writes one entry, one fact and one counter, as a decision does. Beside it, what
-//! the same disk takes for an fdatasync of 4 KiB, for scale.
+//! 1.5 KB; a commit is entries alone, or, as a decision is, one entry, one new fact and one counter.
+//! Beside it, what the same disk takes for an fdatasync of 4 KiB, for scale.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::indexing_slicing)]
 
 use std::io::{Seek as _, Write as _};
@@ -20,14 +20,15 @@ fn main() {
     let parent = arguments.next().unwrap_or_else(|| ".".to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!("fdatasync of 4 KiB: {}", summary(&mut syncs(&parent)));
-    for (in_flight, entries) in [(1, 1), (32, 1), (256, 1), (32, 32)] {
+    for (in_flight, entries, facts) in [(1, 1, true), (32, 1, true), (1, 1, false), (32, 1, false), (256, 1, false), (32, 32, false)] {
         let directory = tempfile::tempdir_in(&parent).unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path(), &Options::default()).unwrap());
         let started = Instant::now();
-        let mut times = runtime.block_on(load(&store, in_flight, entries, Duration::from_secs(seconds)));
+        let mut times = runtime.block_on(load(&store, in_flight, entries, facts, Duration::from_secs(seconds)));
         let rate = times.len() as f64 * f64::from(entries) / started.elapsed().as_secs_f64();
         let wal = runtime.block_on(store.health()).wal_bytes.unwrap_or(0) >> 20;
-        println!("{in_flight:>3} in flight, {entries:>2} entries each: {rate:>7.0} entries/s; {}; log {wal} MiB", summary(&mut times));
+        let what = if facts { "and facts" } else { "each" };
+        println!("{in_flight:>3} in flight, {entries:>2} entries {what:<9}: {rate:>7.0} entries/s; {}; log {wal} MiB", summary(&mut times));
         runtime.block_on(store.close()).unwrap();
     }
 }
@@ -46,7 +47,7 @@ fn syncs(parent: &str) -> Vec<Duration> {
     (0..2_000).map(sync).collect()
 }
 
-async fn load(store: &Arc<dyn Store>, in_flight: u32, entries: u32, time: Duration) -> Vec<Duration> {
+async fn load(store: &Arc<dyn Store>, in_flight: u32, entries: u32, facts: bool, time: Duration) -> Vec<Duration> {
     let tenant = TenantId::new("acme").unwrap();
     store.create_tenant(&tenant).await.unwrap();
     let until = Instant::now() + time;
@@ -61,15 +62,17 @@ async fn load(store: &Arc<dyn Store>, in_flight: u32, entries: u32, time: Durati
                 let key: Box<str> = format!("record/{writer:03}/{n:09}").into();
                 let subject = (u128::from(n) << 64 | u128::from(writer)).to_be_bytes();
                 let entry = NewEntry { kind: "bench".into(), control: false, subject: Some(subject), body: body.as_str().into() };
+                let expires_at = Some(Timestamp::from_millis(1_900_000_000_000));
+                let writes = vec![
+                    Write::Put { key: key.clone(), value: vec![b'x'; 64], expires_at },
+                    Write::Add { key: format!("count/{writer}").into(), n: 1, max: i64::MAX, expires_at: None },
+                ];
                 let commit = Commit {
                     tenant: tenant.clone(),
                     now: Timestamp::from_millis(1_800_000_000_000 + i64::from(n)),
                     control_version: Some(0),
-                    reads: vec![(key.clone(), 0)],
-                    writes: vec![
-                        Write::Put { key, value: vec![b'x'; 64], expires_at: Some(Timestamp::from_millis(1_900_000_000_000)) },
-                        Write::Add { key: format!("count/{writer}").into(), n: 1, max: i64::MAX, expires_at: None },
-                    ],
+                    reads: if facts { vec![(key, 0)] } else { Vec::new() },
+                    writes: if facts { writes } else { Vec::new() },
                     entries: vec![entry; entries as usize],
                 };
                 let started = Instant::now();
