@@ -108,7 +108,13 @@ impl Latencies {
 
 /// `clients` connections send what `request` makes until `duration` is over. Responses with a
 /// status that `expect` refuses end the measurement with an error.
-pub async fn load<R, E>(address: &str, clients: usize, duration: Duration, request: R, expect: E) -> io::Result<(Latencies, f64)>
+pub async fn load<R, E>(
+    address: &str,
+    clients: usize,
+    duration: Duration,
+    request: R,
+    expect: E,
+) -> io::Result<(Latencies, f64)>
 where
     R: Fn(usize, u64) -> Vec<u8> + Clone + Send + 'static,
     E: Fn(u16) -> bool + Clone + Send + 'static,

@@ -26,9 +26,57 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store-postgres", &["model", "ledger", "store"]),
     ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store"]),
     ("api", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store", "runtime"]),
-    ("testkit", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store", "store-sqlite", "runtime", "api", "verify"]),
-    ("cli", &["model", "ledger", "token", "intents", "policy", "engine", "verify", "keyring", "store", "store-sqlite", "runtime", "api"]),
-    ("bench", &["model", "ledger", "token", "intents", "policy", "engine", "verify", "keyring", "store", "store-sqlite", "runtime", "api"]),
+    (
+        "testkit",
+        &[
+            "model",
+            "ledger",
+            "token",
+            "intents",
+            "policy",
+            "engine",
+            "keyring",
+            "store",
+            "store-sqlite",
+            "runtime",
+            "api",
+            "verify",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "model",
+            "ledger",
+            "token",
+            "intents",
+            "policy",
+            "engine",
+            "verify",
+            "keyring",
+            "store",
+            "store-sqlite",
+            "runtime",
+            "api",
+        ],
+    ),
+    (
+        "bench",
+        &[
+            "model",
+            "ledger",
+            "token",
+            "intents",
+            "policy",
+            "engine",
+            "verify",
+            "keyring",
+            "store",
+            "store-sqlite",
+            "runtime",
+            "api",
+        ],
+    ),
 ];
 
 /// Crates without clock, I/O, randomness or async.
@@ -36,14 +84,37 @@ const PURE: &[&str] = &["model", "ledger", "token", "intents", "policy", "engine
 
 /// What a pure crate must not reach, even through others.
 const IMPURE: &[&str] = &[
-    "tokio", "async-std", "smol", "mio", "axum", "hyper", "reqwest", "tower", "tower-http", "rusqlite",
-    "libsqlite3-sys", "tokio-postgres", "tracing-subscriber", "rand", "fastrand",
+    "tokio",
+    "async-std",
+    "smol",
+    "mio",
+    "axum",
+    "hyper",
+    "reqwest",
+    "tower",
+    "tower-http",
+    "rusqlite",
+    "libsqlite3-sys",
+    "tokio-postgres",
+    "tracing-subscriber",
+    "rand",
+    "fastrand",
 ];
 
 /// What a pure crate's source must not name outside its tests.
 const FORBIDDEN: &[&str] = &[
-    "std::fs", "std::net", "std::env::", "std::thread", "std::process", "SystemTime", "Instant::now", "async fn",
-    "tokio::", "SystemRandom", "println!", "eprintln!",
+    "std::fs",
+    "std::net",
+    "std::env::",
+    "std::thread",
+    "std::process",
+    "SystemTime",
+    "Instant::now",
+    "async fn",
+    "tokio::",
+    "SystemRandom",
+    "println!",
+    "eprintln!",
 ];
 
 fn main() -> ExitCode {
@@ -83,7 +154,8 @@ fn layers() -> Vec<String> {
     let names: BTreeMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for node in metadata.resolve.iter().flat_map(|r| &r.nodes) {
-        let normal = node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == cargo_metadata::DependencyKind::Normal));
+        let normal =
+            node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == cargo_metadata::DependencyKind::Normal));
         let to = normal.filter_map(|d| names.get(&d.pkg).cloned()).collect::<Vec<_>>();
         if let Some(name) = names.get(&node.id) {
             edges.entry(name.clone()).or_default().extend(to);

@@ -49,7 +49,10 @@ fn options() -> Result<Options, String> {
 
 fn row(name: &str, latencies: &mut Latencies, rate: f64) -> f64 {
     let (p50, p99, max) = (latencies.quantile(0.5), latencies.quantile(0.99), latencies.quantile(1.0));
-    println!("{name:<34} {rate:>9.0}/s   p50 {p50:>8.1} µs   p99 {p99:>9.1} µs ({:>4.1} × p50)   max {max:>9.0} µs", p99 / p50);
+    println!(
+        "{name:<34} {rate:>9.0}/s   p50 {p50:>8.1} µs   p99 {p99:>9.1} µs ({:>4.1} × p50)   max {max:>9.0} µs",
+        p99 / p50
+    );
     p50
 }
 
@@ -62,7 +65,8 @@ async fn main() -> io::Result<()> {
     let empty = empty_handler().await?;
     println!("{:<34} {:>11}   p50 {disk:>8.1} µs", "fdatasync of 4 KiB", "");
 
-    let (mut l, rate) = load(&empty, 1, Duration::from_secs(5), move |_, _| encode("GET", "x", "/", None, None), |s| s == 200).await?;
+    let (mut l, rate) =
+        load(&empty, 1, Duration::from_secs(5), move |_, _| encode("GET", "x", "/", None, None), |s| s == 200).await?;
     let handler = row("empty axum handler, 1 client", &mut l, rate);
     let floor = disk + handler;
 
@@ -85,7 +89,9 @@ async fn main() -> io::Result<()> {
         let body = r#"{"requestId":"x","principal":{"id":"p","roles":["user"]},"resources":[{"actions":["view"],"resource":{"kind":"r1","id":"1"}}]}"#;
         for clients in [1, 32] {
             let bytes = encode("POST", cerbos, "/api/check/resources", None, Some(body));
-            let (mut l, rate) = load(cerbos, clients, Duration::from_secs(10.min(o.seconds)), move |_, _| bytes.clone(), |s| s == 200).await?;
+            let (mut l, rate) =
+                load(cerbos, clients, Duration::from_secs(10.min(o.seconds)), move |_, _| bytes.clone(), |s| s == 200)
+                    .await?;
             row(&format!("cerbos check, {clients} client(s)"), &mut l, rate);
         }
     }

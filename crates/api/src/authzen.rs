@@ -77,14 +77,20 @@ async fn evaluation(State(app): State<App>, headers: HeaderMap, body: Bytes) -> 
 async fn evaluations(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::principal(&app, &headers)?;
     let value = input::value(&headers, &body, input::MAX_BODY)?;
-    let Some(Value::Array(items)) = value.get("evaluations").filter(|v| !matches!(v, Value::Array(items) if items.is_empty())) else {
+    let Some(Value::Array(items)) =
+        value.get("evaluations").filter(|v| !matches!(v, Value::Array(items) if items.is_empty()))
+    else {
         // Without evaluations it is a single one (section 7.1).
         return json(200, &Evaluation::from(&decide(&app, &principal, &value).await?));
     };
     if items.len() > MAX_EVALUATIONS {
         return Err(Problem::at(Code::RequestInvalid, "/evaluations", format!("at most {MAX_EVALUATIONS}")));
     }
-    let semantic = value.get("options").and_then(|o| o.get("evaluations_semantic")).and_then(Value::as_str).unwrap_or("execute_all");
+    let semantic = value
+        .get("options")
+        .and_then(|o| o.get("evaluations_semantic"))
+        .and_then(Value::as_str)
+        .unwrap_or("execute_all");
     let stop = match semantic {
         "execute_all" => None,
         "deny_on_first_deny" => Some(false),
@@ -125,9 +131,12 @@ struct Configuration {
 #[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen", responses((status = 200, description = "the endpoints")))]
 async fn configuration(State(app): State<App>) -> Answer {
     let base = app.runtime.issuer().trim_end_matches('/').to_owned();
-    json(200, &Configuration {
-        access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
-        access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
-        policy_decision_point: base,
-    })
+    json(
+        200,
+        &Configuration {
+            access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
+            access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
+            policy_decision_point: base,
+        },
+    )
 }

@@ -14,7 +14,11 @@ use utoipa_axum::routes;
 use crate::{Answer, App, Problem, json};
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(livez)).routes(routes!(readyz)).routes(routes!(healthz)).routes(routes!(metrics))
+    OpenApiRouter::new()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(healthz))
+        .routes(routes!(metrics))
 }
 
 /// The process runs. Nothing else is said.
@@ -111,13 +115,24 @@ async fn metrics(State(app): State<App>) -> Response {
             let _ = writeln!(out, "{name}{labels} {value}");
         }
     };
-    let decisions: Vec<_> = m.decisions().into_iter().map(|(o, n)| (format!("{{decision=\"{}\"}}", o.as_str()), n)).collect();
+    let decisions: Vec<_> =
+        m.decisions().into_iter().map(|(o, n)| (format!("{{decision=\"{}\"}}", o.as_str()), n)).collect();
     family("intended_decisions_total", "Decisions recorded since start.", "counter", &decisions);
-    family("intended_tokens_issued_total", "Tokens issued since start.", "counter", &[(String::new(), m.tokens_issued())]);
+    family(
+        "intended_tokens_issued_total",
+        "Tokens issued since start.",
+        "counter",
+        &[(String::new(), m.tokens_issued())],
+    );
     let (accepted, refused) = m.verifications();
     let verifications = [("{result=\"accepted\"}".to_owned(), accepted), ("{result=\"refused\"}".to_owned(), refused)];
     family("intended_token_verifications_total", "Online token verifications since start.", "counter", &verifications);
-    family("intended_commit_conflicts_total", "Commits that were decided again.", "counter", &[(String::new(), m.conflicts())]);
+    family(
+        "intended_commit_conflicts_total",
+        "Commits that were decided again.",
+        "counter",
+        &[(String::new(), m.conflicts())],
+    );
     let halts: u64 = app.runtime.tenants().iter().map(|t| t.state().halts.len() as u64).sum();
     family("intended_halt_active", "Halts in force.", "gauge", &[(String::new(), halts)]);
     ([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], out).into_response()

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
-#[command(name = "intended", version, about = "Authority runtime for AI agents: no token, no action.",
-    after_help = "Examples:\n  intended dev                                   try it: demo tenant, embedded store\n  intended init --data-dir ./data --tenant acme  set up a server\n  intended serve --data-dir ./data               run it\n  intended verify ledger.jsonl                   re-execute an export, offline")]
+#[command(
+    name = "intended",
+    version,
+    about = "Authority runtime for AI agents: no token, no action.",
+    after_help = "Examples:\n  intended dev                                   try it: demo tenant, embedded store\n  intended init --data-dir ./data --tenant acme  set up a server\n  intended serve --data-dir ./data               run it\n  intended verify ledger.jsonl                   re-execute an export, offline"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -90,7 +94,9 @@ pub enum Command {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  intended dev\n  intended dev --once            show the main job and stop\n  intended dev --data-dir ./demo keep the data")]
+#[command(
+    after_help = "Examples:\n  intended dev\n  intended dev --once            show the main job and stop\n  intended dev --data-dir ./demo keep the data"
+)]
 pub struct Dev {
     /// Where to listen; loopback addresses only.
     #[arg(long, default_value = "127.0.0.1:7070")]
@@ -114,7 +120,9 @@ pub struct Serve {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  intended init --data-dir ./data --tenant acme\n\nThe owner's API key is printed once, on stdout.")]
+#[command(
+    after_help = "Examples:\n  intended init --data-dir ./data --tenant acme\n\nThe owner's API key is printed once, on stdout."
+)]
 pub struct Init {
     #[arg(long, env = "INTENDED_DATA_DIR")]
     pub data_dir: PathBuf,
@@ -125,7 +133,9 @@ pub struct Init {
 #[derive(Subcommand)]
 pub enum Intent {
     /// Submit an intent: from a file, or `-` for stdin.
-    #[command(after_help = "Examples:\n  intended intent submit refund.json\n  echo '{…}' | intended intent submit -\n\nExit codes: 0 allow or modify, 2 deny, 3 escalate or defer, 9 halted")]
+    #[command(
+        after_help = "Examples:\n  intended intent submit refund.json\n  echo '{…}' | intended intent submit -\n\nExit codes: 0 allow or modify, 2 deny, 3 escalate or defer, 9 halted"
+    )]
     Submit {
         file: PathBuf,
         /// Give the same answer to the same key.
@@ -215,7 +225,9 @@ pub enum Audit {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  intended verify ledger.jsonl\n  intended verify ./data                      a data directory, read-only\n  intended verify ledger.jsonl --vkey acme.vkey\n\nExit code 8 when something does not hold.")]
+#[command(
+    after_help = "Examples:\n  intended verify ledger.jsonl\n  intended verify ./data                      a data directory, read-only\n  intended verify ledger.jsonl --vkey acme.vkey\n\nExit code 8 when something does not hold."
+)]
 pub struct Verify {
     pub path: PathBuf,
     /// A file with the ledger's public key as you know it. Without it the export's own is taken.
@@ -233,7 +245,9 @@ pub enum Emergency {
     /// What is halted.
     Status,
     /// Throw a halt: the tenant, or with -e one environment.
-    #[command(after_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme")]
+    #[command(
+        after_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme"
+    )]
     Halt {
         #[arg(long)]
         reason: String,

@@ -31,8 +31,17 @@ impl Client {
         Self::with(&global.server, &global.tenant, key, Duration::from_secs(global.timeout), global.print_curl)
     }
 
-    pub fn with(server: &str, tenant: &str, key: Option<String>, timeout: Duration, print_curl: bool) -> Result<Self, CliError> {
-        let http = reqwest::Client::builder().timeout(timeout).build().map_err(|e| CliError::Failed(e.to_string(), ExitCode::Usage))?;
+    pub fn with(
+        server: &str,
+        tenant: &str,
+        key: Option<String>,
+        timeout: Duration,
+        print_curl: bool,
+    ) -> Result<Self, CliError> {
+        let http = reqwest::Client::builder()
+            .timeout(timeout)
+            .build()
+            .map_err(|e| CliError::Failed(e.to_string(), ExitCode::Usage))?;
         Ok(Self { http, base: server.trim_end_matches('/').to_owned(), tenant: tenant.to_owned(), key, print_curl })
     }
 
@@ -40,10 +49,27 @@ impl Client {
         &self.tenant
     }
 
-    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&[u8]>, headers: &[(&str, &str)]) -> Result<reqwest::Response, CliError> {
-        let url = if path.starts_with('/') { format!("{}{path}", self.base) } else { format!("{}/v1/tenants/{}/{path}", self.base, self.tenant) };
+    async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) -> Result<reqwest::Response, CliError> {
+        let url = if path.starts_with('/') {
+            format!("{}{path}", self.base)
+        } else {
+            format!("{}/v1/tenants/{}/{path}", self.base, self.tenant)
+        };
         if self.print_curl {
-            let data = body.map(|b| format!(" -H 'content-type: application/json' -d '{}'", String::from_utf8_lossy(b).replace('\'', "'\\''"))).unwrap_or_default();
+            let data = body
+                .map(|b| {
+                    format!(
+                        " -H 'content-type: application/json' -d '{}'",
+                        String::from_utf8_lossy(b).replace('\'', "'\\''")
+                    )
+                })
+                .unwrap_or_default();
             println!("curl -X {method} -H \"authorization: Bearer $INTENDED_API_KEY\"{data} '{url}'");
             return Err(CliError::Failed(String::new(), ExitCode::Ok));
         }
@@ -61,19 +87,36 @@ impl Client {
     }
 
     /// Sends, and reads a JSON answer. A problem is an error; a decision, also a denial, is not.
-    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> Result<Reply, CliError> {
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Reply, CliError> {
         let bytes = body.map(|b| b.to_string().into_bytes());
         self.call_raw(method, path, bytes.as_deref(), headers).await
     }
 
     /// The same with a body that is sent as it is.
-    pub async fn call_raw(&self, method: &str, path: &str, body: Option<&[u8]>, headers: &[(&str, &str)]) -> Result<Reply, CliError> {
+    pub async fn call_raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        headers: &[(&str, &str)],
+    ) -> Result<Reply, CliError> {
         let method = method.parse().unwrap_or(reqwest::Method::GET);
         let response = self.send(method, path, body, headers).await?;
         let status = response.status().as_u16();
-        let problem = response.headers().get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/problem"));
-        let bytes = response.bytes().await.map_err(|e| CliError::Unreachable { server: self.base.clone(), why: deepest(&e) })?;
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        let problem =
+            response.headers().get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/problem"));
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|e| CliError::Unreachable { server: self.base.clone(), why: deepest(&e) })?;
+        let body: Value = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         if problem { Err(refused(status, &body)) } else { Ok(Reply { status, body }) }
     }
 

@@ -23,7 +23,9 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage(_, hint) => hint.clone(),
-            Self::Unreachable { .. } => Some("start one with `intended dev` or `intended serve`, or name it with --server".to_owned()),
+            Self::Unreachable { .. } => {
+                Some("start one with `intended dev` or `intended serve`, or name it with --server".to_owned())
+            }
             Self::Refused { hint, .. } if !hint.is_empty() => Some(hint.clone()),
             _ => None,
         }
@@ -41,7 +43,13 @@ impl From<intended_runtime::RuntimeError> for CliError {
     fn from(e: intended_runtime::RuntimeError) -> Self {
         let internal = e.internal.map(|i| format!(" ({i})")).unwrap_or_default();
         let detail = if e.detail.is_empty() { internal } else { format!(": {}{internal}", e.detail) };
-        Self::Refused { code: e.code.to_string(), title: e.code.title().to_owned(), detail, hint: e.code.hint().to_owned(), exit: ExitCode::Usage }
+        Self::Refused {
+            code: e.code.to_string(),
+            title: e.code.title().to_owned(),
+            detail,
+            hint: e.code.hint().to_owned(),
+            exit: ExitCode::Usage,
+        }
     }
 }
 

@@ -23,7 +23,12 @@ pub fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
 pub fn one(format: Format, value: &Value) {
     match format {
         Format::Table => {
-            let rows = value.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(n, v)| vec![n.clone(), plain(v)]);
+            let rows = value
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(n, v)| vec![n.clone(), plain(v)]);
             println!("{}", table(&[], rows.collect()));
         }
         Format::Json => println!("{}", pretty(value)),
@@ -70,7 +75,8 @@ fn pretty(value: &Value) -> String {
 /// YAML that any reader takes: strings in JSON quotes.
 fn yaml(value: &Value, depth: usize) -> String {
     let pad = "  ".repeat(depth);
-    let nested = |v: &Value| matches!(v, Value::Array(a) if !a.is_empty()) || matches!(v, Value::Object(o) if !o.is_empty());
+    let nested =
+        |v: &Value| matches!(v, Value::Array(a) if !a.is_empty()) || matches!(v, Value::Object(o) if !o.is_empty());
     match value {
         Value::Array(items) if !items.is_empty() => items
             .iter()
@@ -78,7 +84,11 @@ fn yaml(value: &Value, depth: usize) -> String {
             .collect(),
         Value::Object(members) if !members.is_empty() => members
             .iter()
-            .map(|(n, v)| if nested(v) { format!("{pad}{n}:\n{}", yaml(v, depth + 1)) } else { format!("{pad}{n}: {v}\n") })
+            .map(
+                |(n, v)| {
+                    if nested(v) { format!("{pad}{n}:\n{}", yaml(v, depth + 1)) } else { format!("{pad}{n}: {v}\n") }
+                },
+            )
             .collect(),
         other => format!("{pad}{other}\n"),
     }

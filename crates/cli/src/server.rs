@@ -78,7 +78,9 @@ pub async fn listen(address: &str, loopback_only: bool) -> Result<(tokio::net::T
             "a server for others is set up with `intended init` and run with `intended serve`",
         ));
     }
-    let failed = |e: std::io::Error| CliError::usage(format!("{address}: {e}"), "another one may be running; choose one with --listen 127.0.0.1:0");
+    let failed = |e: std::io::Error| {
+        CliError::usage(format!("{address}: {e}"), "another one may be running; choose one with --listen 127.0.0.1:0")
+    };
     let listener = tokio::net::TcpListener::bind(parsed).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))

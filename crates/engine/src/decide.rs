@@ -79,8 +79,7 @@ pub fn decide(state: &State, input: &Input) -> Decision {
         obligations = Obligations::default();
     } else if matches!(decision, Outcome::Escalate | Outcome::Defer) {
         obligations.arguments = None;
-        obligations.expires_at =
-            Some(input.at.plus_secs(i64::from(environment.settings.escalation_timeout_secs)));
+        obligations.expires_at = Some(input.at.plus_secs(i64::from(environment.settings.escalation_timeout_secs)));
     }
     let policy = environment.deployed.as_ref().map(|version| policy_ref(version, &evaluated));
     Decision { decision, gates, obligations, policy, reason, risk: Some(risk) }
@@ -279,11 +278,8 @@ fn evaluate(
     let mentions = mentions(intent.goal.as_deref(), &intent.action.properties);
     let hours = &environment.settings.hours;
     let factor = |name: &str| risk.factors.iter().find(|f| f.name == name).map_or(100, |f| i64::from(f.value));
-    let budgets: Vec<(&str, i64)> = needs
-        .budgets
-        .iter()
-        .map(|b| (&*b.id, input.counters.get(b.key.as_str()).copied().unwrap_or(0)))
-        .collect();
+    let budgets: Vec<(&str, i64)> =
+        needs.budgets.iter().map(|b| (&*b.id, input.counters.get(b.key.as_str()).copied().unwrap_or(0))).collect();
     let teams: Vec<&str> = agent.teams.iter().map(intended_model::Name::as_str).collect();
     let request = EvalRequest {
         agent: &intent.subject.id,

@@ -2,8 +2,8 @@
 //! with the decision; the verifier applies them while it walks the ledger. One function, so that
 //! the two cannot differ.
 
-use intended_model::decision::{DecisionRecord, Outcome, SessionContext};
 use intended_model::Timestamp;
+use intended_model::decision::{DecisionRecord, Outcome, SessionContext};
 
 use crate::keys;
 use crate::needs::needs;
@@ -65,10 +65,11 @@ fn after(state: &State, mut context: SessionContext, record: &DecisionRecord) ->
         outcome if outcome.permits() => {
             context.allowed = context.allowed.saturating_add(1);
             let resource = &input.intent.resource;
-            let class = state.capability(&resource.kind, &resource.id).map_or(
-                intended_model::decision::DataClass::Unknown,
-                |found| found.map_or(intended_model::decision::DataClass::Unknown, |c| c.data_class),
-            );
+            let class = state
+                .capability(&resource.kind, &resource.id)
+                .map_or(intended_model::decision::DataClass::Unknown, |found| {
+                    found.map_or(intended_model::decision::DataClass::Unknown, |c| c.data_class)
+                });
             context.data_class = context.data_class.max(class.level());
             if let Some(category) = &input.classification.category {
                 context.categories.insert(category.clone());

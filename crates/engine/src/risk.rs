@@ -1,9 +1,9 @@
 //! Risk: eight factors, each 0–100, to one score by configured weights. Integers only. Whatever is
 //! unknown counts as the worst. The caller supplies none of it.
 
+use intended_model::Timestamp;
 use intended_model::decision::{Classification, DataClass, Factor, Operation, Reversible, Risk};
 use intended_model::entry::{BusinessHours, Criticality, RiskWeights, Tier};
-use intended_model::Timestamp;
 
 /// What the factors are computed from.
 #[derive(Debug, Clone, Copy)]
@@ -37,10 +37,7 @@ pub fn assess(subject: &Subject<'_>, weights: &RiskWeights) -> Risk {
     // All weights zero would make everything harmless: then the score is the worst instead.
     let score = (sum + total / 2).checked_div(total).map_or(100, |s| u8::try_from(s.min(100)).unwrap_or(100));
     Risk {
-        factors: factors
-            .into_iter()
-            .map(|(name, value, weight)| Factor { name: name.into(), value, weight })
-            .collect(),
+        factors: factors.into_iter().map(|(name, value, weight)| Factor { name: name.into(), value, weight }).collect(),
         score,
     }
 }
@@ -147,7 +144,11 @@ mod tests {
         let hours = BusinessHours::default();
         let at = Timestamp::from_millis(12 * 3_600_000);
         let criticality = Some(Criticality::Low);
-        assess(&Subject { classification: c, tier, criticality, data_class, trust, at, hours: &hours }, &RiskWeights::default()).score
+        assess(
+            &Subject { classification: c, tier, criticality, data_class, trust, at, hours: &hours },
+            &RiskWeights::default(),
+        )
+        .score
     }
 
     #[test]
@@ -163,10 +164,27 @@ mod tests {
 
     #[test]
     fn weights_of_zero_do_not_make_everything_harmless() {
-        let zero = RiskWeights { actor_trust: 0, base_action: 0, blast_radius: 0, data_sensitivity: 0, environment: 0, privilege: 0, reversibility: 0, time_of_day: 0 };
+        let zero = RiskWeights {
+            actor_trust: 0,
+            base_action: 0,
+            blast_radius: 0,
+            data_sensitivity: 0,
+            environment: 0,
+            privilege: 0,
+            reversibility: 0,
+            time_of_day: 0,
+        };
         let hours = BusinessHours::default();
         let c = classification();
-        let subject = Subject { classification: &c, tier: Tier::Staging, criticality: None, data_class: DataClass::Public, trust: Some(100), at: Timestamp::default(), hours: &hours };
+        let subject = Subject {
+            classification: &c,
+            tier: Tier::Staging,
+            criticality: None,
+            data_class: DataClass::Public,
+            trust: Some(100),
+            at: Timestamp::default(),
+            hours: &hours,
+        };
         assert_eq!(assess(&subject, &zero).score, 100);
     }
 

@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use intended_intents::Catalogue;
+use intended_model::decision::DataClass;
 use intended_model::entry::{
     AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, Scope, Settings, Tier,
 };
-use intended_model::decision::DataClass;
-use intended_model::{CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value};
+use intended_model::{
+    CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
+};
 use intended_policy::PolicySetVersion;
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
@@ -260,12 +262,8 @@ impl State {
                 if compiled.digest() != new.digest {
                     return Err(FoldError::VersionDigest { stated: new.digest, actual: compiled.digest() });
                 }
-                let version = Version {
-                    pack: new.pack.clone(),
-                    version: new.version.clone(),
-                    digest: new.digest,
-                    compiled,
-                };
+                let version =
+                    Version { pack: new.pack.clone(), version: new.version.clone(), digest: new.digest, compiled };
                 Arc::make_mut(&mut self.versions).insert(new.digest, Arc::new(version));
             }
             Event::PolicyDeployed(deployed) => {
@@ -394,10 +392,16 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
     ok((1..=300).contains(&settings.token_ttl_secs), "token_ttl_secs lies within 1 to 300")?;
     ok(settings.confidence_threshold <= 100, "confidence_threshold lies within 0 to 100")?;
     ok(settings.risk_deny_at <= 101, "risk_deny_at lies within 0 to 101")?;
-    ok((1..=604_800).contains(&settings.escalation_timeout_secs), "escalation_timeout_secs lies within 1 second to 7 days")?;
+    ok(
+        (1..=604_800).contains(&settings.escalation_timeout_secs),
+        "escalation_timeout_secs lies within 1 second to 7 days",
+    )?;
     ok(!settings.audience.is_empty() && settings.audience.len() <= 256, "audience has 1 to 256 characters")?;
     ok(settings.budgets.len() <= 64, "there are at most 64 budgets")?;
-    ok(settings.budgets.iter().all(|b| b.limit >= 0 && b.window_secs >= 1), "a budget's limit is not negative and its window at least 1 second")?;
+    ok(
+        settings.budgets.iter().all(|b| b.limit >= 0 && b.window_secs >= 1),
+        "a budget's limit is not negative and its window at least 1 second",
+    )?;
     ok(settings.hours.weekdays.iter().all(|d| (1..=7).contains(d)), "weekdays are 1 (Monday) to 7")?;
     ok(settings.hours.to_minute <= 1440 && settings.hours.offset_minutes.abs() <= 14 * 60, "hours lie within one day")?;
     let ids: std::collections::BTreeSet<_> = settings.budgets.iter().map(|b| &b.id).collect();

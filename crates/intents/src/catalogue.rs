@@ -24,8 +24,19 @@ const PATTERN: u8 = 80;
 /// What a catalogue may say of a tool besides category and operation. A closed list: policies rely
 /// on the spelling.
 pub const INDICATORS: &[&str] = &[
-    "bulk", "code_execution", "credential", "data_export", "destructive", "external_communication", "financial",
-    "irreversible", "network_egress", "permission_change", "personal_data", "privileged", "production_change",
+    "bulk",
+    "code_execution",
+    "credential",
+    "data_export",
+    "destructive",
+    "external_communication",
+    "financial",
+    "irreversible",
+    "network_egress",
+    "permission_change",
+    "personal_data",
+    "privileged",
+    "production_change",
     "secret_access",
 ];
 
@@ -102,10 +113,11 @@ impl Catalogue {
     /// are no error: what they disagree on is classified as ambiguous.
     pub fn parse(text: &str) -> Result<Self, CatalogueError> {
         let line_of = |at: usize| text.get(..at).map_or(0, |before| before.matches('\n').count() + 1);
-        let entries: BTreeMap<Spanned<String>, ToolEntry> = toml::from_str(text).map_err(|e| CatalogueError::Syntax {
-            line: e.span().map_or(0, |span| line_of(span.start)),
-            message: e.message().to_owned(),
-        })?;
+        let entries: BTreeMap<Spanned<String>, ToolEntry> =
+            toml::from_str(text).map_err(|e| CatalogueError::Syntax {
+                line: e.span().map_or(0, |span| line_of(span.start)),
+                message: e.message().to_owned(),
+            })?;
         if entries.len() > MAX_TOOLS {
             return Err(CatalogueError::TooMany);
         }
@@ -249,7 +261,9 @@ const fn usual_blast(operation: Operation) -> u8 {
 
 const fn usually_reversible(operation: Operation) -> Reversible {
     match operation {
-        Operation::Read | Operation::List | Operation::Authenticate | Operation::Create | Operation::Configure => Reversible::Yes,
+        Operation::Read | Operation::List | Operation::Authenticate | Operation::Create | Operation::Configure => {
+            Reversible::Yes
+        }
         Operation::Update | Operation::Grant | Operation::Revoke | Operation::Execute => Reversible::Partly,
         Operation::Delete | Operation::Send | Operation::Transfer => Reversible::No,
     }
@@ -274,7 +288,14 @@ mod tests {
     #[test]
     fn an_unknown_tool_has_confidence_zero_also_when_it_looks_like_a_known_one() {
         let shipped = Catalogue::builtin();
-        for alias in ["Stripe.create_refund", "stripe.create-refund", "stripe.create_refund2", "stripe.create_refun", "create_refund", ""] {
+        for alias in [
+            "Stripe.create_refund",
+            "stripe.create-refund",
+            "stripe.create_refund2",
+            "stripe.create_refun",
+            "create_refund",
+            "",
+        ] {
             assert_eq!(shipped.classify(alias).confidence, 0, "{alias}");
         }
         assert_eq!(shipped.near("Stripe.create-refund"), Some("stripe.create_refund"));
@@ -292,7 +313,10 @@ mod tests {
         assert_eq!(both.classify("stripe.create_refund").operation, Some(Operation::Delete));
         assert_eq!(both.classify("stripe.list_customers").operation, Some(Operation::List));
         assert_eq!(both.classify("stripe.test_card").category.as_deref(), Some("OIL-103"));
-        assert_eq!((both.classify("stripe.new").confidence, both.classify("stripe.new").category.as_deref()), (80, Some("OIL-503")));
+        assert_eq!(
+            (both.classify("stripe.new").confidence, both.classify("stripe.new").category.as_deref()),
+            (80, Some("OIL-503"))
+        );
         assert_ne!(both.digest(), Catalogue::builtin().digest());
     }
 
@@ -300,14 +324,26 @@ mod tests {
     fn bad_catalogues_are_refused_by_name() {
         let parse = |t: &str| Catalogue::parse(t).unwrap_err();
         assert!(matches!(parse("x"), CatalogueError::Syntax { line: 1, .. }));
-        assert!(matches!(parse("\"a.b\" = { category = \"OIL-999\", operation = \"read\" }"), CatalogueError::Category { .. }));
+        assert!(matches!(
+            parse("\"a.b\" = { category = \"OIL-999\", operation = \"read\" }"),
+            CatalogueError::Category { .. }
+        ));
         for name in ["a*b*", "*", "*a", "", "a b", "аa", "a\\u202eb", &"a".repeat(129)] {
             let text = format!("# a note\n\n\"{name}\" = {{ category = \"OIL-101\", operation = \"read\" }}");
             assert!(matches!(parse(&text), CatalogueError::Name { line: 3, .. }), "{name}");
         }
-        assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"reed\" }"), CatalogueError::Syntax { .. }));
-        assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"read\", risk = 0 }"), CatalogueError::Syntax { .. }));
-        assert!(matches!(parse("\"a\" = { category = \"OIL-101\", operation = \"read\", indicators = [\"nice\"] }"), CatalogueError::Indicator { .. }));
+        assert!(matches!(
+            parse("\"a\" = { category = \"OIL-101\", operation = \"reed\" }"),
+            CatalogueError::Syntax { .. }
+        ));
+        assert!(matches!(
+            parse("\"a\" = { category = \"OIL-101\", operation = \"read\", risk = 0 }"),
+            CatalogueError::Syntax { .. }
+        ));
+        assert!(matches!(
+            parse("\"a\" = { category = \"OIL-101\", operation = \"read\", indicators = [\"nice\"] }"),
+            CatalogueError::Indicator { .. }
+        ));
         let twice = "\"a\" = { category = \"OIL-101\", operation = \"read\" }\n\"a\" = { category = \"OIL-101\", operation = \"delete\" }";
         assert!(matches!(parse(twice), CatalogueError::Syntax { .. }));
     }

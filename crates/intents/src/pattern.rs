@@ -115,7 +115,9 @@ mod tests {
     fn plainly(patterns: &BTreeMap<(String, String), u8>, tool: &str) -> Option<Result<u8, ()>> {
         let matching: Vec<_> = patterns
             .iter()
-            .filter(|((p, s), _)| tool.len() >= p.len() + s.len() && tool.starts_with(p.as_str()) && tool.ends_with(s.as_str()))
+            .filter(|((p, s), _)| {
+                tool.len() >= p.len() + s.len() && tool.starts_with(p.as_str()) && tool.ends_with(s.as_str())
+            })
             .collect();
         let narrower = |((p, s), _): &(&(String, String), &u8), ((q, t), _): &(&(String, String), &u8)| {
             p.starts_with(q.as_str()) && s.ends_with(t.as_str()) && (p, s) != (q, t)
@@ -137,7 +139,10 @@ mod tests {
         assert_eq!(patterns.find("stripe.create_refund"), Found::Disagree);
         assert_eq!(patterns.find("stripe.list_refund"), Found::One(&says(2)));
         assert_eq!(patterns.find("stripe.create_price"), Found::One(&says(1)));
-        assert!(patterns.set("stripe.create", "_refund", says(3)), "narrower than neither: `create` does not extend `create_`");
+        assert!(
+            patterns.set("stripe.create", "_refund", says(3)),
+            "narrower than neither: `create` does not extend `create_`"
+        );
         assert_eq!(patterns.find("stripe.create_refund"), Found::Disagree);
         assert!(patterns.set("stripe.create_", "refund", says(1)));
         assert!(patterns.set("stripe.", "_refund", says(1)));

@@ -38,14 +38,30 @@ fn the_shipped_catalogue_has_well_over_200_tools_of_the_kinds_agents_use() {
         n
     });
     for (system, least) in [
-        ("github", 100), ("stripe", 20), ("slack", 15), ("kubernetes", 35), ("aws", 40), ("postgres", 8), ("gmail", 10),
-        ("calendar", 8), ("filesystem", 14), ("shell", 8), ("browser", 20), ("jira", 8), ("linear", 8), ("zendesk", 7),
+        ("github", 100),
+        ("stripe", 20),
+        ("slack", 15),
+        ("kubernetes", 35),
+        ("aws", 40),
+        ("postgres", 8),
+        ("gmail", 10),
+        ("calendar", 8),
+        ("filesystem", 14),
+        ("shell", 8),
+        ("browser", 20),
+        ("jira", 8),
+        ("linear", 8),
+        ("zendesk", 7),
     ] {
         assert!(systems[system] >= least, "{system}: {}", systems[system]);
     }
     for tool in [
-        "github.get_file_contents", "github.create_pull_request", "github.run_workflow", "stripe.create_refund",
-        "orders.get_order", "crm.delete_customer",
+        "github.get_file_contents",
+        "github.create_pull_request",
+        "github.run_workflow",
+        "stripe.create_refund",
+        "orders.get_order",
+        "crm.delete_customer",
     ] {
         assert!(entries.contains_key(tool), "{tool}");
     }
@@ -60,7 +76,11 @@ fn every_shipped_entry_is_a_tool_name_in_a_known_category_and_classifies_as_it_s
         assert!(oil::category_name(&entry.category).is_some(), "{tool}");
         assert!(oil::domains().contains_key(domain_of(&entry.category)), "{tool}");
         let c = shipped.classify(&tool);
-        assert_eq!((c.category.as_deref(), c.operation), (Some(entry.category.as_str()), Some(entry.operation)), "{tool}");
+        assert_eq!(
+            (c.category.as_deref(), c.operation),
+            (Some(entry.category.as_str()), Some(entry.operation)),
+            "{tool}"
+        );
         assert!(c.confidence > 0 && c.blast <= 100 && !c.ambiguous, "{tool}");
         assert!(c.indicators.is_sorted() && c.indicators.iter().all(|i| INDICATORS.contains(&&**i)), "{tool}");
         assert_eq!(c.system.as_deref(), tool.split_once('.').map(|(system, _)| system));
@@ -75,7 +95,9 @@ fn what_deletes_pays_or_runs_code_is_never_shipped_as_harmless() {
         match operation {
             Operation::Read | Operation::List => {
                 let verb = tool.split_once('.').map_or(tool, |(_, name)| name);
-                for harmful in ["create", "delete", "drop", "write", "send", "exec", "update", "merge", "refund", "grant"] {
+                for harmful in
+                    ["create", "delete", "drop", "write", "send", "exec", "update", "merge", "refund", "grant"]
+                {
                     let all = verb.split(['_', '-']).all(|word| word != harmful);
                     assert!(all, "{tool} is said to {}", operation.as_str());
                 }
@@ -87,7 +109,10 @@ fn what_deletes_pays_or_runs_code_is_never_shipped_as_harmless() {
             _ => {}
         }
         let code = ["exec", "execute", "shell", "evaluate", "sql"];
-        if tool.split(['.', '_', '-']).any(|word| code.contains(&word)) && operation == Operation::Execute && !tool.ends_with("kill_process") {
+        if tool.split(['.', '_', '-']).any(|word| code.contains(&word))
+            && operation == Operation::Execute
+            && !tool.ends_with("kill_process")
+        {
             assert!(c.indicators.iter().any(|i| &**i == "code_execution"), "{tool}");
         }
     }
@@ -120,10 +145,20 @@ fn an_alias_of_a_dangerous_tool_is_unknown_and_named_as_a_near_miss() {
 
 #[test]
 fn a_look_alike_never_reaches_the_catalogue() {
-    for alias in ["crm.delete_\u{441}ustomer", "crm.delete_customer\u{200b}", "crm.delete_customer ", "crm\u{ff0e}delete_customer", "crm.delete\ncustomer", "crm.*"] {
+    for alias in [
+        "crm.delete_\u{441}ustomer",
+        "crm.delete_customer\u{200b}",
+        "crm.delete_customer ",
+        "crm\u{ff0e}delete_customer",
+        "crm.delete\ncustomer",
+        "crm.*",
+    ] {
         assert!(tool_name(alias, "/action/name").is_err(), "{alias:?}");
         assert_eq!(Catalogue::builtin().classify(alias), unknown(), "{alias:?}");
-        assert!(matches!(Catalogue::parse(&entry(&alias.escape_unicode().to_string(), "OIL-101", "read")), Err(CatalogueError::Name { .. } | CatalogueError::Syntax { .. })));
+        assert!(matches!(
+            Catalogue::parse(&entry(&alias.escape_unicode().to_string(), "OIL-101", "read")),
+            Err(CatalogueError::Name { .. } | CatalogueError::Syntax { .. })
+        ));
     }
 }
 
@@ -133,7 +168,10 @@ fn two_crossing_patterns_that_disagree_are_ambiguous_until_one_says_which() {
     let found = Catalogue::parse(&crossing).unwrap().classify("acme.create_refund");
     assert_eq!(found, Classification { ambiguous: true, ..unknown() });
     let settled = crossing.clone() + &entry("acme.create_*_refund", "OIL-502", "transfer");
-    assert!(Catalogue::parse(&settled).unwrap().classify("acme.create_refund").ambiguous, "it does not match: nothing stands between");
+    assert!(
+        Catalogue::parse(&settled).unwrap().classify("acme.create_refund").ambiguous,
+        "it does not match: nothing stands between"
+    );
     let settled = crossing + &entry("acme.create_refund", "OIL-502", "transfer");
     let found = Catalogue::parse(&settled).unwrap().classify("acme.create_refund");
     assert_eq!((found.ambiguous, found.confidence, found.operation), (false, 100, Some(Operation::Transfer)));
@@ -141,12 +179,19 @@ fn two_crossing_patterns_that_disagree_are_ambiguous_until_one_says_which() {
 
 #[test]
 fn a_narrower_pattern_beats_a_wider_and_a_name_beats_both() {
-    let text = entry("acme.*", "OIL-101", "read") + &entry("acme.*_now", "OIL-102", "execute") + &entry("acme.x_*", "OIL-103", "list")
-        + &entry("acme.x_*_now", "OIL-104", "execute") + &entry("acme.x_y_now", "OIL-105", "delete");
+    let text = entry("acme.*", "OIL-101", "read")
+        + &entry("acme.*_now", "OIL-102", "execute")
+        + &entry("acme.x_*", "OIL-103", "list")
+        + &entry("acme.x_*_now", "OIL-104", "execute")
+        + &entry("acme.x_y_now", "OIL-105", "delete");
     let catalogue = Catalogue::parse(&text).unwrap();
     for (tool, category, confidence) in [
-        ("acme.", "OIL-101", 80), ("acme.a", "OIL-101", 80), ("acme.a_now", "OIL-102", 80), ("acme.x_a", "OIL-103", 80),
-        ("acme.x_a_now", "OIL-104", 80), ("acme.x_y_now", "OIL-105", 100),
+        ("acme.", "OIL-101", 80),
+        ("acme.a", "OIL-101", 80),
+        ("acme.a_now", "OIL-102", 80),
+        ("acme.x_a", "OIL-103", 80),
+        ("acme.x_a_now", "OIL-104", 80),
+        ("acme.x_y_now", "OIL-105", 100),
     ] {
         let c = catalogue.classify(tool);
         assert_eq!((c.category.as_deref(), c.confidence), (Some(category), confidence), "{tool}");
@@ -156,7 +201,10 @@ fn a_narrower_pattern_beats_a_wider_and_a_name_beats_both() {
 
 #[test]
 fn a_tenants_own_entry_replaces_the_shipped_one_and_touches_nothing_else() {
-    let base = Catalogue::parse(&(entry("a.*", "OIL-101", "read") + &entry("a.b", "OIL-101", "read") + &entry("a.c", "OIL-101", "read"))).unwrap();
+    let base = Catalogue::parse(
+        &(entry("a.*", "OIL-101", "read") + &entry("a.b", "OIL-101", "read") + &entry("a.c", "OIL-101", "read")),
+    )
+    .unwrap();
     let own = Catalogue::parse(&(entry("a.*", "OIL-104", "delete") + &entry("a.b", "OIL-104", "delete"))).unwrap();
     let both = Catalogue::with_overlay(&base, &own);
     assert_eq!(both.len(), 3);
@@ -171,8 +219,14 @@ fn a_tenants_own_entry_replaces_the_shipped_one_and_touches_nothing_else() {
 #[test]
 fn a_refused_catalogue_names_the_line_and_the_reason() {
     for (text, message) in [
-        ("\n\"a.b\" = { category = \"OIL-100\", operation = \"read\" }".to_owned(), "tool `a.b`: `OIL-100` is not an Open Intent Layer category (line 2)"),
-        (entry("a.b", "OIL-101", "read") + "\"a.c\" = { category = \"OIL-101\", operation = \"read\", blast = 101 }", "tool `a.c`: blast and confidence lie within 0 to 100 (line 2)"),
+        (
+            "\n\"a.b\" = { category = \"OIL-100\", operation = \"read\" }".to_owned(),
+            "tool `a.b`: `OIL-100` is not an Open Intent Layer category (line 2)",
+        ),
+        (
+            entry("a.b", "OIL-101", "read") + "\"a.c\" = { category = \"OIL-101\", operation = \"read\", blast = 101 }",
+            "tool `a.c`: blast and confidence lie within 0 to 100 (line 2)",
+        ),
         (entry("a.b*", "OIL-101", "read") + &entry("a*b*", "OIL-101", "read"), "tool `a*b*`: a name has"),
         ((0..65).map(|n| entry(&format!("a*{n}"), "OIL-101", "read")).collect(), "more than 64 patterns begin alike"),
     ] {
@@ -180,7 +234,11 @@ fn a_refused_catalogue_names_the_line_and_the_reason() {
         assert!(error.contains(message), "{error}");
     }
     let twice = entry("a.b", "OIL-101", "read") + &entry("a.c", "OIL-101", "read") + &entry("a.b", "OIL-101", "delete");
-    assert!(matches!(Catalogue::parse(&twice), Err(CatalogueError::Syntax { line: 3, .. })), "{:?}", Catalogue::parse(&twice));
+    assert!(
+        matches!(Catalogue::parse(&twice), Err(CatalogueError::Syntax { line: 3, .. })),
+        "{:?}",
+        Catalogue::parse(&twice)
+    );
 }
 
 proptest! {

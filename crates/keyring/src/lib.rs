@@ -1,6 +1,9 @@
 //! Secrets: the root key, what it seals, signing keys, API keys. Clear private keys live in memory
 //! only; what is stored is sealed for one tenant and purpose.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
 
 mod api_key;
 mod root;

@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(&**root.open("signing", "acme/k1", &sealed).unwrap(), b"secret");
         assert_eq!(root.open("signing", "evil/k1", &sealed).unwrap_err(), SealError::Unseal);
         assert_eq!(root.open("other", "acme/k1", &sealed).unwrap_err(), SealError::Unseal);
-        assert_eq!(RootKey::generate(&rng).unwrap().open("signing", "acme/k1", &sealed).unwrap_err(), SealError::Unseal);
+        assert_eq!(
+            RootKey::generate(&rng).unwrap().open("signing", "acme/k1", &sealed).unwrap_err(),
+            SealError::Unseal
+        );
         let again = RootKey::parse(&root.expose()).unwrap();
         assert!(again.open("signing", "acme/k1", &sealed).is_ok());
         for at in 3..sealed.len() {

@@ -56,12 +56,16 @@ impl SigningKey {
                 let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::Generate)?;
                 pair.to_pkcs8().map_err(|_| KeyError::Generate)?.as_ref().to_vec()
             }
-            Alg::Es256 => {
-                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).map_err(bad)?.as_ref().to_vec()
-            }
+            Alg::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+                .map_err(bad)?
+                .as_ref()
+                .to_vec(),
             Alg::Rs256 => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(bad)?;
-                aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(bad)?.as_ref().to_vec()
+                aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair)
+                    .map_err(bad)?
+                    .as_ref()
+                    .to_vec()
             }
         };
         Self::from_pkcs8(alg, Zeroizing::new(pkcs8))
@@ -75,14 +79,18 @@ impl SigningKey {
                 (Pair::Ed25519(pair), jwk)
             }
             Alg::Es256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8).map_err(|_| KeyError::Malformed)?;
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8)
+                    .map_err(|_| KeyError::Malformed)?;
                 let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or(KeyError::Malformed)?;
                 (Pair::P256(pair), jwk)
             }
             Alg::Rs256 => {
                 let pair = RsaKeyPair::from_pkcs8(&pkcs8).map_err(|_| KeyError::Malformed)?;
                 let public = pair.public_key();
-                let jwk = Jwk::rsa(public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+                let jwk = Jwk::rsa(
+                    public.modulus().big_endian_without_leading_zero(),
+                    public.exponent().big_endian_without_leading_zero(),
+                );
                 (Pair::Rsa(Box::new(pair)), jwk)
             }
         };

@@ -66,7 +66,8 @@ impl ExportHeader {
         })
     }
     pub fn parse(line: &[u8]) -> Result<Self, ExportError> {
-        let header: HeaderLine = intended_model::json::from_slice(line).map_err(|e| ExportError::Header(e.to_string()))?;
+        let header: HeaderLine =
+            intended_model::json::from_slice(line).map_err(|e| ExportError::Header(e.to_string()))?;
         if header.format != FORMAT {
             return Err(ExportError::Header(format!("the format is `{}`", header.format)));
         }

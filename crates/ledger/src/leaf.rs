@@ -60,7 +60,8 @@ impl<'a> Leaf<'a> {
         let (rest, tenant) = rest.rsplit_once("\",\"tenant\":\"").ok_or(LeafError::Shape("tenant"))?;
         let (rest, kind) = rest.rsplit_once(",\"kind\":\"").ok_or(LeafError::Shape("kind"))?;
         let (body, index) = rest.rsplit_once(",\"index\":").ok_or(LeafError::Shape("index"))?;
-        let plain = |t: &str| !t.is_empty() && t.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'));
+        let plain =
+            |t: &str| !t.is_empty() && t.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'));
         if !plain(kind) {
             return Err(LeafError::Shape("kind"));
         }
@@ -110,7 +111,9 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for text in [
-            "", "{}", r#"{"at":1,"body":{},"index":01,"kind":"a","tenant":"t","v":1}"#,
+            "",
+            "{}",
+            r#"{"at":1,"body":{},"index":01,"kind":"a","tenant":"t","v":1}"#,
             r#"{"at":1,"body":{},"index":1,"kind":"A","tenant":"t","v":1}"#,
             r#"{"at":1,"body":{},"index":1,"kind":"a","tenant":"t","v":2}"#,
             r#" {"at":1,"body":{},"index":1,"kind":"a","tenant":"t","v":1}"#,

@@ -256,7 +256,10 @@ mod tests {
         assert!(key.verify(&NOTE.replace("problem,", "problem.")).is_err());
         assert!(key.verify(&NOTE.replace("x08go/ZJ", "x08go/ZK")).is_err());
         assert!(key.verify(NOTE.trim_end()).is_err());
-        assert!(matches!(key.verify(&NOTE.replace("— PeterNeumann x08g", "— Someone x08g")), Err(NoteError::NotSigned(_))));
+        assert!(matches!(
+            key.verify(&NOTE.replace("— PeterNeumann x08g", "— Someone x08g")),
+            Err(NoteError::NotSigned(_))
+        ));
         assert!(NoteVerifier::parse(&KEY.replace("c74f20a3", "c74f20a4")).is_err());
     }
 
@@ -282,7 +285,9 @@ mod tests {
 
     #[test]
     fn the_key_of_another_log_is_not_accepted() {
-        let note = Checkpoint { origin: "intended/acme".to_owned(), size: 1, root: crate::leaf_hash(b"x") }.sign(&signer()).unwrap();
+        let note = Checkpoint { origin: "intended/acme".to_owned(), size: 1, root: crate::leaf_hash(b"x") }
+            .sign(&signer())
+            .unwrap();
         let other = NoteVerifier::parse(&signer().vkey()).unwrap();
         assert!(matches!(other.verify(&note), Err(NoteError::NotSigned(_))));
     }

@@ -107,7 +107,13 @@ pub fn consistency_proof<N: Nodes>(nodes: &N, old: u64, new: u64) -> Result<Vec<
 }
 
 /// Checks an inclusion proof (RFC 9162 section 2.1.3.2).
-pub fn verify_inclusion(leaf: NodeHash, index: u64, size: u64, proof: &[NodeHash], root: NodeHash) -> Result<(), ProofError> {
+pub fn verify_inclusion(
+    leaf: NodeHash,
+    index: u64,
+    size: u64,
+    proof: &[NodeHash],
+    root: NodeHash,
+) -> Result<(), ProofError> {
     if index >= size {
         return Err(ProofError::Index);
     }
@@ -138,7 +144,13 @@ pub fn verify_inclusion(leaf: NodeHash, index: u64, size: u64, proof: &[NodeHash
 }
 
 /// Checks a consistency proof (RFC 9162 section 2.1.4.2).
-pub fn verify_consistency(old: u64, old_root: NodeHash, new: u64, new_root: NodeHash, proof: &[NodeHash]) -> Result<(), ProofError> {
+pub fn verify_consistency(
+    old: u64,
+    old_root: NodeHash,
+    new: u64,
+    new_root: NodeHash,
+    proof: &[NodeHash],
+) -> Result<(), ProofError> {
     if old > new {
         return Err(ProofError::Sizes);
     }
@@ -232,7 +244,8 @@ mod tests {
     /// The reference inputs and roots of the Certificate Transparency test vectors.
     #[test]
     fn certificate_transparency_vectors() {
-        let inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+        let inputs =
+            ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
         let roots = [
             "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
             "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -243,7 +256,8 @@ mod tests {
             "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
             "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
         ];
-        let leaves: Vec<NodeHash> = inputs.iter().map(|i| leaf_hash(&intended_model::digest::unhex(i).unwrap())).collect();
+        let leaves: Vec<NodeHash> =
+            inputs.iter().map(|i| leaf_hash(&intended_model::digest::unhex(i).unwrap())).collect();
         let mut frontier = Frontier::empty();
         assert_eq!(frontier.root(), unhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"));
         for (leaf, root) in leaves.iter().zip(roots) {
@@ -253,19 +267,25 @@ mod tests {
         let nodes = Memory(leaves.clone());
         // Leaf 5 of 8 (0-based): the vector's path.
         let path = inclusion_proof(&nodes, 5, 8).unwrap();
-        assert_eq!(path, [
-            unhex("bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b"),
-            unhex("ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0"),
-            unhex("d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"),
-        ]);
+        assert_eq!(
+            path,
+            [
+                unhex("bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b"),
+                unhex("ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0"),
+                unhex("d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"),
+            ]
+        );
         verify_inclusion(leaves[5], 5, 8, &path, unhex(roots[7])).unwrap();
         // 6 → 8: the vector's consistency proof.
         let proof = consistency_proof(&nodes, 6, 8).unwrap();
-        assert_eq!(proof, [
-            unhex("0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a"),
-            unhex("ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0"),
-            unhex("d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"),
-        ]);
+        assert_eq!(
+            proof,
+            [
+                unhex("0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a"),
+                unhex("ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0"),
+                unhex("d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"),
+            ]
+        );
         verify_consistency(6, unhex(roots[5]), 8, unhex(roots[7]), &proof).unwrap();
     }
 

@@ -81,7 +81,11 @@ impl Receipt {
         if origin(&tenant) != key.name() {
             return Err(NoteError::Origin(origin(&tenant)).into());
         }
-        let steps = self.proof.iter().map(|s| NodeHash::from_base64(s).ok_or(ReceiptError::Step)).collect::<Result<Vec<_>, _>>()?;
+        let steps = self
+            .proof
+            .iter()
+            .map(|s| NodeHash::from_base64(s).ok_or(ReceiptError::Step))
+            .collect::<Result<Vec<_>, _>>()?;
         verify_inclusion(leaf_hash(canonical.as_bytes()), leaf.index, checkpoint.size, &steps, checkpoint.root)?;
         Ok(Proved {
             tenant: leaf.tenant.to_owned(),
@@ -106,7 +110,9 @@ mod tests {
         let rng = aws_lc_rs::rand::SystemRandom::new();
         let pkcs8 = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&rng).unwrap();
         let signer = Ed25519NoteSigner::from_pkcs8(&origin(&tenant), pkcs8.as_ref()).unwrap();
-        let leaves: Vec<Vec<u8>> = (0..5).map(|i| encode_leaf(&tenant, i, Timestamp::from_millis(9), "decision", r#"{"amount":40}"#)).collect();
+        let leaves: Vec<Vec<u8>> = (0..5)
+            .map(|i| encode_leaf(&tenant, i, Timestamp::from_millis(9), "decision", r#"{"amount":40}"#))
+            .collect();
         let hashes: Vec<NodeHash> = leaves.iter().map(|l| leaf_hash(l)).collect();
         let batch = append_batch(&Frontier::empty(), &hashes);
         let note = Checkpoint { origin: origin(&tenant), size: 5, root: batch.root }.sign(&signer).unwrap();
@@ -115,7 +121,12 @@ mod tests {
         let text = serde_json::to_string(&receipt).unwrap();
         let again: Receipt = serde_json::from_str(&text.replace(r#"{"amount":40}"#, r#"{ "amount" : 40 }"#)).unwrap();
         assert!(again.verify(&signer.vkey()).is_ok(), "white space does no harm");
-        for (from, to) in [("\"amount\":40", "\"amount\":41"), ("\"index\":3,\"kind\"", "\"index\":2,\"kind\""), ("\"at\":9", "\"at\":8"), ("acme", "evil")] {
+        for (from, to) in [
+            ("\"amount\":40", "\"amount\":41"),
+            ("\"index\":3,\"kind\"", "\"index\":2,\"kind\""),
+            ("\"at\":9", "\"at\":8"),
+            ("acme", "evil"),
+        ] {
             let bad: Receipt = serde_json::from_str(&text.replace(from, to)).unwrap();
             assert!(bad.verify(&signer.vkey()).is_err(), "{from} -> {to}");
         }

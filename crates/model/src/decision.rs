@@ -61,8 +61,18 @@ pub enum Operation {
 
 impl Operation {
     pub const ALL: [Self; 12] = [
-        Self::Read, Self::List, Self::Create, Self::Update, Self::Delete, Self::Execute,
-        Self::Send, Self::Transfer, Self::Grant, Self::Revoke, Self::Configure, Self::Authenticate,
+        Self::Read,
+        Self::List,
+        Self::Create,
+        Self::Update,
+        Self::Delete,
+        Self::Execute,
+        Self::Send,
+        Self::Transfer,
+        Self::Grant,
+        Self::Revoke,
+        Self::Configure,
+        Self::Authenticate,
     ];
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -436,4 +436,3 @@ pub struct Budget {
     pub tool: Option<Box<str>>,
     pub window_secs: u32,
 }
-

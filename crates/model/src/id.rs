@@ -18,7 +18,9 @@ pub enum NameError {
     Empty,
     #[error("a name has at most {MAX_NAME} bytes")]
     TooLong,
-    #[error("a name starts with a lower-case letter or a digit and goes on with lower-case letters, digits, `.`, `_` or `-`")]
+    #[error(
+        "a name starts with a lower-case letter or a digit and goes on with lower-case letters, digits, `.`, `_` or `-`"
+    )]
     Character,
 }
 
@@ -160,9 +162,22 @@ impl IntentId {
         let ms = at.as_millis().cast_unsigned().to_be_bytes();
         let r = random;
         Self([
-            ms[2], ms[3], ms[4], ms[5], ms[6], ms[7],
-            0x70 | (r[0] & 0x0f), r[1], 0x80 | (r[2] & 0x3f), r[3],
-            r[4], r[5], r[6], r[7], r[8], r[9],
+            ms[2],
+            ms[3],
+            ms[4],
+            ms[5],
+            ms[6],
+            ms[7],
+            0x70 | (r[0] & 0x0f),
+            r[1],
+            0x80 | (r[2] & 0x3f),
+            r[3],
+            r[4],
+            r[5],
+            r[6],
+            r[7],
+            r[8],
+            r[9],
         ])
     }
 }

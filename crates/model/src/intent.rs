@@ -102,7 +102,11 @@ impl Intent {
         }
         let environment = match object.get("environment") {
             None => environment.cloned().ok_or_else(|| {
-                IntentError::new(Code::RequestInvalid, "/environment", "name the `environment`: this credential is good for several")
+                IntentError::new(
+                    Code::RequestInvalid,
+                    "/environment",
+                    "name the `environment`: this credential is good for several",
+                )
             })?,
             Some(value) => {
                 let text = text_of(value, "/environment")?;
@@ -216,7 +220,11 @@ fn plain(text: &str, pointer: &str, max: usize) -> Result<Box<str>, IntentError>
         return Err(IntentError::new(Code::RequestInvalid, pointer, format!("1 to {max} characters were expected")));
     }
     if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
-        return Err(IntentError::new(Code::TextUnsafe, pointer, format!("the character U+{:04X} is not printable ASCII; percent-encode it", u32::from(c))));
+        return Err(IntentError::new(
+            Code::TextUnsafe,
+            pointer,
+            format!("the character U+{:04X} is not printable ASCII; percent-encode it", u32::from(c)),
+        ));
     }
     if text.starts_with(' ') || text.ends_with(' ') {
         return Err(IntentError::new(Code::TextUnsafe, pointer, "it starts or ends with a space"));
@@ -227,11 +235,19 @@ fn plain(text: &str, pointer: &str, max: usize) -> Result<Box<str>, IntentError>
 /// A tool's name: `A-Z a-z 0-9 . _ : / -`, 1 to 128.
 pub fn tool_name(text: &str, pointer: &str) -> Result<Box<str>, IntentError> {
     if text.is_empty() || text.len() > MAX_TOOL {
-        return Err(IntentError::new(Code::RequestInvalid, pointer, format!("1 to {MAX_TOOL} characters were expected")));
+        return Err(IntentError::new(
+            Code::RequestInvalid,
+            pointer,
+            format!("1 to {MAX_TOOL} characters were expected"),
+        ));
     }
     match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '-'))) {
         None => Ok(text.into()),
-        Some(c) => Err(IntentError::new(Code::TextUnsafe, pointer, format!("the character U+{:04X} may not stand in a tool's name", u32::from(c)))),
+        Some(c) => Err(IntentError::new(
+            Code::TextUnsafe,
+            pointer,
+            format!("the character U+{:04X} may not stand in a tool's name", u32::from(c)),
+        )),
     }
 }
 
@@ -246,7 +262,11 @@ fn goal_text(text: &str) -> Result<Box<str>, IntentError> {
     };
     match text.chars().find(unsafe_char) {
         None => Ok(text.into()),
-        Some(c) => Err(IntentError::new(Code::TextUnsafe, "/goal", format!("the character U+{:04X} is invisible or changes direction", u32::from(c)))),
+        Some(c) => Err(IntentError::new(
+            Code::TextUnsafe,
+            "/goal",
+            format!("the character U+{:04X} is invisible or changes direction", u32::from(c)),
+        )),
     }
 }
 
@@ -264,7 +284,10 @@ mod tests {
     fn the_canonical_text_has_a_fixed_order_and_survives_reading() {
         let intent = read(GOOD).unwrap();
         let text = intent.to_canonical().unwrap();
-        assert_eq!(text, r#"{"action":{"name":"stripe.create_refund","properties":{"amount":40}},"environment":"production","resource":{"id":"ch_1","type":"charge"},"subject":{"id":"support","type":"agent"}}"#);
+        assert_eq!(
+            text,
+            r#"{"action":{"name":"stripe.create_refund","properties":{"amount":40}},"environment":"production","resource":{"id":"ch_1","type":"charge"},"subject":{"id":"support","type":"agent"}}"#
+        );
         let value = crate::json::parse(text.as_bytes()).unwrap();
         assert_eq!(value.to_canonical(), text);
         assert_eq!(crate::json::from_value::<Intent>(&value).unwrap(), intent);

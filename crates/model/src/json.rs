@@ -308,8 +308,12 @@ pub fn ecmascript(float: f64) -> String {
 fn even_on_tie(digits: String, float: f64) -> String {
     let Some(last) = digits.bytes().last().filter(|d| digits.len() >= 16 && d % 2 == 1) else { return digits };
     let lower = format!("{}{}", digits.get(..digits.len() - 1).unwrap_or_default(), char::from(last - 1));
-    let exact: String = format!("{:.800e}", float.abs()).chars().take_while(|c| *c != 'e').filter(|c| *c != '.').collect();
-    let is_tie = exact.strip_prefix(&lower).and_then(|rest| rest.strip_prefix('5')).is_some_and(|rest| rest.bytes().all(|b| b == b'0'));
+    let exact: String =
+        format!("{:.800e}", float.abs()).chars().take_while(|c| *c != 'e').filter(|c| *c != '.').collect();
+    let is_tie = exact
+        .strip_prefix(&lower)
+        .and_then(|rest| rest.strip_prefix('5'))
+        .is_some_and(|rest| rest.bytes().all(|b| b == b'0'));
     if is_tie { lower } else { digits }
 }
 
@@ -361,8 +365,8 @@ fn utf16_cmp(a: &str, b: &str) -> std::cmp::Ordering {
 
 /// Reads one JSON text.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|e| JsonError { kind: JsonErrorKind::Utf8, offset: e.valid_up_to() })?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| JsonError { kind: JsonErrorKind::Utf8, offset: e.valid_up_to() })?;
     if text.starts_with('\u{feff}') {
         return Err(JsonError { kind: JsonErrorKind::ByteOrderMark, offset: 0 });
     }
@@ -773,9 +777,8 @@ impl<'de> Deserializer<'de> for &'de Value {
     ) -> Result<V::Value, ShapeError> {
         match self {
             Value::String(text) => visitor.visit_enum((&**text).into_deserializer()),
-            Value::Object(object) if object.len() == 1 => {
-                visitor.visit_enum(de::value::MapAccessDeserializer::new(de::value::MapDeserializer::new(object.iter())))
-            }
+            Value::Object(object) if object.len() == 1 => visitor
+                .visit_enum(de::value::MapAccessDeserializer::new(de::value::MapDeserializer::new(object.iter()))),
             _ => Err(de::Error::custom(format_args!("a {name} is a text or an object with one member"))),
         }
     }
@@ -864,7 +867,22 @@ mod tests {
         assert!(matches!(refused("-0"), JsonErrorKind::NumberPrecision(_)));
         assert!(matches!(refused("-0.0"), JsonErrorKind::NumberPrecision(_)));
         assert!(matches!(refused("\u{feff}1"), JsonErrorKind::ByteOrderMark));
-        for text in ["", "{", "[1,]", "{\"a\":1,}", "01", "1.", ".5", "+1", "NaN", "Infinity", "'a'", "1 2", "\"\n\"", "// c\n1"] {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\":1,}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "NaN",
+            "Infinity",
+            "'a'",
+            "1 2",
+            "\"\n\"",
+            "// c\n1",
+        ] {
             assert!(matches!(refused(text), JsonErrorKind::Syntax(_)), "{text:?}");
         }
         let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, Entities, EntityUid, PolicySet, PrincipalConstraint, Request, ResourceConstraint,
+    ActionConstraint, Authorizer, Effect, Entities, EntityUid, PolicySet, PrincipalConstraint, Request,
+    ResourceConstraint,
 };
 use intended_model::Digest;
 
@@ -128,7 +129,8 @@ impl PolicySetVersion {
                 bucket.size += 1;
             }
             version.full.add(policy.clone()).map_err(|e| wrong(&e))?;
-            let known = Known { id: Arc::clone(&entry.id), effect: policy.effect(), obligation: entry.obligation.clone() };
+            let known =
+                Known { id: Arc::clone(&entry.id), effect: policy.effect(), obligation: entry.obligation.clone() };
             version.known.insert(entry.id.to_string(), known);
         }
         Ok(version)

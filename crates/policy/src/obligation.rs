@@ -23,10 +23,18 @@ pub struct Requirement {
 /// One transformation of the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    Set { argument: Box<str>, value: Value },
+    Set {
+        argument: Box<str>,
+        value: Value,
+    },
     /// The argument becomes at most this.
-    Cap { argument: Box<str>, at: Number },
-    Drop { argument: Box<str> },
+    Cap {
+        argument: Box<str>,
+        at: Number,
+    },
+    Drop {
+        argument: Box<str>,
+    },
 }
 
 /// What a permit's annotation asks for.
@@ -88,9 +96,15 @@ fn changes(text: &str) -> Result<Vec<Change>, String> {
     text.split(';')
         .map(|part| {
             let part = part.trim();
-            let (verb, rest) = part.split_once(' ').ok_or_else(|| format!("`@modify`: `{part}` is not `set`, `cap` or `drop`"))?;
-            let assigned = || rest.split_once('=').map(|(a, v)| (a.trim(), v.trim())).ok_or_else(|| format!("`@modify`: `{part}` lacks ` = `"));
-            let json = |v: &str| intended_model::json::parse(v.as_bytes()).map_err(|e| format!("`@modify`: `{v}`: {e}"));
+            let (verb, rest) =
+                part.split_once(' ').ok_or_else(|| format!("`@modify`: `{part}` is not `set`, `cap` or `drop`"))?;
+            let assigned = || {
+                rest.split_once('=')
+                    .map(|(a, v)| (a.trim(), v.trim()))
+                    .ok_or_else(|| format!("`@modify`: `{part}` lacks ` = `"))
+            };
+            let json =
+                |v: &str| intended_model::json::parse(v.as_bytes()).map_err(|e| format!("`@modify`: `{v}`: {e}"));
             let change = match verb {
                 "set" => {
                     let (argument, value) = assigned()?;
@@ -98,7 +112,9 @@ fn changes(text: &str) -> Result<Vec<Change>, String> {
                 }
                 "cap" => {
                     let (argument, value) = assigned()?;
-                    let Value::Number(at) = json(value)? else { return Err(format!("`@modify`: `{value}` is not a number")) };
+                    let Value::Number(at) = json(value)? else {
+                        return Err(format!("`@modify`: `{value}` is not a number"));
+                    };
                     at.scaled(4).ok_or_else(|| "`@modify`: a cap has at most four decimals".to_owned())?;
                     Change::Cap { argument: argument.into(), at }
                 }
@@ -173,8 +189,16 @@ mod tests {
             ]))
         );
         for (name, text) in [
-            ("escalate", ""), ("escalate", "two of x"), ("escalate", "0 of x"), ("escalate", "1 of X"), ("escalate", "1 x"),
-            ("defer", " "), ("modify", ""), ("modify", "cap amount = \"x\""), ("modify", "set a"), ("modify", "drop a; drop a"),
+            ("escalate", ""),
+            ("escalate", "two of x"),
+            ("escalate", "0 of x"),
+            ("escalate", "1 of X"),
+            ("escalate", "1 x"),
+            ("defer", " "),
+            ("modify", ""),
+            ("modify", "cap amount = \"x\""),
+            ("modify", "set a"),
+            ("modify", "drop a; drop a"),
             ("modify", "cap amount = 0.00001"),
         ] {
             assert!(parse(name, text).is_err(), "{name} {text}");
@@ -184,9 +208,16 @@ mod tests {
 
     #[test]
     fn changes_apply_and_disagreement_is_found() {
-        let Ok(Obligation::Modify(changes)) = Obligation::parse("modify", "cap amount = 100; drop cc; set draft = true").unwrap() else { panic!() };
+        let Ok(Obligation::Modify(changes)) =
+            Obligation::parse("modify", "cap amount = 100; drop cc; set draft = true").unwrap()
+        else {
+            panic!()
+        };
         let arguments = intended_model::json::parse(br#"{"amount":400.5,"cc":"x","to":"y"}"#).unwrap();
-        assert_eq!(apply_changes(&arguments, &changes).unwrap().to_canonical(), r#"{"amount":100,"draft":true,"to":"y"}"#);
+        assert_eq!(
+            apply_changes(&arguments, &changes).unwrap().to_canonical(),
+            r#"{"amount":100,"draft":true,"to":"y"}"#
+        );
         let other = [Change::Cap { argument: "amount".into(), at: Number::Int(50) }];
         assert_eq!(merge(changes.iter().chain(&other)), Err("amount".into()));
         assert!(apply_changes(&Value::object(), &other).is_err());

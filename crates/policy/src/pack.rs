@@ -96,13 +96,17 @@ impl Pack {
         for (name, text) in &source.files {
             total += text.len();
             if text.len() > MAX_FILE {
-                return Err(PackError::new(name, format!("the file has {} bytes; at most {MAX_FILE} are read", text.len())));
+                return Err(PackError::new(
+                    name,
+                    format!("the file has {} bytes; at most {MAX_FILE} are read", text.len()),
+                ));
             }
             if total > MAX_TOTAL {
                 return Err(PackError::new(name, format!("the pack has more than {MAX_TOTAL} bytes")));
             }
         }
-        let manifest = source.files.get("pack.toml").ok_or_else(|| PackError::new("pack.toml", "the pack has no `pack.toml`"))?;
+        let manifest =
+            source.files.get("pack.toml").ok_or_else(|| PackError::new("pack.toml", "the pack has no `pack.toml`"))?;
         let manifest: Manifest = toml::from_str(manifest).map_err(|e| PackError {
             file: "pack.toml".to_owned(),
             position: e.span().map(|s| position(manifest, s.start)),
@@ -185,7 +189,11 @@ fn nesting(file: &str, text: &str) -> Result<(), PackError> {
                     }
                 }
                 if !closed {
-                    return Err(PackError { file: file.to_owned(), position: Some(position(text, at)), message: "a string never ends".to_owned() });
+                    return Err(PackError {
+                        file: file.to_owned(),
+                        position: Some(position(text, at)),
+                        message: "a string never ends".to_owned(),
+                    });
                 }
             }
             '/' if chars.peek().is_some_and(|(_, n)| *n == '/') => {
@@ -224,7 +232,8 @@ fn read(file: &str, text: &str, policies: &mut Vec<PackPolicy>, ids: &mut BTreeS
         return Err(PackError::new(file, "templates are not supported: write policies without slots"));
     }
     for policy in set.policies() {
-        let id = policy.annotation("id").ok_or_else(|| PackError::new(file, "a policy has no `@id(\"…\")`"))?.to_owned();
+        let id =
+            policy.annotation("id").ok_or_else(|| PackError::new(file, "a policy has no `@id(\"…\")`"))?.to_owned();
         let wrong = |message: String| PackError::new(file, format!("policy `{id}`: {message}"));
         Name::new(&id).map_err(|e| wrong(e.to_string()))?;
         if !ids.insert(id.clone()) {
@@ -233,7 +242,10 @@ fn read(file: &str, text: &str, policies: &mut Vec<PackPolicy>, ids: &mut BTreeS
         let mut obligation = None;
         for (name, value) in policy.annotations() {
             if !ANNOTATIONS.contains(&name) {
-                let near = ANNOTATIONS.iter().find(|a| near(a, name)).map_or(String::new(), |a| format!("; did you mean `@{a}`?"));
+                let near = ANNOTATIONS
+                    .iter()
+                    .find(|a| near(a, name))
+                    .map_or(String::new(), |a| format!("; did you mean `@{a}`?"));
                 return Err(wrong(format!("unknown annotation `@{name}`{near}")));
             }
             if let Some(parsed) = Obligation::parse(name, value) {

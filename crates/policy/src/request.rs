@@ -63,7 +63,14 @@ pub struct EvalRequest<'a> {
 
 /// Names of the risk factors in `context.riskFactors`.
 pub const RISK_FACTORS: [&str; 8] = [
-    "baseAction", "environment", "blastRadius", "reversibility", "dataSensitivity", "privilege", "actorTrust", "timeOfDay",
+    "baseAction",
+    "environment",
+    "blastRadius",
+    "reversibility",
+    "dataSensitivity",
+    "privilege",
+    "actorTrust",
+    "timeOfDay",
 ];
 
 /// The request cannot be put to Cedar.
@@ -143,7 +150,9 @@ impl Tags {
         match value {
             Value::Null => {}
             Value::Bool(b) => self.flag.push((name.to_owned(), RestrictedExpression::new_bool(*b))),
-            Value::String(text) => self.text.push((name.to_owned(), RestrictedExpression::new_string(text.to_string()))),
+            Value::String(text) => {
+                self.text.push((name.to_owned(), RestrictedExpression::new_string(text.to_string())))
+            }
             Value::Number(number) => {
                 let scaled = number.scaled(4).ok_or_else(unrepresentable)?;
                 let (sign, n) = (if scaled < 0 { "-" } else { "" }, scaled.unsigned_abs());
@@ -199,7 +208,9 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
     }
     let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
     let long = RestrictedExpression::new_long;
-    let set = |items: &mut dyn Iterator<Item = &Box<str>>| RestrictedExpression::new_set(items.map(|i| RestrictedExpression::new_string(i.to_string())));
+    let set = |items: &mut dyn Iterator<Item = &Box<str>>| {
+        RestrictedExpression::new_set(items.map(|i| RestrictedExpression::new_string(i.to_string())))
+    };
 
     let agent = uid(&types.agent, r.agent);
     let teams: HashSet<EntityUid> = r.teams.iter().map(|t| uid(&types.team, t)).collect();

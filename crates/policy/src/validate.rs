@@ -40,7 +40,11 @@ pub fn validate(pack: &Pack, schema: &Schema) -> Report {
     let mut report = Report::default();
     for entry in pack.policies() {
         if let Err(error) = set.add(entry.policy.clone()) {
-            report.errors.push(Problem { file: entry.file.clone(), policy: entry.id.to_string(), message: error.to_string() });
+            report.errors.push(Problem {
+                file: entry.file.clone(),
+                policy: entry.id.to_string(),
+                message: error.to_string(),
+            });
         }
     }
     let result = Validator::new(schema.parsed.clone()).validate(&set, ValidationMode::Strict);

@@ -93,8 +93,7 @@ impl Runtime {
         self.store().create_tenant(id).await?;
         let entries = events.iter().map(entry_of).collect::<Result<_, _>>()?;
         let now = self.clock().now();
-        let commit =
-            Commit { tenant: id.clone(), now, control_version: Some(0), reads: Vec::new(), writes, entries };
+        let commit = Commit { tenant: id.clone(), now, control_version: Some(0), reads: Vec::new(), writes, entries };
         self.store().commit(commit).await?;
         self.load_tenant(id).await?;
         let index = u64::try_from(events.len()).unwrap_or(1) - 1;
@@ -102,7 +101,12 @@ impl Runtime {
     }
 
     /// Commits one change of state, with the facts that go with it. Returns its ledger index.
-    pub async fn change(&self, tenant: &std::sync::Arc<Tenant>, event: Event, writes: Vec<Write>) -> Result<u64, RuntimeError> {
+    pub async fn change(
+        &self,
+        tenant: &std::sync::Arc<Tenant>,
+        event: Event,
+        writes: Vec<Write>,
+    ) -> Result<u64, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
             let state = tenant.state();
             let mut tried = State::clone(&state);
@@ -141,10 +145,18 @@ impl Runtime {
             return Err(RuntimeError::at(Code::ScopeMissing, "/scopes", detail));
         }
         if let Some(environment) = spec.environments.iter().find(|e| !by.environments.contains(e)) {
-            return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", format!("`{environment}` is not yours to give")));
+            return Err(RuntimeError::at(
+                Code::EnvironmentForbidden,
+                "/environments",
+                format!("`{environment}` is not yours to give"),
+            ));
         }
         if spec.scopes.is_empty() || spec.environments.is_empty() {
-            return Err(RuntimeError::at(Code::RequestInvalid, "/scopes", "a credential needs a scope and an environment"));
+            return Err(RuntimeError::at(
+                Code::RequestInvalid,
+                "/scopes",
+                "a credential needs a scope and an environment",
+            ));
         }
         let key = ApiKey::generate(self.rng(), spec.live).map_err(RuntimeError::internal)?;
         let event = Event::CredentialCreated(CredentialCreated {
@@ -161,7 +173,12 @@ impl Runtime {
         Ok(NewKey { credential: spec.credential, key: key.expose().to_owned(), index })
     }
 
-    pub async fn revoke_credential(&self, by: &Principal, credential: CredentialId, reason: &str) -> Result<u64, RuntimeError> {
+    pub async fn revoke_credential(
+        &self,
+        by: &Principal,
+        credential: CredentialId,
+        reason: &str,
+    ) -> Result<u64, RuntimeError> {
         by.require(Scope::AccessWrite, None)?;
         let event = Event::CredentialRevoked(CredentialRevoked {
             by: by.credential.clone(),
@@ -180,7 +197,10 @@ impl Runtime {
         tier: Tier,
         settings: Settings,
     ) -> Result<u64, RuntimeError> {
-        by.require(Scope::AccessWrite, by.tenant.state().environments.contains_key(&environment).then_some(&environment))?;
+        by.require(
+            Scope::AccessWrite,
+            by.tenant.state().environments.contains_key(&environment).then_some(&environment),
+        )?;
         let event = Event::EnvironmentSet(EnvironmentSet {
             by: by.credential.clone(),
             environment: environment.clone(),
@@ -240,7 +260,8 @@ impl Runtime {
         let state = by.tenant.state();
         let pack = validated(&state, &files)?;
         let digest = pack.digest();
-        let name = Name::new(pack.name()).map_err(|e| RuntimeError::at(Code::PackInvalid, "/files/pack.toml", e.to_string()))?;
+        let name = Name::new(pack.name())
+            .map_err(|e| RuntimeError::at(Code::PackInvalid, "/files/pack.toml", e.to_string()))?;
         if !state.versions.contains_key(&digest) {
             let event = Event::PolicyPublished(PolicyPublished {
                 by: by.credential.clone(),
@@ -295,7 +316,12 @@ impl Runtime {
     }
 
     /// Makes a new active signing key; the one before becomes the previous, an older one retired.
-    pub async fn rotate_key(&self, by: &Principal, environment: &EnvironmentId, alg: Alg) -> Result<(Box<str>, u64), RuntimeError> {
+    pub async fn rotate_key(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        alg: Alg,
+    ) -> Result<(Box<str>, u64), RuntimeError> {
         by.require(Scope::KeyWrite, Some(environment))?;
         let (event, write) = self.new_key(&by.tenant.id, environment, alg, &by.credential)?;
         let Event::KeyAdded(added) = &event else { return Err(Code::Internal.into()) };
@@ -306,12 +332,19 @@ impl Runtime {
 
     /// Retires a key at once: tokens signed with it are refused from here on. The active key
     /// cannot be retired: rotate first.
-    pub async fn retire_key(&self, by: &Principal, environment: &EnvironmentId, kid: &str, reason: &str) -> Result<u64, RuntimeError> {
+    pub async fn retire_key(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        kid: &str,
+        reason: &str,
+    ) -> Result<u64, RuntimeError> {
         by.require(Scope::KeyWrite, Some(environment))?;
         let state = by.tenant.state();
-        let active = state.environments.get(environment).is_some_and(|e| {
-            e.keys.iter().any(|k| *k.kid == *kid && k.status == KeyStatus::Active)
-        });
+        let active = state
+            .environments
+            .get(environment)
+            .is_some_and(|e| e.keys.iter().any(|k| *k.kid == *kid && k.status == KeyStatus::Active));
         if active {
             return Err(RuntimeError::new(Code::Conflict, "the active key cannot be retired; rotate first"));
         }
@@ -325,7 +358,13 @@ impl Runtime {
         self.change(&by.tenant, event, Vec::new()).await
     }
 
-    fn new_key(&self, tenant: &TenantId, environment: &EnvironmentId, alg: Alg, by: &CredentialId) -> Result<(Event, Write), RuntimeError> {
+    fn new_key(
+        &self,
+        tenant: &TenantId,
+        environment: &EnvironmentId,
+        alg: Alg,
+        by: &CredentialId,
+    ) -> Result<(Event, Write), RuntimeError> {
         let key = SigningKey::generate(alg, self.rng()).map_err(RuntimeError::internal)?;
         let write = self.sealed(tenant, &keys::sealed_key(environment.as_str(), key.kid()), &key)?;
         let jwk = serde_json::to_vec(&key.public_jwk()).map_err(RuntimeError::internal)?;
@@ -366,8 +405,10 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
 /// Parses and strictly validates a pack against what the tenant has.
 pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Pack, RuntimeError> {
     let source = intended_policy::PackSource { files: files.clone() };
-    let pack = intended_policy::Pack::parse(&source)
-        .map_err(|e| RuntimeError { errors: vec![(e.place(), e.to_string())], ..RuntimeError::new(Code::PackInvalid, e.to_string()) })?;
+    let pack = intended_policy::Pack::parse(&source).map_err(|e| RuntimeError {
+        errors: vec![(e.place(), e.to_string())],
+        ..RuntimeError::new(Code::PackInvalid, e.to_string())
+    })?;
     let schema = schema_of(state)?;
     let report = intended_policy::validate(&pack, &schema);
     if report.errors.is_empty() {

@@ -117,7 +117,11 @@ impl Runtime {
     }
 
     /// Everything the ledger says about one intent, in order.
-    pub async fn evidence(&self, principal: &Principal, id: &IntentId) -> Result<Vec<(StoredEntry, Event)>, RuntimeError> {
+    pub async fn evidence(
+        &self,
+        principal: &Principal,
+        id: &IntentId,
+    ) -> Result<Vec<(StoredEntry, Event)>, RuntimeError> {
         let entries = self.store().entries_of(&principal.tenant.id, *id.as_bytes()).await?;
         entries.into_iter().map(|e| event_of(&e.leaf).map(|event| (e, event))).collect()
     }
@@ -156,7 +160,12 @@ impl Runtime {
     }
 
     /// Inclusion of an entry in the tree of `size` (absent: the current one).
-    pub async fn inclusion(&self, tenant: &Tenant, index: u64, size: Option<u64>) -> Result<(StoredEntry, u64, Vec<NodeHash>), RuntimeError> {
+    pub async fn inclusion(
+        &self,
+        tenant: &Tenant,
+        index: u64,
+        size: Option<u64>,
+    ) -> Result<(StoredEntry, u64, Vec<NodeHash>), RuntimeError> {
         let head = self.store().head(&tenant.id).await?;
         let size = size.unwrap_or(head.size);
         if size > head.size || index >= size {
@@ -168,7 +177,12 @@ impl Runtime {
     }
 
     /// That the tree of `to` continues the tree of `from`.
-    pub async fn consistency(&self, tenant: &Tenant, from: u64, to: Option<u64>) -> Result<(u64, Vec<NodeHash>), RuntimeError> {
+    pub async fn consistency(
+        &self,
+        tenant: &Tenant,
+        from: u64,
+        to: Option<u64>,
+    ) -> Result<(u64, Vec<NodeHash>), RuntimeError> {
         let head = self.store().head(&tenant.id).await?;
         let to = to.unwrap_or(head.size);
         if to > head.size || from > to || from == 0 {
@@ -192,7 +206,12 @@ impl Runtime {
     }
 
     /// Decides a recorded intent again, on the state that was active at its ledger position.
-    pub async fn replay(&self, principal: &Principal, record: &DecisionRecord, index: u64) -> Result<Replay, RuntimeError> {
+    pub async fn replay(
+        &self,
+        principal: &Principal,
+        record: &DecisionRecord,
+        index: u64,
+    ) -> Result<Replay, RuntimeError> {
         let state = self.state_before(&principal.tenant, index).await?;
         let again = decide(&state, &record.input);
         let same = again == record.decision;

@@ -1,9 +1,9 @@
 //! The runtime's one error type. Every variant carries a code of the catalogue; the edge maps it to
 //! a problem document once. Text for the client and text for the log are different fields.
 
+use intended_model::Code;
 use intended_model::intent::IntentError;
 use intended_model::json::JsonError;
-use intended_model::Code;
 use intended_store::StoreError;
 
 /// Why the runtime refused or failed.

@@ -22,7 +22,11 @@ pub enum Standing {
 
 impl Runtime {
     /// Where an intent that was escalated or deferred stands now.
-    pub fn standing(&self, principal: &Principal, record: &intended_model::decision::DecisionRecord) -> Result<Standing, RuntimeError> {
+    pub fn standing(
+        &self,
+        principal: &Principal,
+        record: &intended_model::decision::DecisionRecord,
+    ) -> Result<Standing, RuntimeError> {
         let Some(expires_at) = record.decision.obligations.expires_at else { return Ok(Standing::Final) };
         let open = self.store().fact_now(&principal.tenant.id, &keys::open(&record.input.id))?.is_some();
         // Past its time it is denied, whether or not the sweep has written the entry yet.

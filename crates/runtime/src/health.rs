@@ -58,13 +58,24 @@ impl Runtime {
             add("audit ledger", "checkpoint", status, detail);
             for environment in tenant.state().environments.values() {
                 let (status, detail) = match tenant.signer(&environment.id) {
-                    Ok(key) => (Status::Healthy, format!("{}/{}: {}", tenant.id, environment.id, intended_token::TokenSigner::kid(&*key))),
-                    Err(_) => (Status::Unavailable, format!("{}/{}: {}", tenant.id, environment.id, Code::KeyMissing.title())),
+                    Ok(key) => (
+                        Status::Healthy,
+                        format!("{}/{}: {}", tenant.id, environment.id, intended_token::TokenSigner::kid(&*key)),
+                    ),
+                    Err(_) => {
+                        (Status::Unavailable, format!("{}/{}: {}", tenant.id, environment.id, Code::KeyMissing.title()))
+                    }
                 };
                 add("token service", "signing key", status, detail);
                 let (status, detail) = match &environment.deployed {
-                    Some(v) => (Status::Healthy, format!("{}/{}: {} {} ({})", tenant.id, environment.id, v.pack, v.version, v.digest.short())),
-                    None => (Status::Degraded, format!("{}/{}: nothing deployed, everything is denied", tenant.id, environment.id)),
+                    Some(v) => (
+                        Status::Healthy,
+                        format!("{}/{}: {} {} ({})", tenant.id, environment.id, v.pack, v.version, v.digest.short()),
+                    ),
+                    None => (
+                        Status::Degraded,
+                        format!("{}/{}: nothing deployed, everything is denied", tenant.id, environment.id),
+                    ),
                 };
                 add("policy engine", "policy version", status, detail);
             }

@@ -201,7 +201,12 @@ impl Runtime {
     }
 
     /// The decision is durable: now, and only now, a token can be made of it.
-    fn committed(&self, principal: &Principal, record: DecisionRecord, mut c: Committed) -> Result<Decided, RuntimeError> {
+    fn committed(
+        &self,
+        principal: &Principal,
+        record: DecisionRecord,
+        mut c: Committed,
+    ) -> Result<Decided, RuntimeError> {
         let late = c.recorded_at.millis_since(record.input.at) > DEADLINE_MS;
         let token = if late { None } else { self.authority(principal, &record, c.first_index, &c.head)? };
         if late && record.decision.decision.permits() {
@@ -255,9 +260,8 @@ impl Runtime {
             .and_then(|t| t.parse().ok())
             .ok_or_else(|| RuntimeError::internal("an idempotency fact is not an intent id"))?;
         let mut decided = self.decision(principal, &id).await?.ok_or(Code::NotFound)?;
-        let same_audience = decided.record.grant.as_ref().is_none_or(|g| {
-            submission.audience.as_ref().is_none_or(|a| *a == g.aud)
-        });
+        let same_audience =
+            decided.record.grant.as_ref().is_none_or(|g| submission.audience.as_ref().is_none_or(|a| *a == g.aud));
         if decided.record.input.intent_hash != intent_hash || !same_audience {
             return Err(Code::IdempotencyMismatch.into());
         }
@@ -297,7 +301,14 @@ pub fn bound_arguments<'r>(decision: &'r Decision, intent: &'r Intent) -> &'r Va
 
 /// The claims are a function of the recorded decision and its ledger position.
 #[must_use]
-pub fn claims_of(issuer: &str, tenant: &str, record: &DecisionRecord, grant: &Grant, index: u64, head: &TreeHead) -> Claims {
+pub fn claims_of(
+    issuer: &str,
+    tenant: &str,
+    record: &DecisionRecord,
+    grant: &Grant,
+    index: u64,
+    head: &TreeHead,
+) -> Claims {
     let intent = &record.input.intent;
     Claims {
         iss: issuer.to_owned(),

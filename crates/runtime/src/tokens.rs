@@ -55,7 +55,8 @@ impl Runtime {
         let tenant = &principal.tenant;
         let state = tenant.state();
         let entry = state.environments.get(environment).ok_or(Code::EnvironmentUnknown)?;
-        let mut keys_of = KeySet::from_jwks(&Self::key_set(&state, Some(environment))?).map_err(RuntimeError::internal)?;
+        let mut keys_of =
+            KeySet::from_jwks(&Self::key_set(&state, Some(environment))?).map_err(RuntimeError::internal)?;
         for retired in entry.keys.iter().filter(|k| k.status == KeyStatus::Retired) {
             keys_of.retire(&retired.kid);
         }
@@ -130,8 +131,16 @@ impl Runtime {
     }
 
     /// Revokes one token by its id. The decision that granted it names intent, environment, expiry.
-    pub async fn revoke_token(&self, principal: &Principal, intent: &str, jti: &str, reason: &str) -> Result<u64, RuntimeError> {
-        let id = intent.parse().map_err(|_| RuntimeError::at(Code::RequestInvalid, "/intent", "an intent id was expected"))?;
+    pub async fn revoke_token(
+        &self,
+        principal: &Principal,
+        intent: &str,
+        jti: &str,
+        reason: &str,
+    ) -> Result<u64, RuntimeError> {
+        let id = intent
+            .parse()
+            .map_err(|_| RuntimeError::at(Code::RequestInvalid, "/intent", "an intent id was expected"))?;
         let decided = self.decision(principal, &id).await?.ok_or(Code::TokenUnknown)?;
         let environment = decided.record.input.intent.environment.clone();
         principal.require(Scope::TokenRevoke, Some(&environment))?;
@@ -187,12 +196,23 @@ impl Runtime {
     }
 
     /// The revocation list as a signed, short-lived document for offline verifiers.
-    pub async fn revocation_list(&self, principal: &Principal, environment: &EnvironmentId) -> Result<String, RuntimeError> {
+    pub async fn revocation_list(
+        &self,
+        principal: &Principal,
+        environment: &EnvironmentId,
+    ) -> Result<String, RuntimeError> {
         let revoked = self.revoked_tokens(principal).await?;
         let head = self.store().head(&principal.tenant.id).await?;
         let signer = principal.tenant.signer(environment)?;
         let now = self.clock().now().as_secs();
-        intended_token::issue_revocation_list(self.issuer(), principal.tenant.id.as_str(), now, head.size, &revoked, &*signer)
-            .map_err(RuntimeError::internal)
+        intended_token::issue_revocation_list(
+            self.issuer(),
+            principal.tenant.id.as_str(),
+            now,
+            head.size,
+            &revoked,
+            &*signer,
+        )
+        .map_err(RuntimeError::internal)
     }
 }

@@ -16,7 +16,7 @@ use intended_store::judge::{Accepted, Facts, Sealed, Tenant, keys_read};
 use intended_store::{Commit, Committed, Fact, MAX_BATCH, MAX_BATCH_BYTES, Result, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Shared, failure, reads, reached};
+use crate::{Shared, failure, reached, reads};
 
 pub enum Job {
     Commit(Commit, oneshot::Sender<Result<Committed>>),
@@ -182,7 +182,11 @@ async fn fetch(t: &Transaction<'_>, batch: &[Waiting], numbers: &BTreeMap<Tenant
 }
 
 /// Writes the rows of all tenants, one statement for each table.
-async fn store(t: &Transaction<'_>, sealed: &BTreeMap<TenantId, Sealed>, numbers: &BTreeMap<TenantId, i64>) -> Result<()> {
+async fn store(
+    t: &Transaction<'_>,
+    sealed: &BTreeMap<TenantId, Sealed>,
+    numbers: &BTreeMap<TenantId, i64>,
+) -> Result<()> {
     let parts: Vec<(i64, &Sealed)> =
         sealed.iter().filter_map(|(id, part)| numbers.get(id).map(|number| (*number, part))).collect();
 
@@ -192,7 +196,8 @@ async fn store(t: &Transaction<'_>, sealed: &BTreeMap<TenantId, Sealed>, numbers
         let index: Vec<i64> = entries.iter().map(|(_, e)| e.index.cast_signed()).collect();
         let at: Vec<i64> = entries.iter().map(|(_, e)| e.at.as_millis()).collect();
         let control: Vec<bool> = entries.iter().map(|(_, e)| e.control).collect();
-        let subject: Vec<Option<&[u8]>> = entries.iter().map(|(_, e)| e.subject.as_ref().map(|s| s.as_slice())).collect();
+        let subject: Vec<Option<&[u8]>> =
+            entries.iter().map(|(_, e)| e.subject.as_ref().map(|s| s.as_slice())).collect();
         let leaf: Vec<&[u8]> = entries.iter().map(|(_, e)| e.leaf.as_slice()).collect();
         let text = "INSERT INTO entries (tenant, idx, at, control, subject, leaf) \
                     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::boolean[], $5::bytea[], $6::bytea[])";
@@ -204,13 +209,15 @@ async fn store(t: &Transaction<'_>, sealed: &BTreeMap<TenantId, Sealed>, numbers
         let of: Vec<i64> = blocks.iter().map(|(n, _)| *n).collect();
         let index: Vec<i64> = blocks.iter().map(|(_, (index, _))| index.cast_signed()).collect();
         let root: Vec<&[u8]> = blocks.iter().map(|(_, (_, root))| root.as_bytes().as_slice()).collect();
-        let text = "INSERT INTO blocks (tenant, idx, root) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])";
+        let text =
+            "INSERT INTO blocks (tenant, idx, root) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])";
         reads::query(t, text, &[&of, &index, &root]).await?;
     }
 
     let (mut of, mut key, mut value, mut version, mut expires_at) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut gone_of, mut gone) = (vec![], vec![]);
-    for (number, name, row) in parts.iter().flat_map(|(n, part)| part.facts.iter().map(move |(k, row)| (*n, &**k, row))) {
+    for (number, name, row) in parts.iter().flat_map(|(n, part)| part.facts.iter().map(move |(k, row)| (*n, &**k, row)))
+    {
         match row {
             Some((bytes, v, expiry)) => {
                 of.push(number);

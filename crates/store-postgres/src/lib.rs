@@ -91,7 +91,9 @@ fn failure(error: tokio_postgres::Error) -> StoreError {
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full(text),
         Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly(text),
-        Some(code) if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => StoreError::Corrupt(text),
+        Some(code) if *code == SqlState::DATA_CORRUPTED || *code == SqlState::INDEX_CORRUPTED => {
+            StoreError::Corrupt(text)
+        }
         _ => StoreError::Unavailable(text),
     }
 }
@@ -253,7 +255,13 @@ impl Store for PostgresStore {
         outcome.recv().map_err(|_| StoreError::Unavailable("the read ended without an answer".to_owned()))?
     }
 
-    fn facts<'a>(&'a self, tenant: &'a TenantId, prefix: &'a str, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<(String, Fact)>>> {
+    fn facts<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        prefix: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, Fact)>>> {
         let (tenant, prefix, after) = (tenant.clone(), prefix.to_owned(), after.to_owned());
         self.with(move |c, shared| async move {
             let number = shared.number(&c, &tenant).await?;
@@ -270,11 +278,21 @@ impl Store for PostgresStore {
         self.page(tenant, Page::From(from), limit)
     }
 
-    fn entries_before<'a>(&'a self, tenant: &'a TenantId, before: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
+    fn entries_before<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
         self.page(tenant, Page::Before(before), limit)
     }
 
-    fn control_entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
+    fn control_entries<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
         self.page(tenant, Page::ControlFrom(from), limit)
     }
 
@@ -282,17 +300,29 @@ impl Store for PostgresStore {
         self.page(tenant, Page::Of(subject), usize::MAX)
     }
 
-    fn inclusion_proof<'a>(&'a self, tenant: &'a TenantId, index: u64, size: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+    fn inclusion_proof<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        index: u64,
+        size: u64,
+    ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
         self.proof(tenant, Ask::Inclusion(index), size)
     }
 
-    fn consistency_proof<'a>(&'a self, tenant: &'a TenantId, from: u64, to: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+    fn consistency_proof<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
         self.proof(tenant, Ask::Consistency(from), to)
     }
 
     fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>> {
         let root = self.proof(tenant, Ask::Root, size);
-        Box::pin(async move { root.await?.pop().ok_or_else(|| StoreError::Corrupt("a tree without a root".to_owned())) })
+        Box::pin(
+            async move { root.await?.pop().ok_or_else(|| StoreError::Corrupt("a tree without a root".to_owned())) },
+        )
     }
 
     fn purge_expired(&self, now: Timestamp) -> BoxFuture<'_, Result<u64>> {

@@ -68,7 +68,13 @@ pub async fn fact<C: GenericClient>(c: &C, tenant: i64, key: &str) -> Result<Opt
     rows.first().map(|row| to_fact(row, 0)).transpose()
 }
 
-pub async fn facts<C: GenericClient>(c: &C, tenant: i64, prefix: &str, after: &str, limit: usize) -> Result<Vec<(String, Fact)>> {
+pub async fn facts<C: GenericClient>(
+    c: &C,
+    tenant: i64,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<(String, Fact)>> {
     let text = "SELECT key, value, version FROM facts WHERE tenant = $1 AND key >= $2 AND key > $3 \
                 AND ($4::text IS NULL OR key < $4) ORDER BY key LIMIT $5";
     let (end, limit) = (prefix_end(prefix), column(limit as u64));

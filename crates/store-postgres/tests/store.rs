@@ -19,8 +19,12 @@ struct Server {
 fn binaries() -> PathBuf {
     let asked = Command::new("pg_config").arg("--bindir").output().ok();
     let asked = asked.map(|o| PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()));
-    let mut installed: Vec<_> =
-        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|d| d.path().join("bin")).collect();
+    let mut installed: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|d| d.path().join("bin"))
+        .collect();
     installed.sort();
     let mut places = asked.into_iter().chain(["/usr/local/bin".into()]).chain(installed.into_iter().rev());
     places

@@ -20,7 +20,9 @@ fn main() {
     let parent = arguments.next().unwrap_or_else(|| ".".to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!("fdatasync of 4 KiB: {}", summary(&mut syncs(&parent)));
-    for (in_flight, entries, facts) in [(1, 1, true), (32, 1, true), (1, 1, false), (32, 1, false), (256, 1, false), (32, 32, false)] {
+    for (in_flight, entries, facts) in
+        [(1, 1, true), (32, 1, true), (1, 1, false), (32, 1, false), (256, 1, false), (32, 32, false)]
+    {
         let directory = tempfile::tempdir_in(&parent).unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(directory.path(), &Options::default()).unwrap());
         let started = Instant::now();
@@ -28,7 +30,10 @@ fn main() {
         let rate = times.len() as f64 * f64::from(entries) / started.elapsed().as_secs_f64();
         let wal = runtime.block_on(store.health()).wal_bytes.unwrap_or(0) >> 20;
         let what = if facts { "and facts" } else { "each" };
-        println!("{in_flight:>3} in flight, {entries:>2} entries {what:<9}: {rate:>7.0} entries/s; {}; log {wal} MiB", summary(&mut times));
+        println!(
+            "{in_flight:>3} in flight, {entries:>2} entries {what:<9}: {rate:>7.0} entries/s; {}; log {wal} MiB",
+            summary(&mut times)
+        );
         runtime.block_on(store.close()).unwrap();
     }
 }
@@ -61,7 +66,12 @@ async fn load(store: &Arc<dyn Store>, in_flight: u32, entries: u32, facts: bool,
                 n += 1;
                 let key: Box<str> = format!("record/{writer:03}/{n:09}").into();
                 let subject = (u128::from(n) << 64 | u128::from(writer)).to_be_bytes();
-                let entry = NewEntry { kind: "bench".into(), control: false, subject: Some(subject), body: body.as_str().into() };
+                let entry = NewEntry {
+                    kind: "bench".into(),
+                    control: false,
+                    subject: Some(subject),
+                    body: body.as_str().into(),
+                };
                 let expires_at = Some(Timestamp::from_millis(1_900_000_000_000));
                 let writes = vec![
                     Write::Put { key: key.clone(), value: vec![b'x'; 64], expires_at },

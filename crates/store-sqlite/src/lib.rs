@@ -199,7 +199,10 @@ impl SqliteStore {
         self.read_all(move |c| read(c, shared.number(c, &tenant)?))
     }
 
-    fn read_all<T: Send + 'static>(&self, read: impl FnOnce(&Connection) -> Result<T> + Send + 'static) -> BoxFuture<'_, Result<T>> {
+    fn read_all<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T>> {
         let readers = Arc::clone(&self.readers);
         Box::pin(async move {
             let task = tokio::task::spawn_blocking(move || {
@@ -268,11 +271,14 @@ fn within(holds: bool) -> Result<()> {
 /// Recomputes each tenant's frontier from what is stored.
 fn verify_heads(connection: &Connection) -> Result<()> {
     for (number, name) in reads::tenants(connection)? {
-        let head = reads::head(connection, number)?.ok_or_else(|| StoreError::Corrupt(format!("`{name}` has no head")))?;
+        let head =
+            reads::head(connection, number)?.ok_or_else(|| StoreError::Corrupt(format!("`{name}` has no head")))?;
         let size = head.frontier.size();
         let computed = reads::frontier(connection, number, size)?;
         if computed != head.frontier {
-            return Err(StoreError::Corrupt(format!("the stored entries of `{name}` do not have the root of its head")));
+            return Err(StoreError::Corrupt(format!(
+                "the stored entries of `{name}` do not have the root of its head"
+            )));
         }
         if reads::leaf(connection, number, size)?.is_some() {
             return Err(StoreError::Corrupt(format!("`{name}` has entries beyond its head")));
@@ -310,7 +316,13 @@ impl Store for SqliteStore {
         reads::fact(&connection, self.shared.number(&connection, tenant)?, key)
     }
 
-    fn facts<'a>(&'a self, tenant: &'a TenantId, prefix: &'a str, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<(String, Fact)>>> {
+    fn facts<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        prefix: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, Fact)>>> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
         self.read(tenant, move |c, t| reads::facts(c, t, &prefix, &after, limit))
     }
@@ -323,11 +335,21 @@ impl Store for SqliteStore {
         self.read(tenant, move |c, t| reads::entries(c, t, from, limit))
     }
 
-    fn entries_before<'a>(&'a self, tenant: &'a TenantId, before: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
+    fn entries_before<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
         self.read(tenant, move |c, t| reads::entries_before(c, t, before, limit))
     }
 
-    fn control_entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
+    fn control_entries<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
         self.read(tenant, move |c, t| reads::control_entries(c, t, from, limit))
     }
 
@@ -335,14 +357,24 @@ impl Store for SqliteStore {
         self.read(tenant, move |c, t| reads::entries_of(c, t, subject))
     }
 
-    fn inclusion_proof<'a>(&'a self, tenant: &'a TenantId, index: u64, size: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+    fn inclusion_proof<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        index: u64,
+        size: u64,
+    ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
         self.read(tenant, move |c, t| {
             within(index < size && size <= reads::size(c, t)?)?;
             intended_ledger::inclusion_proof(&reads::Tree::new(c, t), index, size)
         })
     }
 
-    fn consistency_proof<'a>(&'a self, tenant: &'a TenantId, from: u64, to: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+    fn consistency_proof<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
         self.read(tenant, move |c, t| {
             within(from <= to && to <= reads::size(c, t)?)?;
             intended_ledger::consistency_proof(&reads::Tree::new(c, t), from, to)

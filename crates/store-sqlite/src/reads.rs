@@ -46,7 +46,9 @@ pub fn head(c: &Connection, tenant: i64) -> Result<Option<Head>> {
         .prepare_cached("SELECT frontier, control_version, last_at, next_version FROM tenants WHERE number = ?1")
         .map_err(sql)?;
     let row = statement
-        .query_row([tenant], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?)))
+        .query_row([tenant], |r| {
+            Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?))
+        })
         .optional()
         .map_err(sql)?;
     let Some((frontier, control, last_at, next)) = row else { return Ok(None) };
@@ -66,7 +68,9 @@ pub fn fact(c: &Connection, tenant: i64, key: &str) -> Result<Option<Fact>> {
     let mut statement =
         c.prepare_cached("SELECT value, version FROM facts WHERE tenant = ?1 AND key = ?2").map_err(sql)?;
     statement
-        .query_row(params![tenant, key], |r| Ok(Fact { value: r.get(0)?, version: r.get::<_, i64>(1)?.cast_unsigned() }))
+        .query_row(params![tenant, key], |r| {
+            Ok(Fact { value: r.get(0)?, version: r.get::<_, i64>(1)?.cast_unsigned() })
+        })
         .optional()
         .map_err(sql)
 }

@@ -42,7 +42,9 @@ pub fn migrate(connection: &mut Connection) -> Result<()> {
     }
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(sql)?;
     transaction
-        .execute_batch("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, checksum TEXT NOT NULL) STRICT")
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, checksum TEXT NOT NULL) STRICT",
+        )
         .map_err(sql)?;
     for (number, text) in (1_i64..).zip(MIGRATIONS) {
         let checksum = Digest::of(text.as_bytes()).to_string();
@@ -56,7 +58,9 @@ pub fn migrate(connection: &mut Connection) -> Result<()> {
             Some(_) => return Err(StoreError::Corrupt(format!("migration {number} is not the one that was applied"))),
             None => {
                 transaction.execute_batch(text).map_err(sql)?;
-                transaction.execute("INSERT INTO migrations VALUES (?1, ?2)", params![number, checksum]).map_err(sql)?;
+                transaction
+                    .execute("INSERT INTO migrations VALUES (?1, ?2)", params![number, checksum])
+                    .map_err(sql)?;
             }
         }
     }

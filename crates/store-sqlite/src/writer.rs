@@ -137,7 +137,11 @@ impl From<StoreError> for Failure {
 
 type Written = (BTreeMap<TenantId, Sealed>, Vec<Result<Accepted>>);
 
-fn transaction(connection: &mut Connection, batch: &[Waiting], shared: &Shared) -> std::result::Result<Written, Failure> {
+fn transaction(
+    connection: &mut Connection,
+    batch: &[Waiting],
+    shared: &Shared,
+) -> std::result::Result<Written, Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut numbers = BTreeMap::new();
     let mut tenants: BTreeMap<TenantId, Tenant> = BTreeMap::new();
@@ -149,7 +153,8 @@ fn transaction(connection: &mut Connection, batch: &[Waiting], shared: &Shared) 
             Err(StoreError::UnknownTenant) => continue,
             other => other?,
         };
-        let head = reads::head(&transaction, number)?.ok_or_else(|| StoreError::Corrupt("a head is missing".to_owned()))?;
+        let head =
+            reads::head(&transaction, number)?.ok_or_else(|| StoreError::Corrupt("a head is missing".to_owned()))?;
         numbers.insert(commit.tenant.clone(), number);
         tenants.insert(commit.tenant.clone(), Tenant::new(commit.tenant.clone(), head));
     }
@@ -197,7 +202,8 @@ fn transaction(connection: &mut Connection, batch: &[Waiting], shared: &Shared) 
 }
 
 fn write_tenant(c: &Connection, number: i64, tenant: &Sealed) -> rusqlite::Result<()> {
-    let mut insert = c.prepare_cached("INSERT INTO entries (id, at, control, subject, leaf) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut insert =
+        c.prepare_cached("INSERT INTO entries (id, at, control, subject, leaf) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for entry in &tenant.entries {
         let subject = entry.subject.as_ref().map(|s| s.as_slice());
         insert.execute(params![

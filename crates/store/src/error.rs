@@ -66,7 +66,12 @@ impl StoreError {
     pub const fn retryable(&self) -> bool {
         matches!(
             self,
-            Self::Full(_) | Self::ReadOnly(_) | Self::Overloaded | Self::Closed | Self::Locked(_) | Self::Unavailable(_)
+            Self::Full(_)
+                | Self::ReadOnly(_)
+                | Self::Overloaded
+                | Self::Closed
+                | Self::Locked(_)
+                | Self::Unavailable(_)
         )
     }
 }

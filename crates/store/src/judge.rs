@@ -221,7 +221,10 @@ impl Sealed {
     /// The answer to an accepted commit, after the batch is durable. Takes the rows out.
     pub fn answer(&mut self, accepted: Accepted) -> Committed {
         let range = accepted.first..accepted.first + accepted.count;
-        let leaves = self.entries.get_mut(range.clone()).map(|rows| rows.iter_mut().map(|r| std::mem::take(&mut r.leaf)).collect());
+        let leaves = self
+            .entries
+            .get_mut(range.clone())
+            .map(|rows| rows.iter_mut().map(|r| std::mem::take(&mut r.leaf)).collect());
         let proofs = self.proofs.get_mut(range).map(|rows| rows.iter_mut().map(std::mem::take).collect());
         Committed {
             first_index: accepted.index,

@@ -68,10 +68,21 @@ impl Commit {
 /// A change to a fact.
 #[derive(Debug, Clone)]
 pub enum Write {
-    Put { key: Box<str>, value: Vec<u8>, expires_at: Option<Timestamp> },
-    Delete { key: Box<str> },
+    Put {
+        key: Box<str>,
+        value: Vec<u8>,
+        expires_at: Option<Timestamp>,
+    },
+    Delete {
+        key: Box<str>,
+    },
     /// Adds to a counter (absent counts as 0); refused if the sum is above `max`.
-    Add { key: Box<str>, n: i64, max: i64, expires_at: Option<Timestamp> },
+    Add {
+        key: Box<str>,
+        n: i64,
+        max: i64,
+        expires_at: Option<Timestamp>,
+    },
 }
 
 /// What to commit, and what must still hold for it.
@@ -155,21 +166,47 @@ pub trait Store: Send + Sync + 'static {
         Ok(self.fact_now(tenant, key)?.map_or(0, |fact| judge::counter(&fact.value)))
     }
     /// Facts whose name starts with `prefix` and comes after `after`, by name.
-    fn facts<'a>(&'a self, tenant: &'a TenantId, prefix: &'a str, after: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<(String, Fact)>>>;
+    fn facts<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        prefix: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(String, Fact)>>>;
     fn entry<'a>(&'a self, tenant: &'a TenantId, index: u64) -> BoxFuture<'a, Result<Option<StoredEntry>>>;
     /// Entries from `from` on, oldest first.
     fn entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
     /// Entries before `before`, newest first.
-    fn entries_before<'a>(&'a self, tenant: &'a TenantId, before: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
+    fn entries_before<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        before: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
     /// Control entries from `from` on, oldest first.
-    fn control_entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
+    fn control_entries<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
     /// Entries about one intent, oldest first.
     fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>>;
     /// That entry `index` is in the tree of the first `size` entries (RFC 9162 section 2.1.3);
     /// `Invalid` unless `index < size` and the ledger has `size` entries.
-    fn inclusion_proof<'a>(&'a self, tenant: &'a TenantId, index: u64, size: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
+    fn inclusion_proof<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        index: u64,
+        size: u64,
+    ) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
     /// That the tree of `from` entries is a prefix of that of `to` (RFC 9162 section 2.1.4).
-    fn consistency_proof<'a>(&'a self, tenant: &'a TenantId, from: u64, to: u64) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
+    fn consistency_proof<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        from: u64,
+        to: u64,
+    ) -> BoxFuture<'a, Result<Vec<NodeHash>>>;
     /// The root when the ledger had `size` entries.
     fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>>;
     /// Removes facts that expired before `now`. Until then an expired fact counts as present.

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::rsa::PublicKeyComponents;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
-};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{base64url, from_base64url};
@@ -97,13 +95,22 @@ impl Jwk {
     /// From the 32 bytes of an Ed25519 public key.
     #[must_use]
     pub fn ed25519(public: &[u8]) -> Self {
-        Self { crv: Some("Ed25519".to_owned()), x: Some(base64url(public)), ..Self::empty(Alg::EdDSA, "OKP") }.with_kid()
+        Self { crv: Some("Ed25519".to_owned()), x: Some(base64url(public)), ..Self::empty(Alg::EdDSA, "OKP") }
+            .with_kid()
     }
     /// From an uncompressed P-256 point: `04`, x, y.
     #[must_use]
     pub fn p256(point: &[u8]) -> Option<Self> {
         let (x, y) = point.strip_prefix(&[4])?.split_at_checked(32)?;
-        Some(Self { crv: Some("P-256".to_owned()), x: Some(base64url(x)), y: Some(base64url(y)), ..Self::empty(Alg::Es256, "EC") }.with_kid())
+        Some(
+            Self {
+                crv: Some("P-256".to_owned()),
+                x: Some(base64url(x)),
+                y: Some(base64url(y)),
+                ..Self::empty(Alg::Es256, "EC")
+            }
+            .with_kid(),
+        )
     }
     /// From an RSA modulus and exponent, big-endian.
     #[must_use]
@@ -191,7 +198,9 @@ impl KeySet {
         let Some((_, key)) = self.keys.get(kid) else { return false };
         match key {
             Key::Ed25519(public) => UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok(),
-            Key::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature).is_ok(),
+            Key::P256(point) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature).is_ok()
+            }
             Key::Rsa { n, e } => {
                 PublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok()
             }

@@ -65,7 +65,13 @@ impl RevocationList {
         if wire.iss != issuer {
             return Err(Refusal::Issuer);
         }
-        Ok(Self { tenant: wire.tid, issued_at: wire.iat, expires_at: wire.exp, sequence: wire.seq, revoked: wire.revoked })
+        Ok(Self {
+            tenant: wire.tid,
+            issued_at: wire.iat,
+            expires_at: wire.exp,
+            sequence: wire.seq,
+            revoked: wire.revoked,
+        })
     }
     pub(crate) fn check(&self, tenant: &str, jti: &str, now: i64) -> Result<(), Refusal> {
         if tenant != self.tenant {

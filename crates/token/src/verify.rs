@@ -138,7 +138,8 @@ pub(crate) fn open(token: &str, typ: &str, keys: &KeySet) -> Result<Value, Refus
         return Err(Refusal::Malformed);
     }
     let mut parts = token.split('.');
-    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Err(Refusal::Malformed);
     };
     let decode = |part: &str| from_base64url(part).filter(|b| !b.is_empty()).ok_or(Refusal::Malformed);

@@ -197,9 +197,17 @@ impl Verifier {
         if let Some(root) = self.signed.get(&self.frontier.size())
             && *root != self.frontier.root()
         {
-            return Err(fail(Check::Tree, index, format!("the tree of {} entries does not have the root that was signed: an entry up to here was altered", self.frontier.size())));
+            return Err(fail(
+                Check::Tree,
+                index,
+                format!(
+                    "the tree of {} entries does not have the root that was signed: an entry up to here was altered",
+                    self.frontier.size()
+                ),
+            ));
         }
-        let kind = Kind::parse(leaf.kind).ok_or_else(|| at(format!("the kind `{}` is unknown to this release", leaf.kind)))?;
+        let kind =
+            Kind::parse(leaf.kind).ok_or_else(|| at(format!("the kind `{}` is unknown to this release", leaf.kind)))?;
         let event = Event::parse(kind, &body).map_err(|e| at(e.to_string()))?;
         self.last_at = leaf.at;
         self.report.first_at.get_or_insert(leaf.at);
@@ -215,8 +223,11 @@ impl Verifier {
         match event {
             Event::Decision(record) => self.decision(index, at, record),
             Event::TokenConsumed(consumed) => {
-                let wrong = |what: &str| fail(Check::Consumption, index, format!("token of intent {}: {what}", consumed.intent));
-                let granted = self.granted.get(&consumed.jti).ok_or_else(|| wrong("no decision before it granted it"))?;
+                let wrong = |what: &str| {
+                    fail(Check::Consumption, index, format!("token of intent {}: {what}", consumed.intent))
+                };
+                let granted =
+                    self.granted.get(&consumed.jti).ok_or_else(|| wrong("no decision before it granted it"))?;
                 if granted.intent != consumed.intent || *granted.environment != *consumed.environment.as_str() {
                     return Err(wrong("it was granted for another intent or environment"));
                 }
@@ -235,13 +246,19 @@ impl Verifier {
             Event::TokenRevoked(revoked) => {
                 let granted = self.granted.get(&revoked.jti).is_some_and(|g| g.intent == revoked.intent);
                 if !granted || !self.revoked.insert(revoked.jti.clone()) {
-                    return Err(fail(Check::Consumption, index, "a token was revoked that was never granted, or twice"));
+                    return Err(fail(
+                        Check::Consumption,
+                        index,
+                        "a token was revoked that was never granted, or twice",
+                    ));
                 }
                 Ok(())
             }
             Event::EscalationClosed(closed) => match self.open.remove(&closed.intent) {
                 Some(expires_at) if expires_at == closed.expires_at && at >= expires_at => Ok(()),
-                Some(_) => Err(fail(Check::Decision, index, format!("intent {} was closed before its time", closed.intent))),
+                Some(_) => {
+                    Err(fail(Check::Decision, index, format!("intent {} was closed before its time", closed.intent)))
+                }
                 None => Err(fail(Check::Decision, index, format!("intent {} was not open", closed.intent))),
             },
             _ => Ok(()),
@@ -250,7 +267,13 @@ impl Verifier {
 
     fn control(&mut self, index: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
         if let Event::ApprovalGranted(approval) = event {
-            let wrong = |what: &str| fail(Check::Approval, index, format!("approval of {} by `{}`: {what}", approval.intent, approval.approver));
+            let wrong = |what: &str| {
+                fail(
+                    Check::Approval,
+                    index,
+                    format!("approval of {} by `{}`: {what}", approval.intent, approval.approver),
+                )
+            };
             match self.open.get(&approval.intent) {
                 None => return Err(wrong("the intent is not open")),
                 Some(expires_at) if at >= *expires_at => return Err(wrong("the escalation had timed out")),
@@ -279,12 +302,14 @@ impl Verifier {
 
     fn decision(&mut self, index: u64, at: Timestamp, record: DecisionRecord) -> Result<(), Failure> {
         let wrong = |what: String| fail(Check::Decision, index, format!("intent {}: {what}", record.input.id));
-        let state = self.state.as_ref().ok_or_else(|| fail(Check::Fold, index, "a decision before the tenant exists"))?;
+        let state =
+            self.state.as_ref().ok_or_else(|| fail(Check::Fold, index, "a decision before the tenant exists"))?;
         let input = &record.input;
         let permits = record.decision.decision.permits();
 
         // I2, without the engine: no halt in force covers an allow.
-        let halted = state.halts.iter().find(|(_, h)| h.environment.as_ref().is_none_or(|e| *e == input.intent.environment));
+        let halted =
+            state.halts.iter().find(|(_, h)| h.environment.as_ref().is_none_or(|e| *e == input.intent.environment));
         if let (true, Some((halt, _))) = (permits, halted) {
             return Err(fail(Check::Halt, index, format!("intent {} was allowed under the halt `{halt}`", input.id)));
         }
@@ -325,7 +350,10 @@ impl Verifier {
             let now = self.counters.get(&budget.key).copied().unwrap_or(0);
             // It may lag behind concurrent decisions; it may not run ahead, nor the sum over the bound.
             if seen > now || (permits && now.saturating_add(budget.amount.unwrap_or(i64::MAX)) > budget.limit) {
-                return Err(wrong(format!("the budget `{}` stood at {now}, it says {seen}, and the limit is {}", budget.id, budget.limit)));
+                return Err(wrong(format!(
+                    "the budget `{}` stood at {now}, it says {seen}, and the limit is {}",
+                    budget.id, budget.limit
+                )));
             }
         }
         for approval in &input.approvals {
@@ -338,14 +366,24 @@ impl Verifier {
                     && k.intent_hash == input.intent_hash
             });
             if !same {
-                return Err(fail(Check::Approval, index, format!("intent {}: it counts an approval by `{}` that the ledger does not hold", input.id, approval.approver)));
+                return Err(fail(
+                    Check::Approval,
+                    index,
+                    format!(
+                        "intent {}: it counts an approval by `{}` that the ledger does not hold",
+                        input.id, approval.approver
+                    ),
+                ));
             }
         }
         let again = decide(state, input);
         if again != record.decision {
             let what = format!(
                 "recorded {} ({}), deciding again gives {} ({})",
-                record.decision.decision.as_str(), record.decision.reason, again.decision.as_str(), again.reason
+                record.decision.decision.as_str(),
+                record.decision.reason,
+                again.decision.as_str(),
+                again.reason
             );
             return Err(wrong(what));
         }
@@ -384,7 +422,8 @@ impl Verifier {
         if !known.keys.iter().any(|k| k.kid == grant.kid && k.status == KeyStatus::Active) {
             return Err(wrong("the grant names a key that was not active"));
         }
-        let granted = Granted { index, intent: record.input.id, environment: environment.as_str().into(), exp: grant.exp };
+        let granted =
+            Granted { index, intent: record.input.id, environment: environment.as_str().into(), exp: grant.exp };
         if self.granted.insert(grant.jti.clone(), granted).is_some() {
             return Err(wrong("its token id was granted before"));
         }
@@ -395,7 +434,8 @@ impl Verifier {
     pub fn finish(mut self) -> Result<Report, Failure> {
         let size = self.frontier.size();
         if size != self.header.size {
-            let what = format!("the checkpoint signs {} entries, {size} are here: the tail is missing", self.header.size);
+            let what =
+                format!("the checkpoint signs {} entries, {size} are here: the tail is missing", self.header.size);
             return Err(fail(Check::Tree, None, what));
         }
         self.report.checkpoints = self.signed.len() as u64;

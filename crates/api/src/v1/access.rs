@@ -51,10 +51,21 @@ struct Created {
 /// Creates a service credential. The key is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path)),
     request_body(content_type = "application/json", description = "credential, environments, scopes, expires_at, test"), responses((status = 201, description = "created")))]
-async fn create_credential(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn create_credential(
+    State(app): State<App>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let b: CredentialBody = input::typed(&headers, &body, input::MAX_BODY)?;
-    let spec = CredentialSpec { credential: b.credential, environments: b.environments, scopes: b.scopes, expires_at: b.expires_at, live: !b.test };
+    let spec = CredentialSpec {
+        credential: b.credential,
+        environments: b.environments,
+        scopes: b.scopes,
+        expires_at: b.expires_at,
+        live: !b.test,
+    };
     let new = app.runtime.create_credential(&principal, spec).await?;
     json(201, &Created { credential: new.credential, key: new.key, index: new.index })
 }
@@ -95,7 +106,12 @@ struct ReasonBody {
 /// Revokes a credential; it takes effect at once.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials/{credential}/revoke", tag = "access", params(("tenant" = String, Path), ("credential" = String, Path)),
     request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "revoked")))]
-async fn revoke_credential(State(app): State<App>, Path((tenant, credential)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn revoke_credential(
+    State(app): State<App>,
+    Path((tenant, credential)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: ReasonBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let credential = CredentialId::new(&credential).map_err(|_| Problem::from(Code::NotFound))?;
@@ -122,10 +138,16 @@ fn agent_kind() -> String {
 /// Registers an agent or changes its registration.
 #[utoipa::path(put, path = "/v1/tenants/{tenant}/agents/{agent}", tag = "access", params(("tenant" = String, Path), ("agent" = String, Path)),
     request_body(content_type = "application/json", description = "environments, kind, owner, state, teams, trust"), responses((status = 200, description = "set")))]
-async fn set_agent(State(app): State<App>, Path((tenant, agent)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn set_agent(
+    State(app): State<App>,
+    Path((tenant, agent)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let b: AgentBody = input::typed(&headers, &body, input::MAX_BODY)?;
-    let plain = |t: &str| !t.is_empty() && t.len() <= 512 && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t;
+    let plain =
+        |t: &str| !t.is_empty() && t.len() <= 512 && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t;
     if !plain(&agent) || !plain(&b.kind) {
         return Err(Problem::at(Code::TextUnsafe, "/agent", "an agent's name and kind are printable ASCII"));
     }
@@ -200,7 +222,12 @@ const fn yes() -> bool {
 /// Says what a target is; `active: false` removes it.
 #[utoipa::path(put, path = "/v1/tenants/{tenant}/capabilities-registry/{capability}", tag = "access", params(("tenant" = String, Path), ("capability" = String, Path)),
     request_body(content_type = "application/json", description = "resource_type, pattern, owner, criticality, data_class, environment, active"), responses((status = 200, description = "set")))]
-async fn set_capability(State(app): State<App>, Path((tenant, capability)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn set_capability(
+    State(app): State<App>,
+    Path((tenant, capability)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let b: CapabilityBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let capability = Name::new(&capability).map_err(|e| Problem::at(Code::TextUnsafe, "/capability", e.to_string()))?;
@@ -260,9 +287,15 @@ struct EnvironmentBody {
 /// Creates an environment or changes its settings.
 #[utoipa::path(put, path = "/v1/tenants/{tenant}/environments/{environment}", tag = "access", params(("tenant" = String, Path), ("environment" = String, Path)),
     request_body(content_type = "application/json", description = "tier, settings"), responses((status = 200, description = "set")))]
-async fn set_environment(State(app): State<App>, Path((tenant, environment)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn set_environment(
+    State(app): State<App>,
+    Path((tenant, environment)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let b: EnvironmentBody = input::typed(&headers, &body, input::MAX_BODY)?;
-    let id = EnvironmentId::new(&environment).map_err(|e| Problem::at(Code::TextUnsafe, "/environment", e.to_string()))?;
+    let id =
+        EnvironmentId::new(&environment).map_err(|e| Problem::at(Code::TextUnsafe, "/environment", e.to_string()))?;
     json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, b.settings).await? })
 }

@@ -88,7 +88,12 @@ struct ResumeBody {
 /// Lifts a halt.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/emergency/halts/{halt}/resume", tag = "emergency", params(("tenant" = String, Path), ("halt" = String, Path)),
     request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "lifted")))]
-async fn resume(State(app): State<App>, Path((tenant, halt)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn resume(
+    State(app): State<App>,
+    Path((tenant, halt)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: ResumeBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let halt = Name::new(&halt).map_err(|_| Problem::from(Code::HaltUnknown))?;

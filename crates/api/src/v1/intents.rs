@@ -107,7 +107,13 @@ struct SubmitQuery {
     params(("tenant" = String, Path), ("audience" = Option<String>, Query, description = "who will verify the token"), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "the intent: subject, action, resource, context, goal, session, environment"),
     responses((status = 200, description = "allow or modify, with the token"), (status = 202, description = "escalate or defer"), (status = 403, description = "deny, as the full decision; or a problem")))]
-async fn submit(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap, body: Bytes) -> Answer {
+async fn submit(
+    State(app): State<App>,
+    Path(tenant): Path<String>,
+    uri: http::Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let query: SubmitQuery = input::query(&uri)?;
     let idempotency_key = input::idempotency_key(&headers)?;
@@ -152,7 +158,10 @@ impl ListQuery {
     pub fn into_query(self, kind: Option<Kind>) -> Result<audit::Query, Problem> {
         let reason = self.reason.map(|r| r.parse()).transpose();
         let reason = reason.map_err(|_| Problem::at(Code::RequestInvalid, "/reason", "unknown code"))?;
-        let named = self.kind.map(|k| Kind::parse(&k).ok_or_else(|| Problem::at(Code::RequestInvalid, "/kind", "unknown entry kind"))).transpose()?;
+        let named = self
+            .kind
+            .map(|k| Kind::parse(&k).ok_or_else(|| Problem::at(Code::RequestInvalid, "/kind", "unknown entry kind")))
+            .transpose()?;
         Ok(audit::Query {
             kind: kind.or(named),
             agent: self.agent,
@@ -262,18 +271,21 @@ async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
     let (_, decided) = find(&app, &headers, &tenant, &id).await?;
     let d = &decided.record.decision;
     let objections = d.gates.iter().filter(|g| g.outcome != intended_model::decision::GateOutcome::Pass).collect();
-    json(200, &Explanation {
-        id: decided.record.input.id,
-        decision: d.decision,
-        reason: d.reason,
-        message: d.reason.title(),
-        hint: d.reason.hint(),
-        objections,
-        gates: &d.gates,
-        risk: d.risk.as_ref(),
-        policy: d.policy.as_ref(),
-        intent: &decided.record.input.intent,
-    })
+    json(
+        200,
+        &Explanation {
+            id: decided.record.input.id,
+            decision: d.decision,
+            reason: d.reason,
+            message: d.reason.title(),
+            hint: d.reason.hint(),
+            objections,
+            gates: &d.gates,
+            risk: d.risk.as_ref(),
+            policy: d.policy.as_ref(),
+            intent: &decided.record.input.intent,
+        },
+    )
 }
 
 /// The decision's receipt: entry, inclusion proof, signed checkpoint.
@@ -323,12 +335,14 @@ struct ReplayBody {
 async fn replay(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
     let replay = app.runtime.replay(&principal, &decided.record, decided.index).await?;
-    json(200, &ReplayBody {
-        id: decided.record.input.id,
-        index: decided.index,
-        same: replay.same,
-        recorded: replay.recorded,
-        again: replay.again,
-    })
+    json(
+        200,
+        &ReplayBody {
+            id: decided.record.input.id,
+            index: decided.index,
+            same: replay.same,
+            recorded: replay.recorded,
+            again: replay.again,
+        },
+    )
 }
-

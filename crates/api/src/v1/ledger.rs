@@ -16,7 +16,12 @@ use super::intents::ListQuery;
 use crate::{Answer, App, auth, input, json};
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(query)).routes(routes!(checkpoint)).routes(routes!(proof)).routes(routes!(consistency)).routes(routes!(export))
+    OpenApiRouter::new()
+        .routes(routes!(query))
+        .routes(routes!(checkpoint))
+        .routes(routes!(proof))
+        .routes(routes!(consistency))
+        .routes(routes!(export))
 }
 
 #[derive(Serialize)]
@@ -161,7 +166,10 @@ fn tokio_stream(receiver: tokio::sync::mpsc::Receiver<Chunk>) -> impl futures_co
     struct Receiving(tokio::sync::mpsc::Receiver<Chunk>);
     impl futures_core::Stream for Receiving {
         type Item = Chunk;
-        fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Chunk>> {
+        fn poll_next(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Chunk>> {
             self.0.poll_recv(cx)
         }
     }

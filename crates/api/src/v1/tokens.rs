@@ -16,7 +16,13 @@ use utoipa_axum::routes;
 use crate::{Answer, App, Problem, auth, input, json};
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(verify)).routes(routes!(revoke)).routes(routes!(jwks)).routes(routes!(revocations)).routes(routes!(rotate)).routes(routes!(retire))
+    OpenApiRouter::new()
+        .routes(routes!(verify))
+        .routes(routes!(revoke))
+        .routes(routes!(jwks))
+        .routes(routes!(revocations))
+        .routes(routes!(rotate))
+        .routes(routes!(retire))
 }
 
 /// The call that is about to be made.
@@ -86,7 +92,11 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
     let state = principal.tenant.state();
     let audience = match body.audience {
         Some(audience) => audience,
-        None => state.environments.get(&environment).map(|e| e.settings.audience.to_string()).ok_or(Code::EnvironmentUnknown)?,
+        None => state
+            .environments
+            .get(&environment)
+            .map(|e| e.settings.audience.to_string())
+            .ok_or(Code::EnvironmentUnknown)?,
     };
     let binding = match (body.call, body.intent_hash) {
         (Some(call), None) => {
@@ -95,37 +105,59 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
                 (None, Some(digest)) => digest,
                 (None, None) => intended_model::intent::arguments_digest(&Value::object()),
                 (Some(_), Some(_)) => {
-                    return Err(Problem::at(Code::RequestInvalid, "/call/arguments", "either `arguments` or `arguments_digest`"));
+                    return Err(Problem::at(
+                        Code::RequestInvalid,
+                        "/call/arguments",
+                        "either `arguments` or `arguments_digest`",
+                    ));
                 }
             };
-            Binding::Call(Call { agent: call.agent, tool: call.tool, resource_type: call.resource.kind, resource_id: call.resource.id, arguments_digest })
+            Binding::Call(Call {
+                agent: call.agent,
+                tool: call.tool,
+                resource_type: call.resource.kind,
+                resource_id: call.resource.id,
+                arguments_digest,
+            })
         }
         (None, Some(hash)) => Binding::IntentHash(hash),
-        _ => return Err(Problem::at(Code::RequestInvalid, "/call", "say what the token is for: `call` or `intent_hash`")),
+        _ => {
+            return Err(Problem::at(
+                Code::RequestInvalid,
+                "/call",
+                "say what the token is for: `call` or `intent_hash`",
+            ));
+        }
     };
     match app.runtime.verify_token(&principal, &body.token, &audience, &environment, &binding, body.consume).await? {
-        Verification::Accepted(v) => json(200, &Verdict {
-            active: true,
-            single_use: Some(if v.consumed_at.is_some() { "consumed" } else { "available" }),
-            refusal: None,
-            message: None,
-            agent: Some(&v.claims.sub),
-            tool: Some(&v.claims.action.tool),
-            intent: Some(&v.claims.txn),
-            expires_at: Some(v.claims.exp),
-            consumed_index: v.consumed_at,
-        }),
-        Verification::Refused(refusal) => json(200, &Verdict {
-            active: false,
-            single_use: None,
-            refusal: Some(refusal.code()),
-            message: Some(refusal.to_string()),
-            agent: None,
-            tool: None,
-            intent: None,
-            expires_at: None,
-            consumed_index: None,
-        }),
+        Verification::Accepted(v) => json(
+            200,
+            &Verdict {
+                active: true,
+                single_use: Some(if v.consumed_at.is_some() { "consumed" } else { "available" }),
+                refusal: None,
+                message: None,
+                agent: Some(&v.claims.sub),
+                tool: Some(&v.claims.action.tool),
+                intent: Some(&v.claims.txn),
+                expires_at: Some(v.claims.exp),
+                consumed_index: v.consumed_at,
+            },
+        ),
+        Verification::Refused(refusal) => json(
+            200,
+            &Verdict {
+                active: false,
+                single_use: None,
+                refusal: Some(refusal.code()),
+                message: Some(refusal.to_string()),
+                agent: None,
+                tool: None,
+                intent: None,
+                expires_at: None,
+                consumed_index: None,
+            },
+        ),
     }
 }
 
@@ -143,7 +175,12 @@ struct Index {
 /// Revokes one token.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/tokens/{jti}/revoke", tag = "tokens", params(("tenant" = String, Path), ("jti" = String, Path)),
     request_body(content_type = "application/json", description = "intent, reason"), responses((status = 200, description = "revoked")))]
-async fn revoke(State(app): State<App>, Path((tenant, jti)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn revoke(
+    State(app): State<App>,
+    Path((tenant, jti)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: RevokeBody = input::typed(&headers, &body, input::MAX_BODY)?;
     json(200, &Index { index: app.runtime.revoke_token(&principal, &body.intent, &jti, &body.reason).await? })
@@ -211,7 +248,12 @@ struct RetireBody {
 /// Retires a key at once: its tokens are refused from here on.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/{kid}/retire", tag = "tokens", params(("tenant" = String, Path), ("kid" = String, Path)),
     request_body(content_type = "application/json", description = "environment, reason"), responses((status = 200, description = "retired")))]
-async fn retire(State(app): State<App>, Path((tenant, kid)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn retire(
+    State(app): State<App>,
+    Path((tenant, kid)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: RetireBody = input::typed(&headers, &body, input::MAX_BODY)?;
     json(200, &Index { index: app.runtime.retire_key(&principal, &body.environment, &kid, &body.reason).await? })

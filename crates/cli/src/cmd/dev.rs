@@ -77,7 +77,8 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
     let tenant = name(TenantId::new(TENANT))?;
     let (owner_file, agent_file) = (dir.join("owner.key"), dir.join("agent.key"));
     if runtime.tenant(&tenant).is_some() {
-        let read = |path: &std::path::Path| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).map_err(file(path));
+        let read =
+            |path: &std::path::Path| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).map_err(file(path));
         return Ok(Keys { owner: read(&owner_file)?, agent: read(&agent_file)? });
     }
     let refunds = Budget {
@@ -160,19 +161,43 @@ fn examples() -> Vec<(&'static str, Value)> {
         })
     };
     let release = |environment: &str, tool: &str, properties: Value| {
-        intent("release-agent", environment, tool, properties, "repository", "acme/shop", "Release version 1.4.0 of the shop")
+        intent(
+            "release-agent",
+            environment,
+            tool,
+            properties,
+            "repository",
+            "acme/shop",
+            "Release version 1.4.0 of the shop",
+        )
     };
     let support = |tool: &str, properties: Value, kind: &str, id: &str| {
         intent("support-agent", "production", tool, properties, kind, id, "Help customer 77 with order 1042")
     };
     vec![
         ("read a repository", release("production", "github.get_file_contents", json!({"path": "CHANGELOG.md"}))),
-        ("open a pull request", release("production", "github.create_pull_request", json!({"title": "Release 1.4.0", "base": "main", "head": "release"}))),
-        ("dispatch a release to staging", release("staging", "github.run_workflow", json!({"workflow": "release.yml", "ref": "v1.4.0"}))),
-        ("dispatch a release to production", release("production", "github.run_workflow", json!({"workflow": "release.yml", "ref": "v1.4.0"}))),
+        (
+            "open a pull request",
+            release(
+                "production",
+                "github.create_pull_request",
+                json!({"title": "Release 1.4.0", "base": "main", "head": "release"}),
+            ),
+        ),
+        (
+            "dispatch a release to staging",
+            release("staging", "github.run_workflow", json!({"workflow": "release.yml", "ref": "v1.4.0"})),
+        ),
+        (
+            "dispatch a release to production",
+            release("production", "github.run_workflow", json!({"workflow": "release.yml", "ref": "v1.4.0"})),
+        ),
         ("look up an order", support("orders.get_order", json!({"order": "1042"}), "order", "1042")),
         ("refund 40", support("stripe.create_refund", json!({"charge": "ch_1042", "amount": 40}), "charge", "ch_1042")),
-        ("refund 4,000", support("stripe.create_refund", json!({"charge": "ch_1042", "amount": 4000}), "charge", "ch_1042")),
+        (
+            "refund 4,000",
+            support("stripe.create_refund", json!({"charge": "ch_1042", "amount": 4000}), "charge", "ch_1042"),
+        ),
         ("delete a customer", support("crm.delete_customer", json!({"customer": "77"}), "customer", "77")),
     ]
 }
@@ -189,9 +214,16 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
         let started = Instant::now();
         let body = agent.call("POST", "intents", Some(&intent), &[]).await?.body;
         let took = started.elapsed();
-        let text = |p: &str| body.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+        let text = |p: &str| {
+            body.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default()
+        };
         rows.push(vec![
-            text("/agent"), title.to_owned(), text("/environment"), text("/decision"), text("/reason"), text("/risk/score"),
+            text("/agent"),
+            title.to_owned(),
+            text("/environment"),
+            text("/decision"),
+            text("/reason"),
+            text("/risk/score"),
             format!("{:.1} ms", took.as_secs_f64() * 1000.0),
         ]);
         if allowed.is_none() && body.get("token").is_some() {
@@ -206,7 +238,20 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     // The receipt's key is read with the owner's credential; tokens are the agents'.
     let checks = token::check(&owner, &decision, &text).await?;
     println!("one token, from the first allow");
-    println!("{}\n", table(&[], checks.iter().map(|(name, held, what)| vec![(if *held { "pass" } else { "FAIL" }).to_owned(), (*name).to_owned(), what.clone()]).collect()));
+    println!(
+        "{}\n",
+        table(
+            &[],
+            checks
+                .iter()
+                .map(|(name, held, what)| vec![
+                    (if *held { "pass" } else { "FAIL" }).to_owned(),
+                    (*name).to_owned(),
+                    what.clone()
+                ])
+                .collect()
+        )
+    );
     let dir = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
     let path = dir.path().join("ledger.jsonl");
     let mut bytes = Vec::new();

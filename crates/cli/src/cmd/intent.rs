@@ -10,8 +10,15 @@ use crate::error::CliError;
 use crate::output::{list, one, safe, table};
 
 const COLUMNS: &[(&str, &str)] = &[
-    ("recorded_at", "time"), ("agent", "agent"), ("action", "action"), ("resource", "resource"), ("environment", "environment"),
-    ("decision", "decision"), ("reason", "reason"), ("risk", "risk"), ("id", "id"),
+    ("recorded_at", "time"),
+    ("agent", "agent"),
+    ("action", "action"),
+    ("resource", "resource"),
+    ("environment", "environment"),
+    ("decision", "decision"),
+    ("reason", "reason"),
+    ("risk", "risk"),
+    ("id", "id"),
 ];
 
 pub async fn run(global: &Global, args: Intent) -> Outcome {
@@ -20,7 +27,8 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
         Intent::Submit { file, idempotency_key, token_file } => {
             let mut body = read(&file)?;
             if let Some(environment) = &global.environment {
-                let mut value: Value = serde_json::from_slice(&body).map_err(|e| CliError::Failed(format!("{}: {e}", file.display()), ExitCode::Invalid))?;
+                let mut value: Value = serde_json::from_slice(&body)
+                    .map_err(|e| CliError::Failed(format!("{}: {e}", file.display()), ExitCode::Invalid))?;
                 if let Some(object) = value.as_object_mut() {
                     object.insert("environment".to_owned(), environment.as_str().into());
                 }
@@ -39,7 +47,12 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
         }
         Intent::List { agent, action, decision, limit } => {
             let mut path = format!("intents?limit={limit}");
-            for (name, value) in [("agent", agent), ("action", action), ("decision", decision), ("environment", global.environment.clone())] {
+            for (name, value) in [
+                ("agent", agent),
+                ("action", action),
+                ("decision", decision),
+                ("environment", global.environment.clone()),
+            ] {
                 if let Some(value) = value {
                     path.push_str(&format!("&{name}={}", encode(&value)));
                 }
@@ -66,8 +79,19 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
             let body = client.call("POST", &format!("intents/{}/replay", encode(&id)), None, &[]).await?.body;
             let same = body.get("same") == Some(&Value::Bool(true));
             if global.output == Format::Table {
-                let word = |side: &str| format!("{} ({})", text(&body, &format!("/{side}/decision")), text(&body, &format!("/{side}/reason")));
-                println!("recorded  {}\nagain     {}\n{}", word("recorded"), word("again"), if same { "the same, from the ledger" } else { "NOT the same" });
+                let word = |side: &str| {
+                    format!(
+                        "{} ({})",
+                        text(&body, &format!("/{side}/decision")),
+                        text(&body, &format!("/{side}/reason"))
+                    )
+                };
+                println!(
+                    "recorded  {}\nagain     {}\n{}",
+                    word("recorded"),
+                    word("again"),
+                    if same { "the same, from the ledger" } else { "NOT the same" }
+                );
             } else {
                 one(global.output, &body);
             }
@@ -86,7 +110,15 @@ fn text(value: &Value, pointer: &str) -> String {
 
 /// Percent-encodes what stands in a path or query.
 pub fn encode(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 fn show(format: Format, body: &Value) {
@@ -95,7 +127,13 @@ fn show(format: Format, body: &Value) {
     }
     println!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message"));
     println!("{} by {} in {}", text(body, "/action"), text(body, "/agent"), text(body, "/environment"));
-    println!("intent {}  recorded {}  ledger entry {}  risk {}", text(body, "/id"), text(body, "/recorded_at"), text(body, "/receipt/index"), text(body, "/risk/score"));
+    println!(
+        "intent {}  recorded {}  ledger entry {}  risk {}",
+        text(body, "/id"),
+        text(body, "/recorded_at"),
+        text(body, "/receipt/index"),
+        text(body, "/risk/score")
+    );
     gates(body);
     if body.get("token").is_some() {
         println!("\ntoken (until {}):\n{}", text(body, "/token_expires_at"), text(body, "/token"));
@@ -104,7 +142,14 @@ fn show(format: Format, body: &Value) {
 
 fn gates(body: &Value) {
     let rows = body.get("gates").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let rows = rows.iter().map(|g| vec![text(g, "/gate"), text(g, "/outcome"), text(g, "/code"), g.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned()]);
+    let rows = rows.iter().map(|g| {
+        vec![
+            text(g, "/gate"),
+            text(g, "/outcome"),
+            text(g, "/code"),
+            g.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        ]
+    });
     println!("\n{}", table(&["gate", "outcome", "code", "detail"], rows.collect()));
 }
 

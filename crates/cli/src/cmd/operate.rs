@@ -16,21 +16,40 @@ pub async fn status(client: &Client, format: Format) -> Outcome {
     let deployments = client.get("deployments").await?;
     let emergency = client.get("emergency").await?;
     if format != Format::Table {
-        one(format, &json!({"health": health, "ledger": checkpoint, "deployments": deployments, "emergency": emergency}));
+        one(
+            format,
+            &json!({"health": health, "ledger": checkpoint, "deployments": deployments, "emergency": emergency}),
+        );
         return Ok(ExitCode::Ok);
     }
-    let text = |v: &Value, p: &str| v.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default();
+    let text = |v: &Value, p: &str| {
+        v.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default()
+    };
     let halted = emergency.get("halted") == Some(&Value::Bool(true));
-    println!("intended {}  {}  up {} s", text(&health, "/version"), text(&health, "/status"), text(&health, "/uptime_seconds"));
+    println!(
+        "intended {}  {}  up {} s",
+        text(&health, "/version"),
+        text(&health, "/status"),
+        text(&health, "/uptime_seconds")
+    );
     println!("ledger   {} entries, root {}", text(&checkpoint, "/size"), text(&checkpoint, "/root"));
     println!("halts    {}", if halted { "HALTED" } else { "none" });
     for halt in emergency.get("halts").and_then(Value::as_array).into_iter().flatten() {
         println!("         {} {}: {}", text(halt, "/halt"), text(halt, "/scope"), text(halt, "/reason"));
     }
     println!();
-    list(Format::Table, deployments.as_array().map_or(&[][..], Vec::as_slice), &[
-        ("environment", "environment"), ("tier", "tier"), ("pack", "pack"), ("version", "version"), ("policies", "policies"), ("digest", "digest"),
-    ]);
+    list(
+        Format::Table,
+        deployments.as_array().map_or(&[][..], Vec::as_slice),
+        &[
+            ("environment", "environment"),
+            ("tier", "tier"),
+            ("pack", "pack"),
+            ("version", "version"),
+            ("policies", "policies"),
+            ("digest", "digest"),
+        ],
+    );
     Ok(if halted { ExitCode::Halted } else { ExitCode::Ok })
 }
 
@@ -45,20 +64,35 @@ pub async fn health(client: &Client, global: &Global) -> Outcome {
                 continue;
             }
             for check in component.get("checks").and_then(Value::as_array).into_iter().flatten() {
-                rows.push(vec![of(component, "component"), of(check, "status"), of(check, "check"), of(check, "detail")]);
+                rows.push(vec![
+                    of(component, "component"),
+                    of(check, "status"),
+                    of(check, "check"),
+                    of(check, "detail"),
+                ]);
             }
         }
-        let header: &[&str] = if global.verbose { &["component", "status", "check", "detail"] } else { &["component", "status"] };
+        let header: &[&str] =
+            if global.verbose { &["component", "status", "check", "detail"] } else { &["component", "status"] };
         println!("{}", table(header, rows));
     } else {
         one(global.output, &body);
     }
-    Ok(if body.get("status").and_then(Value::as_str) == Some("unavailable") { ExitCode::Unavailable } else { ExitCode::Ok })
+    Ok(if body.get("status").and_then(Value::as_str) == Some("unavailable") {
+        ExitCode::Unavailable
+    } else {
+        ExitCode::Ok
+    })
 }
 
 pub async fn emergency(global: &Global, args: Emergency) -> Outcome {
     let client = Client::new(global)?;
-    let wrong_name = |wanted: &str| CliError::usage(format!("--confirm does not name what this is about: `{wanted}`"), format!("--confirm {wanted}"));
+    let wrong_name = |wanted: &str| {
+        CliError::usage(
+            format!("--confirm does not name what this is about: `{wanted}`"),
+            format!("--confirm {wanted}"),
+        )
+    };
     match args {
         Emergency::Status => {
             let body = client.get("emergency").await?;
@@ -74,7 +108,10 @@ pub async fn emergency(global: &Global, args: Emergency) -> Outcome {
             let body = without_null(json!({"environment": global.environment, "reason": reason}));
             let reply = client.call("POST", "emergency/halts", Some(&body), &[]).await?.body;
             one(global.output, &reply);
-            eprintln!("halted: no allow in `{scope}` can follow ledger entry {}", reply.get("index").unwrap_or(&Value::Null));
+            eprintln!(
+                "halted: no allow in `{scope}` can follow ledger entry {}",
+                reply.get("index").unwrap_or(&Value::Null)
+            );
             Ok(ExitCode::Ok)
         }
         Emergency::Resume { halt, reason, confirm } => {

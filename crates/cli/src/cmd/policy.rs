@@ -16,17 +16,31 @@ pub async fn run(global: &Global, args: Policy) -> Outcome {
     let client = Client::new(global)?;
     match args {
         Policy::Deploy { directory } => {
-            let environment = global.environment.as_deref().ok_or_else(|| CliError::usage("which environment?", "name it: -e staging"))?;
+            let environment = global
+                .environment
+                .as_deref()
+                .ok_or_else(|| CliError::usage("which environment?", "name it: -e staging"))?;
             let files = pack(&directory)?;
-            let reply = client.call("POST", "deployments", Some(&json!({"environment": environment, "files": files})), &[]).await?.body;
+            let reply = client
+                .call("POST", "deployments", Some(&json!({"environment": environment, "files": files})), &[])
+                .await?
+                .body;
             one(global.output, &reply);
             Ok(ExitCode::Ok)
         }
         Policy::List => {
             let body = client.get("deployments").await?;
-            list(global.output, body.as_array().map_or(&[][..], Vec::as_slice), &[
-                ("environment", "environment"), ("pack", "pack"), ("version", "version"), ("policies", "policies"), ("digest", "digest"),
-            ]);
+            list(
+                global.output,
+                body.as_array().map_or(&[][..], Vec::as_slice),
+                &[
+                    ("environment", "environment"),
+                    ("pack", "pack"),
+                    ("version", "version"),
+                    ("policies", "policies"),
+                    ("digest", "digest"),
+                ],
+            );
             let _: &Value = &body;
             Ok(ExitCode::Ok)
         }
@@ -44,12 +58,18 @@ pub fn pack(directory: &Path) -> Result<BTreeMap<String, String>, CliError> {
         }
         let kind = std::fs::symlink_metadata(&path).map_err(file(&path))?.file_type();
         if !kind.is_file() {
-            return Err(CliError::usage(format!("{}: not a plain file", path.display()), "a pack holds its files itself; links are not followed"));
+            return Err(CliError::usage(
+                format!("{}: not a plain file", path.display()),
+                "a pack holds its files itself; links are not followed",
+            ));
         }
         files.insert(name.to_owned(), std::fs::read_to_string(&path).map_err(file(&path))?);
     }
     if files.is_empty() {
-        return Err(CliError::usage(format!("{}: no pack.toml and no *.cedar", directory.display()), "name a pack's directory"));
+        return Err(CliError::usage(
+            format!("{}: no pack.toml and no *.cedar", directory.display()),
+            "name a pack's directory",
+        ));
     }
     Ok(files)
 }

@@ -67,7 +67,11 @@ pub async fn serve(args: Serve) -> Outcome {
     let runtime = open(dir, root, &config.issuer, config.max_bytes).await?;
     let (listener, address) = listen(args.listen.as_deref().unwrap_or(&config.listen), false).await?;
     let tenants = runtime.tenants().len();
-    eprintln!("intended {} on http://{address}, {tenants} tenant(s), data in {}", env!("CARGO_PKG_VERSION"), dir.display());
+    eprintln!(
+        "intended {} on http://{address}, {tenants} tenant(s), data in {}",
+        env!("CARGO_PKG_VERSION"),
+        dir.display()
+    );
     run(listener, intended_api::App::new(runtime), Duration::from_millis(config.drain_millis), stopped()).await?;
     eprintln!("stopped");
     Ok(ExitCode::Ok)

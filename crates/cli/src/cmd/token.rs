@@ -29,7 +29,11 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
             let body = json!({"token": token, "environment": global.environment, "audience": audience, "intent_hash": intent_hash, "consume": consume});
             let verdict = client.call("POST", "tokens/verify", Some(&without_null(body)), &[]).await?.body;
             one(global.output, &verdict);
-            Ok(if verdict.get("active") == Some(&Value::Bool(true)) { ExitCode::Ok } else { ExitCode::VerificationFailed })
+            Ok(if verdict.get("active") == Some(&Value::Bool(true)) {
+                ExitCode::Ok
+            } else {
+                ExitCode::VerificationFailed
+            })
         }
         Token::Test { file } => {
             let client = Client::new(global)?;
@@ -61,21 +65,35 @@ fn text(bytes: &[u8]) -> String {
 
 /// The claims as they stand in the token.
 pub fn claims(token: &str) -> Result<Value, CliError> {
-    let wrong = || CliError::Failed("this is not a token: it has three parts with dots between".to_owned(), ExitCode::Invalid);
+    let wrong =
+        || CliError::Failed("this is not a token: it has three parts with dots between".to_owned(), ExitCode::Invalid);
     let payload = token.split('.').nth(1).ok_or_else(wrong)?;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).map_err(|_| wrong())?;
     serde_json::from_slice(&bytes).map_err(|_| wrong())
 }
 
 /// Verifies with the public keys alone.
-async fn verify_offline(client: &Client, token: &str, audience: &str, intent_hash: &str) -> Result<Result<(), String>, CliError> {
+async fn verify_offline(
+    client: &Client,
+    token: &str,
+    audience: &str,
+    intent_hash: &str,
+) -> Result<Result<(), String>, CliError> {
     let unverified = claims(token)?;
     let claim = |name: &str| unverified.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let set: JwkSet = serde_json::from_value(client.get("jwks.json").await?).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
+    let set: JwkSet = serde_json::from_value(client.get("jwks.json").await?)
+        .map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
     let keys = KeySet::from_jwks(&set).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
-    let hash = intent_hash.parse().map_err(|_| CliError::usage("--intent-hash: not a digest", "it is written sha256:<64 hex digits>"))?;
+    let hash = intent_hash
+        .parse()
+        .map_err(|_| CliError::usage("--intent-hash: not a digest", "it is written sha256:<64 hex digits>"))?;
     // Issuer and environment are taken as they are claimed: they are shown, and the key vouches for them.
-    let expect = Expectations { issuer: claim("iss"), audience: audience.to_owned(), tenant: client.tenant().to_owned(), environment: claim("env") };
+    let expect = Expectations {
+        issuer: claim("iss"),
+        audience: audience.to_owned(),
+        tenant: client.tenant().to_owned(),
+        environment: claim("env"),
+    };
     let verifier = Verifier { keys: &keys, expect, revocations: None };
     Ok(verifier.verify(token, &Binding::IntentHash(hash), now()).map(drop).map_err(|r| format!("{}: {r}", r.code())))
 }
@@ -83,20 +101,34 @@ async fn verify_offline(client: &Client, token: &str, audience: &str, intent_has
 async fn offline_verify(client: &Client, global: &Global, token: &str, audience: &str, intent_hash: &str) -> Outcome {
     let verdict = verify_offline(client, token, audience, intent_hash).await?;
     let refusal = verdict.as_ref().err().cloned();
-    one(global.output, &without_null(json!({"active": verdict.is_ok(), "single_use": "not_checked", "refusal": refusal})));
+    one(
+        global.output,
+        &without_null(json!({"active": verdict.is_ok(), "single_use": "not_checked", "refusal": refusal})),
+    );
     Ok(if verdict.is_ok() { ExitCode::Ok } else { ExitCode::VerificationFailed })
 }
 
 /// Local verification, consumption, refused replay, inclusion: of an allowed decision.
-pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec<(&'static str, bool, String)>, CliError> {
+pub async fn check(
+    client: &Client,
+    decision: &Value,
+    token: &str,
+) -> Result<Vec<(&'static str, bool, String)>, CliError> {
     let mut out = Vec::new();
     let hash = decision.get("intent_hash").and_then(Value::as_str).unwrap_or_default();
     let environment = decision.get("environment").cloned().unwrap_or_default();
     let claims = claims(token)?;
     let audience = claims.get("aud").and_then(Value::as_str).unwrap_or_default().to_owned();
     let offline = verify_offline(client, token, &audience, hash).await?;
-    out.push(("offline", offline.is_ok(), offline.err().unwrap_or_else(|| "signature, times and binding hold; single use is not checked offline".to_owned())));
-    let body = json!({"token": token, "environment": environment, "audience": audience, "intent_hash": hash, "consume": true});
+    out.push((
+        "offline",
+        offline.is_ok(),
+        offline
+            .err()
+            .unwrap_or_else(|| "signature, times and binding hold; single use is not checked offline".to_owned()),
+    ));
+    let body =
+        json!({"token": token, "environment": environment, "audience": audience, "intent_hash": hash, "consume": true});
     let first = client.call("POST", "tokens/verify", Some(&body), &[]).await?.body;
     let consumed = first.get("active") == Some(&Value::Bool(true));
     out.push(("consume", consumed, format!("ledger entry {}", first.get("consumed_index").unwrap_or(&Value::Null))));
@@ -104,7 +136,8 @@ pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec
     let refusal = again.get("refusal").and_then(Value::as_str).unwrap_or_default();
     out.push(("replay", refusal == "token.consumed", format!("refused with {refusal}")));
     let vkey = client.get("audit/checkpoint").await?.get("vkey").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let receipt: Option<intended_ledger::Receipt> = decision.get("receipt").and_then(|r| serde_json::from_str(&r.to_string()).ok());
+    let receipt: Option<intended_ledger::Receipt> =
+        decision.get("receipt").and_then(|r| serde_json::from_str(&r.to_string()).ok());
     let proved = receipt.map(|r| r.verify(&vkey));
     let (held, what) = match proved {
         Some(Ok(p)) => (true, format!("entry {} of {}", p.index, p.size)),

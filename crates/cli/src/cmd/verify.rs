@@ -22,7 +22,11 @@ pub fn run(global: &Global, args: &Verify) -> Outcome {
         Some(path) => Some(std::fs::read_to_string(path).map_err(file(path))?.trim().to_owned()),
         None => None,
     };
-    let bar = if global.quiet || !std::io::stderr().is_terminal() { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new(0) };
+    let bar = if global.quiet || !std::io::stderr().is_terminal() {
+        indicatif::ProgressBar::hidden()
+    } else {
+        indicatif::ProgressBar::new(0)
+    };
     let result = if args.path.is_dir() {
         directory(&args.path, trusted.as_deref(), &bar)
     } else {
@@ -49,8 +53,14 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
     let mut reader = BufReader::with_capacity(1 << 20, std::fs::File::open(path).map_err(file(path))?);
     let mut line = Vec::new();
     let header = match next(&mut reader, &mut line, path)? {
-        true => ExportHeader::parse(&line).map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::VerificationFailed))?,
-        false => return Err(CliError::Failed(format!("{}: the file is empty", path.display()), ExitCode::VerificationFailed)),
+        true => ExportHeader::parse(&line)
+            .map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::VerificationFailed))?,
+        false => {
+            return Err(CliError::Failed(
+                format!("{}: the file is empty", path.display()),
+                ExitCode::VerificationFailed,
+            ));
+        }
     };
     let size = header.size;
     bar.set_length(size);
@@ -64,7 +74,10 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
             let whole = ExportTrailer::parse(&line).is_ok_and(|t| t.size == size);
             let more = next(&mut reader, &mut line, path)?;
             if entries == size && (!whole || more) {
-                return Err(CliError::Failed(format!("{}: the trailer does not fit the entries", path.display()), ExitCode::VerificationFailed));
+                return Err(CliError::Failed(
+                    format!("{}: the trailer does not fit the entries", path.display()),
+                    ExitCode::VerificationFailed,
+                ));
             }
             break;
         }
@@ -87,14 +100,19 @@ fn next(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Path) -> Result<bo
     if line.last() == Some(&b'\n') {
         line.pop();
     } else if n == MAX_LINE {
-        return Err(CliError::Failed(format!("{}: a line is longer than {MAX_LINE} bytes", path.display()), ExitCode::VerificationFailed));
+        return Err(CliError::Failed(
+            format!("{}: a line is longer than {MAX_LINE} bytes", path.display()),
+            ExitCode::VerificationFailed,
+        ));
     }
     Ok(n > 0)
 }
 
 /// Verifies every tenant of a data directory, from one read-only snapshot.
 fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -> Result<Vec<Verified>, CliError> {
-    let failed = |e: intended_store::StoreError| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::VerificationFailed);
+    let failed = |e: intended_store::StoreError| {
+        CliError::Failed(format!("{}: {e}", path.display()), ExitCode::VerificationFailed)
+    };
     let store = ReadOnly::open(path).map_err(failed)?;
     let mut out = Vec::new();
     for tenant in store.tenants().map_err(failed)? {
@@ -107,12 +125,22 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
             checkpoints.extend(page.iter().map(|(_, f)| String::from_utf8_lossy(&f.value).into_owned()));
         }
         let Some(latest) = checkpoints.pop() else {
-            return Err(CliError::Failed(format!("{}: `{tenant}` has no signed checkpoint yet; let the server run for ten seconds, or stop it", path.display()), ExitCode::VerificationFailed));
+            return Err(CliError::Failed(
+                format!(
+                    "{}: `{tenant}` has no signed checkpoint yet; let the server run for ten seconds, or stop it",
+                    path.display()
+                ),
+                ExitCode::VerificationFailed,
+            ));
         };
-        let size = intended_ledger::Checkpoint::parse(latest.split("\n\n").next().map(|t| format!("{t}\n")).unwrap_or_default().as_str()).map_or(0, |c| c.size);
+        let size = intended_ledger::Checkpoint::parse(
+            latest.split("\n\n").next().map(|t| format!("{t}\n")).unwrap_or_default().as_str(),
+        )
+        .map_or(0, |c| c.size);
         let first = store.entries(&tenant, 0, 1).map_err(failed)?;
         let vkey = first.first().and_then(|e| serde_json::from_slice::<serde_json::Value>(&e.leaf).ok());
-        let vkey = vkey.and_then(|v| v.pointer("/body/vkey").and_then(|k| k.as_str().map(str::to_owned))).unwrap_or_default();
+        let vkey =
+            vkey.and_then(|v| v.pointer("/body/vkey").and_then(|k| k.as_str().map(str::to_owned))).unwrap_or_default();
         let total = store.frontier(&tenant).map_err(failed)?.size();
         bar.set_length(size);
         let header = ExportHeader { checkpoint: latest, checkpoints, size, tenant: tenant.clone(), vkey };
@@ -126,7 +154,8 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
         let outcome: Result<Verified, CliError> = (|| {
             let mut at = 0;
             while at < size {
-                let page = store.entries(&tenant, at, 1024.min(usize::try_from(size - at).unwrap_or(1024))).map_err(failed)?;
+                let page =
+                    store.entries(&tenant, at, 1024.min(usize::try_from(size - at).unwrap_or(1024))).map_err(failed)?;
                 if page.is_empty() {
                     break;
                 }
@@ -142,7 +171,10 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
         })();
         let outcome = outcome?;
         if total > size {
-            eprintln!("`{tenant}`: {} newer entries are not under a signed checkpoint yet and were not looked at", total - size);
+            eprintln!(
+                "`{tenant}`: {} newer entries are not under a signed checkpoint yet and were not looked at",
+                total - size
+            );
         }
         out.push(outcome);
     }
@@ -162,16 +194,35 @@ fn print(format: Format, r: &Report, trusted: bool) {
     let row = |a: &str, b: String| vec![a.to_owned(), b];
     let mut rows = vec![
         row("tenant", r.tenant.clone()),
-        row("entries", format!("{} ({} control, {} decisions, {} consumptions)", r.entries, r.control, r.decisions, r.consumptions)),
+        row(
+            "entries",
+            format!(
+                "{} ({} control, {} decisions, {} consumptions)",
+                r.entries, r.control, r.decisions, r.consumptions
+            ),
+        ),
         row("re-executed", format!("{} decisions, every one the same; {} allowed", r.decisions, r.allowed)),
         row("invariants", "I1 I2 I3 I4 I5 I6 hold".to_owned()),
         row("checkpoints", format!("{} signed, all consistent", r.checkpoints)),
         row("root", r.root.clone()),
         row("from, to", format!("{}  {}", time(r.first_at), time(r.last_at))),
-        row("key", if trusted { "the trusted one".to_owned() } else { "the ledger's own; name the one you know with --vkey".to_owned() }),
+        row(
+            "key",
+            if trusted {
+                "the trusted one".to_owned()
+            } else {
+                "the ledger's own; name the one you know with --vkey".to_owned()
+            },
+        ),
     ];
     if r.foreign_catalogue > 0 {
-        rows.push(row("note", format!("{} classifications come from a catalogue that this release does not have and were taken as recorded", r.foreign_catalogue)));
+        rows.push(row(
+            "note",
+            format!(
+                "{} classifications come from a catalogue that this release does not have and were taken as recorded",
+                r.foreign_catalogue
+            ),
+        ));
     }
     println!("the ledger holds\n{}", table(&[], rows));
 }

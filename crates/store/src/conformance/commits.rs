@@ -10,7 +10,8 @@ pub async fn a_commit_is_an_entry_facts_and_a_proof(place: &dyn Place) {
 
     let mut control = entry(1);
     control.control = true;
-    let commit = Commit { writes: vec![put("a", "1"), add("c", 2, 5)], entries: vec![entry(0), control], ..nothing(&acme) };
+    let commit =
+        Commit { writes: vec![put("a", "1"), add("c", 2, 5)], entries: vec![entry(0), control], ..nothing(&acme) };
     let committed = store.commit(commit).await.unwrap();
     check_proofs(&committed);
     assert_eq!((committed.first_index, committed.recorded_at.as_millis()), (0, 1_000));
@@ -51,7 +52,10 @@ pub async fn a_conflict_leaves_nothing(place: &dyn Place) {
         (Commit { control_version: Some(0), ..changes.clone() }, Conflict::Control { expected: 0, actual: 1 }),
         (Commit { control_version: Some(2), ..changes.clone() }, Conflict::Control { expected: 2, actual: 1 }),
         (Commit { reads: vec![("a".into(), 0)], ..changes.clone() }, Conflict::Fact { key: "a".into() }),
-        (Commit { reads: vec![("a".into(), version), ("x".into(), 1)], ..changes.clone() }, Conflict::Fact { key: "x".into() }),
+        (
+            Commit { reads: vec![("a".into(), version), ("x".into(), 1)], ..changes.clone() },
+            Conflict::Fact { key: "x".into() },
+        ),
         (
             Commit { writes: vec![put("b", "1"), add("c", 1, 5), add("c", 2, 5)], ..changes.clone() },
             Conflict::Bound { key: "c".into(), current: 4, max: 5 },
@@ -150,10 +154,8 @@ pub async fn of_a_hundred_racers_one_creates(place: &dyn Place) {
     let (store, acme) = with_acme(place).await;
     let other = place.open().await;
     let racer = |n| Commit { reads: vec![("key".into(), 0)], writes: vec![put("key", "mine")], ..appending(&acme, n) };
-    let (here, there) = tokio::join!(
-        at_once(&store, (0..50).map(racer).collect()),
-        at_once(&other, (50..100).map(racer).collect())
-    );
+    let (here, there) =
+        tokio::join!(at_once(&store, (0..50).map(racer).collect()), at_once(&other, (50..100).map(racer).collect()));
     let outcomes: Vec<_> = here.into_iter().chain(there).collect();
     assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
     for error in outcomes.iter().filter_map(|o| o.as_ref().err()) {
@@ -200,7 +202,8 @@ pub async fn two_writers_on_two_connections_are_fenced(place: &dyn Place) {
 
 pub async fn expired_facts_stay_until_they_are_purged(place: &dyn Place) {
     let (store, acme) = with_acme(place).await;
-    let until = |key: &str, at| Write::Put { key: key.into(), value: Vec::new(), expires_at: Some(Timestamp::from_millis(at)) };
+    let until =
+        |key: &str, at| Write::Put { key: key.into(), value: Vec::new(), expires_at: Some(Timestamp::from_millis(at)) };
     let mut writes: Vec<_> = (0..2_500).map(|n| until(&format!("old/{n}"), 2_000)).collect();
     writes.push(until("new", 3_000));
     writes.push(put("kept", ""));

@@ -102,7 +102,8 @@ pub async fn pages_hold_what_was_asked_for(place: &dyn Place) {
     assert_eq!(indexes(store.entries_of(&acme, subject(1)).await), [3, 9, 15, 21, 27]);
     assert_eq!(indexes(store.entries_of(&acme, subject(7)).await), [0_u64; 0]);
 
-    let names = |page: Result<Vec<(String, crate::Fact)>>| page.unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let names =
+        |page: Result<Vec<(String, crate::Fact)>>| page.unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
     assert_eq!(names(store.facts(&acme, "a/", "", 2).await), ["a/00", "a/01"]);
     assert_eq!(names(store.facts(&acme, "a/", "a/28", 9).await), ["a/29", "a/é", "a/\u{10ffff}"]);
     assert_eq!(names(store.facts(&acme, "a/1", "", 99).await).len(), 10);

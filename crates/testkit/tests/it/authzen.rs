@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use intended_model::Name;
 use intended_model::decision::DataClass;
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, CapabilitySet, Criticality, Settings, Tier};
-use intended_model::Name;
 use intended_testkit::{World, environment};
 use serde_json::{Value, json};
 
@@ -35,20 +35,38 @@ async fn world() -> (World, axum::Router, String) {
     let authzen = runtime.authenticate(&key()).unwrap();
     for user in ["alice", "bob"] {
         let event = AgentSet {
-            agent: user.into(), by: owner.credential.clone(), environments: vec![records.clone()], kind: "user".into(),
-            owner: "test".into(), state: AgentState::Active, teams: vec![], trust: 80, v: BODY_VERSION,
+            agent: user.into(),
+            by: owner.credential.clone(),
+            environments: vec![records.clone()],
+            kind: "user".into(),
+            owner: "test".into(),
+            state: AgentState::Active,
+            teams: vec![],
+            trust: 80,
+            v: BODY_VERSION,
         };
         runtime.set_agent(&authzen, event).await.unwrap();
     }
     let event = CapabilitySet {
-        active: true, by: owner.credential.clone(), capability: Name::new("records").unwrap(), criticality: Criticality::Low,
-        data_class: DataClass::Internal, environment: None, owner: "test".into(), pattern: "*".into(), resource_type: "record".into(), v: BODY_VERSION,
+        active: true,
+        by: owner.credential.clone(),
+        capability: Name::new("records").unwrap(),
+        criticality: Criticality::Low,
+        data_class: DataClass::Internal,
+        environment: None,
+        owner: "test".into(),
+        pattern: "*".into(),
+        resource_type: "record".into(),
+        v: BODY_VERSION,
     };
     runtime.set_capability(owner, event).await.unwrap();
     let files: BTreeMap<String, String> = [
         ("pack.toml", include_str!("../../../../policies/authzen/pack.toml")),
         ("records.cedar", include_str!("../../../../policies/authzen/records.cedar")),
-    ].into_iter().map(|(n, t)| (n.to_owned(), t.to_owned())).collect();
+    ]
+    .into_iter()
+    .map(|(n, t)| (n.to_owned(), t.to_owned()))
+    .collect();
     runtime.deploy_pack(&authzen, &records, files).await.unwrap();
     let app = intended_api::router(intended_api::App::new(world.runtime.clone()));
     (world, app, key())
@@ -116,18 +134,21 @@ async fn context_more_properties_and_unknown_fields_are_accepted_and_missing_one
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_merge_defaults_and_stop_as_asked() {
     let (_world, app, key) = world().await;
-    let batch = |semantic: &str| json!({
-        "subject": user("bob"), "resource": record("record-1"),
-        "evaluations": [{"action": {"name": "read"}}, {"action": {"name": "write"}}, {"subject": user("alice"), "action": {"name": "write"}}],
-        "options": {"evaluations_semantic": semantic},
-    });
+    let batch = |semantic: &str| {
+        json!({
+            "subject": user("bob"), "resource": record("record-1"),
+            "evaluations": [{"action": {"name": "read"}}, {"action": {"name": "write"}}, {"subject": user("alice"), "action": {"name": "write"}}],
+            "options": {"evaluations_semantic": semantic},
+        })
+    };
     for (semantic, expected) in [
         ("execute_all", vec![true, false, true]),
         ("deny_on_first_deny", vec![true, false]),
         ("permit_on_first_permit", vec![true]),
     ] {
         let (status, answer) = call(&app, "POST", "/access/v1/evaluations", Some(&key), Some(&batch(semantic))).await;
-        let got: Vec<bool> = answer["evaluations"].as_array().unwrap().iter().map(|e| e["decision"].as_bool().unwrap()).collect();
+        let got: Vec<bool> =
+            answer["evaluations"].as_array().unwrap().iter().map(|e| e["decision"].as_bool().unwrap()).collect();
         assert_eq!((status, got), (200, expected), "{semantic}");
     }
     let (status, answer) = call(&app, "GET", "/.well-known/authzen-configuration", None, None).await;

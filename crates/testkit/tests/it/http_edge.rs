@@ -7,11 +7,24 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 /// One request against the application in memory.
-pub async fn call(app: &axum::Router, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> (u16, Value) {
+pub async fn call(
+    app: &axum::Router,
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    body: Option<&Value>,
+) -> (u16, Value) {
     raw(app, method, path, key, body.map(|b| b.to_string().into_bytes()), "application/json").await
 }
 
-async fn raw(app: &axum::Router, method: &str, path: &str, key: Option<&str>, body: Option<Vec<u8>>, kind: &str) -> (u16, Value) {
+async fn raw(
+    app: &axum::Router,
+    method: &str,
+    path: &str,
+    key: Option<&str>,
+    body: Option<Vec<u8>>,
+    kind: &str,
+) -> (u16, Value) {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(key) = key {
         request = request.header("authorization", format!("Bearer {key}"));
@@ -77,7 +90,8 @@ async fn bad_input_is_refused_by_name_and_nothing_is_recorded() {
         (GOOD.replace("\"type\":\"charge\"", "\"type\":7"), 400, "request.invalid"),
         (format!("{GOOD}{}", " ".repeat(70_000)), 413, "request.too_large"),
     ] {
-        let (got, problem) = raw(&app, "POST", INTENTS, Some(&key), Some(body.clone().into_bytes()), "application/json").await;
+        let (got, problem) =
+            raw(&app, "POST", INTENTS, Some(&key), Some(body.clone().into_bytes()), "application/json").await;
         assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{}", &body[..body.len().min(200)]);
         assert!(problem["hint"].is_string() && problem["type"].is_string());
     }
@@ -100,15 +114,26 @@ async fn packs_and_catalogues_that_are_not_valid_are_refused_with_their_place_an
         "@id(\"a\") @esclate(\"1 of x\") permit (principal, action, resource);".to_owned(),
         "@id(\"a\") @escalate(\"lots\") permit (principal, action, resource);".to_owned(),
         "@id(\"a\") forbid (principal, action, resource); @id(\"a\") forbid (principal, action, resource);".to_owned(),
-        format!("@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};", "(".repeat(10_000), ")".repeat(10_000)),
+        format!(
+            "@id(\"a\") permit (principal, action, resource) when {{ {}true{} }};",
+            "(".repeat(10_000),
+            ")".repeat(10_000)
+        ),
         format!("@id(\"a\") permit (principal, action, resource) when {{ {}true }};", "!".repeat(10_000)),
         "@id(\"a) permit".to_owned(),
     ] {
-        let (status, problem) = call(&app, "POST", "/v1/tenants/acme/deployments", Some(&key), Some(&deploy(policy.clone()))).await;
-        assert_eq!((status, problem["code"].as_str()), (422, Some("pack.invalid")), "{}: {problem}", &policy[..policy.len().min(120)]);
+        let (status, problem) =
+            call(&app, "POST", "/v1/tenants/acme/deployments", Some(&key), Some(&deploy(policy.clone()))).await;
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (422, Some("pack.invalid")),
+            "{}: {problem}",
+            &policy[..policy.len().min(120)]
+        );
         assert!(problem["errors"][0]["pointer"].as_str().unwrap().starts_with("a.cedar"), "{problem}");
     }
-    let (status, problem) = call(&app, "PUT", "/v1/tenants/acme/catalogue", Some(&key), Some(&json!({"text": "\"a\" = 1"}))).await;
+    let (status, problem) =
+        call(&app, "PUT", "/v1/tenants/acme/catalogue", Some(&key), Some(&json!({"text": "\"a\" = 1"}))).await;
     assert_eq!((status, problem["code"].as_str()), (422, Some("catalogue.invalid")));
     assert_eq!(world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size, before);
 }
@@ -118,7 +143,11 @@ async fn packs_and_catalogues_that_are_not_valid_are_refused_with_their_place_an
 async fn i9_no_route_of_a_tenant_answers_anyone_else() {
     let (world, app, key) = app().await;
     let other = intended_model::TenantId::new("other").unwrap();
-    let environments = vec![(intended_testkit::environment("production").unwrap(), intended_model::entry::Tier::Production, Default::default())];
+    let environments = vec![(
+        intended_testkit::environment("production").unwrap(),
+        intended_model::entry::Tier::Production,
+        Default::default(),
+    )];
     let foreign = world.runtime.create_tenant(&other, &environments).await.unwrap().owner.key;
     let document = serde_json::to_value(intended_api::openapi()).unwrap();
     let mut walked = 0;
@@ -162,7 +191,8 @@ async fn what_the_document_says_is_routed_and_the_rest_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn halts_over_http_stop_and_resume() {
     let (_world, app, key) = app().await;
-    let (status, halt) = call(&app, "POST", "/v1/tenants/acme/emergency/halts", Some(&key), Some(&json!({"reason": "drill"}))).await;
+    let (status, halt) =
+        call(&app, "POST", "/v1/tenants/acme/emergency/halts", Some(&key), Some(&json!({"reason": "drill"}))).await;
     assert_eq!(status, 201);
     let (status, body) = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;
     assert_eq!((status, body["reason"].as_str()), (403, Some("halt.tenant")));

@@ -31,7 +31,10 @@ async fn i1_an_allow_is_in_the_ledger_before_its_token_and_the_token_names_its_p
     assert!(decided.token.is_some());
     let denied = intent(r#"{"subject":{"type":"agent","id":"support-agent"},"action":{"name":"crm.delete_customer"},"resource":{"type":"customer","id":"7"},"environment":"production"}"#).unwrap();
     let denied = world.runtime.submit(&world.owner, submission(denied)).await.unwrap();
-    assert_eq!((denied.record.decision.decision, denied.token.is_some(), denied.record.grant.is_some()), (Outcome::Deny, false, false));
+    assert_eq!(
+        (denied.record.decision.decision, denied.token.is_some(), denied.record.grant.is_some()),
+        (Outcome::Deny, false, false)
+    );
     assert_eq!(verify_all(&world).await.decisions, 2);
 }
 
@@ -81,10 +84,24 @@ async fn i3_every_decision_re_executes_also_after_policy_and_settings_changed() 
     for amount in [10, 400, 20] {
         world.runtime.submit(&world.owner, submission(refund(amount, Some("s1")).unwrap())).await.unwrap();
         let mut pack = intended_testkit::demo_pack();
-        pack.insert("more.cedar".into(), format!("@id(\"more.{amount}\")\nforbid (principal, action == Action::\"gmail.send_email\", resource);"));
+        pack.insert(
+            "more.cedar".into(),
+            format!("@id(\"more.{amount}\")\nforbid (principal, action == Action::\"gmail.send_email\", resource);"),
+        );
         world.runtime.deploy_pack(&world.owner, &environment("production").unwrap(), pack).await.unwrap();
     }
-    let page = world.runtime.query(&world.owner, &intended_runtime::audit::Query { kind: Some(intended_model::Kind::Decision), limit: 10, ..Default::default() }).await.unwrap();
+    let page = world
+        .runtime
+        .query(
+            &world.owner,
+            &intended_runtime::audit::Query {
+                kind: Some(intended_model::Kind::Decision),
+                limit: 10,
+                ..Default::default()
+            },
+        )
+        .await
+        .unwrap();
     for (entry, event) in &page.entries {
         let Event::Decision(record) = event else { panic!() };
         assert!(world.runtime.replay(&world.owner, record, entry.index).await.unwrap().same);
@@ -101,8 +118,11 @@ async fn i4_a_token_is_consumed_once_by_a_thousand_at_once_and_not_after_a_resta
     let production = environment("production").unwrap();
     let mut racers = Vec::new();
     for _ in 0..1000 {
-        let (runtime, owner, token, binding, production) = (world.runtime.clone(), world.owner.clone(), token.clone(), binding.clone(), production.clone());
-        racers.push(tokio::spawn(async move { runtime.verify_token(&owner, &token, "intended", &production, &binding, true).await.unwrap() }));
+        let (runtime, owner, token, binding, production) =
+            (world.runtime.clone(), world.owner.clone(), token.clone(), binding.clone(), production.clone());
+        racers.push(tokio::spawn(async move {
+            runtime.verify_token(&owner, &token, "intended", &production, &binding, true).await.unwrap()
+        }));
     }
     let mut accepted = 0;
     for racer in racers {
@@ -113,7 +133,8 @@ async fn i4_a_token_is_consumed_once_by_a_thousand_at_once_and_not_after_a_resta
     }
     assert_eq!(accepted, 1);
     let world = world.reopen().await.unwrap();
-    let again = world.runtime.verify_token(&world.owner, &token, "intended", &production, &binding, true).await.unwrap();
+    let again =
+        world.runtime.verify_token(&world.owner, &token, "intended", &production, &binding, true).await.unwrap();
     assert!(matches!(again, Verification::Refused(Refusal::Consumed)));
     assert_eq!(verify_all(&world).await.consumptions, 1);
 }
@@ -129,7 +150,11 @@ async fn i8_whatever_is_unknown_denies_by_name() {
         ("\"type\":\"order\"", "\"type\":\"planet\"", Code::CapabilityUnknown),
         ("orders.get_order", "gmail.send_email", Code::PolicyNoPermit),
         ("\"name\":\"orders.get_order\"", "\"name\":\"stripe.create_refund\"", Code::BudgetUnreadable),
-        ("\"name\":\"orders.get_order\"", "\"name\":\"orders.get_order\",\"properties\":{\"x\":0.00001}", Code::ContextUnrepresentable),
+        (
+            "\"name\":\"orders.get_order\"",
+            "\"name\":\"orders.get_order\",\"properties\":{\"x\":0.00001}",
+            Code::ContextUnrepresentable,
+        ),
     ] {
         let intent = intent(&base.replacen(from, to, 1)).unwrap();
         let decided = world.runtime.submit(&world.owner, submission(intent)).await.unwrap();
@@ -143,7 +168,11 @@ async fn i8_whatever_is_unknown_denies_by_name() {
 async fn a_policy_that_errs_at_run_time_denies_even_beside_a_permit() {
     let world = World::new().await.unwrap();
     let mut pack = intended_testkit::demo_pack();
-    pack.insert("err.cedar".into(), "@id(\"errs\")\nforbid (principal, action, resource) when { context.time.epoch + 9223372036854775807 > 0 };".into());
+    pack.insert(
+        "err.cedar".into(),
+        "@id(\"errs\")\nforbid (principal, action, resource) when { context.time.epoch + 9223372036854775807 > 0 };"
+            .into(),
+    );
     world.runtime.deploy_pack(&world.owner, &environment("production").unwrap(), pack).await.unwrap();
     let decided = world.runtime.submit(&world.owner, submission(refund(40, None).unwrap())).await.unwrap();
     assert_eq!((decided.record.decision.decision, decided.record.decision.reason), (Outcome::Deny, Code::PolicyError));
@@ -186,7 +215,11 @@ async fn an_escalation_stays_open_until_its_timeout_which_denies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_idempotency_key_gives_the_same_token_and_another_body_is_refused() {
     let world = World::new().await.unwrap();
-    let with_key = |amount| Submission { intent: refund(amount, None).unwrap(), idempotency_key: Some("k1".into()), audience: None };
+    let with_key = |amount| Submission {
+        intent: refund(amount, None).unwrap(),
+        idempotency_key: Some("k1".into()),
+        audience: None,
+    };
     let first = world.runtime.submit(&world.owner, with_key(40)).await.unwrap();
     let again = world.runtime.submit(&world.owner, with_key(40)).await.unwrap();
     assert_eq!(first.record, again.record);
@@ -205,7 +238,18 @@ async fn keys_rotate_the_previous_still_verifies_and_a_retired_one_is_refused_by
         world.runtime.rotate_key(&world.owner, &production, alg).await.unwrap();
         let check = async |d: &intended_runtime::Decided, consume| {
             let binding = Binding::IntentHash(d.record.input.intent_hash);
-            world.runtime.verify_token(&world.owner, d.token.as_ref().unwrap().as_str(), "intended", &production, &binding, consume).await.unwrap()
+            world
+                .runtime
+                .verify_token(
+                    &world.owner,
+                    d.token.as_ref().unwrap().as_str(),
+                    "intended",
+                    &production,
+                    &binding,
+                    consume,
+                )
+                .await
+                .unwrap()
         };
         assert!(matches!(check(&before, false).await, Verification::Accepted(_)));
         let after = world.runtime.submit(&world.owner, submission(refund(1, None).unwrap())).await.unwrap();
@@ -230,16 +274,26 @@ async fn a_revoked_credential_and_a_revoked_token_are_refused_at_once() {
     let new = world.runtime.create_credential(&world.owner, spec.clone()).await.unwrap();
     let bot = world.runtime.authenticate(&new.key).unwrap();
     // It cannot mint, nor act in another environment, nor verify.
-    assert_eq!(world.runtime.create_credential(&bot, spec).await.map(|k| k.index).unwrap_err().code, Code::ScopeMissing);
+    assert_eq!(
+        world.runtime.create_credential(&bot, spec).await.map(|k| k.index).unwrap_err().code,
+        Code::ScopeMissing
+    );
     assert_eq!(world.runtime.halt(&bot, None, "x").await.unwrap_err().code, Code::ScopeMissing);
     let decided = world.runtime.submit(&bot, submission(refund(1, None).unwrap())).await.unwrap();
     let grant = decided.record.grant.clone().unwrap();
     world.runtime.revoke_token(&world.owner, &decided.record.input.id.to_string(), &grant.jti, "test").await.unwrap();
     let binding = Binding::IntentHash(decided.record.input.intent_hash);
-    let verdict = world.runtime.verify_token(&world.owner, decided.token.unwrap().as_str(), "intended", &production, &binding, true).await.unwrap();
+    let verdict = world
+        .runtime
+        .verify_token(&world.owner, decided.token.unwrap().as_str(), "intended", &production, &binding, true)
+        .await
+        .unwrap();
     assert!(matches!(verdict, Verification::Refused(Refusal::Revoked)));
     world.runtime.revoke_credential(&world.owner, bot.credential.clone(), "test").await.unwrap();
     assert_eq!(world.runtime.authenticate(&new.key).unwrap_err().code, Code::CredentialRevoked);
-    assert_eq!(world.runtime.submit(&bot, submission(refund(1, None).unwrap())).await.unwrap_err().code, Code::CredentialRevoked);
+    assert_eq!(
+        world.runtime.submit(&bot, submission(refund(1, None).unwrap())).await.unwrap_err().code,
+        Code::CredentialRevoked
+    );
     verify_all(&world).await;
 }

@@ -38,7 +38,13 @@ struct Forge(Vec<(Timestamp, String, String)>);
 
 impl Forge {
     fn of(leaves: &[Vec<u8>]) -> Self {
-        Self(leaves.iter().map(|l| Leaf::parse(l).unwrap()).map(|l| (l.at, l.kind.to_owned(), l.body.to_owned())).collect())
+        Self(
+            leaves
+                .iter()
+                .map(|l| Leaf::parse(l).unwrap())
+                .map(|l| (l.at, l.kind.to_owned(), l.body.to_owned()))
+                .collect(),
+        )
     }
     fn position(&self, kind: &str, nth: usize) -> usize {
         self.0.iter().enumerate().filter(|(_, (_, k, _))| k == kind).nth(nth).unwrap().0
@@ -55,7 +61,8 @@ impl Forge {
             frontier.push(leaf_hash(&leaf));
             leaves.push(leaf);
         }
-        let checkpoint = Checkpoint { origin: origin(&tenant), size: frontier.size(), root: frontier.root() }.sign(&signer).unwrap();
+        let checkpoint =
+            Checkpoint { origin: origin(&tenant), size: frontier.size(), root: frontier.root() }.sign(&signer).unwrap();
         (ExportHeader { checkpoint, checkpoints: vec![], size: frontier.size(), tenant, vkey: signer.vkey() }, leaves)
     }
 }
@@ -107,7 +114,14 @@ async fn an_allow_inserted_after_a_halt_is_found_even_when_signed() {
     let halt = forge.position("halt.thrown", 0);
     let at = forge.0[halt].0;
     // As late as the halt, and as if decided on the state after it.
-    let control = ledger.1.iter().filter(|l| { let k = Leaf::parse(l).unwrap().kind; k != "decision" && k != "token.consumed" }).count();
+    let control = ledger
+        .1
+        .iter()
+        .filter(|l| {
+            let k = Leaf::parse(l).unwrap().kind;
+            k != "decision" && k != "token.consumed"
+        })
+        .count();
     let body = body.replacen(&format!("\"control\":{}", control - 1), &format!("\"control\":{control}"), 1);
     forge.0.insert(halt + 1, (at, kind, body));
     let failure = verify(forge.rebuild()).unwrap_err();
@@ -120,7 +134,8 @@ async fn a_swapped_policy_is_found_even_when_signed() {
     let mut forge = Forge::of(&ledger.1);
     let published = forge.position("policy.published", 0);
     let digest_check = forge.0[published].2.clone();
-    forge.0[published].2 = digest_check.replace("lessThanOrEqual(decimal(\\\"100.0\\\"))", "lessThanOrEqual(decimal(\\\"900.0\\\"))");
+    forge.0[published].2 =
+        digest_check.replace("lessThanOrEqual(decimal(\\\"100.0\\\"))", "lessThanOrEqual(decimal(\\\"900.0\\\"))");
     assert_ne!(forge.0[published].2, digest_check);
     let failure = verify(forge.rebuild()).unwrap_err();
     assert_eq!((failure.check, failure.index), (Check::Fold, Some(published as u64)), "{failure}");
@@ -133,7 +148,10 @@ async fn a_decision_that_says_otherwise_is_found_even_when_signed() {
     let first = forge.position("decision", 0);
     forge.0[first].2 = forge.0[first].2.replacen("\"score\":", "\"score\":1", 1);
     let failure = verify(forge.rebuild()).unwrap_err();
-    assert_eq!((failure.index, failure.check), (Some(first as u64), if failure.check == Check::Entry { Check::Entry } else { Check::Decision }));
+    assert_eq!(
+        (failure.index, failure.check),
+        (Some(first as u64), if failure.check == Check::Entry { Check::Entry } else { Check::Decision })
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,13 +159,16 @@ async fn a_forged_approval_is_found_even_when_signed() {
     let ledger = recorded().await;
     let escalated = Forge::of(&ledger.1).position("decision", 1);
     let leaf = Leaf::parse(&ledger.1[escalated]).unwrap();
-    let record: intended_model::decision::DecisionRecord = intended_model::json::from_slice(leaf.body.as_bytes()).unwrap();
+    let record: intended_model::decision::DecisionRecord =
+        intended_model::json::from_slice(leaf.body.as_bytes()).unwrap();
     let policy = record.decision.policy.as_ref().unwrap().digest;
     // An approval entry by somebody who is no member.
     let mut forge = Forge::of(&ledger.1);
     let body = format!(
         r#"{{"approver":"mallory","by":"owner","environment":"production","expires_at":{},"intent":"{}","intent_hash":"{}","policy":"{policy}","reason":"ok","v":1}}"#,
-        leaf.at.as_millis() + 60_000, record.input.id, record.input.intent_hash
+        leaf.at.as_millis() + 60_000,
+        record.input.id,
+        record.input.intent_hash
     );
     forge.0.insert(escalated + 1, (leaf.at, "approval.granted".to_owned(), body));
     let failure = verify(forge.rebuild()).unwrap_err();
@@ -156,7 +177,8 @@ async fn a_forged_approval_is_found_even_when_signed() {
     let mut forge = Forge::of(&ledger.1);
     let cited = format!(
         r#"{{"approvals":[{{"approver":"mallory","entry":3,"expires_at":{},"intent_hash":"{}","policy":"{policy}"}}],"at""#,
-        leaf.at.as_millis() + 60_000, record.input.intent_hash
+        leaf.at.as_millis() + 60_000,
+        record.input.intent_hash
     );
     forge.0[escalated].2 = forge.0[escalated].2.replacen("\"input\":{\"at\"", &format!("\"input\":{cited}"), 1);
     let failure = verify(forge.rebuild()).unwrap_err();
