@@ -2,6 +2,8 @@
 //! and latency figures. Absolute times mean little on a shared machine; the programs print ratios
 //! against what they measured in the same run.
 
+#![allow(clippy::disallowed_methods, reason = "measuring time is what this is for")]
+
 use std::io;
 use std::time::{Duration, Instant};
 

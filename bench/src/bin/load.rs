@@ -70,11 +70,9 @@ async fn main() -> io::Result<()> {
     let handler = row("empty axum handler, 1 client", &mut l, rate);
     let floor = disk + handler;
 
-    let body = format!(
-        r#"{{"action":{{"name":"stripe.create_refund","properties":{{"amount":40,"charge":"ch_1"}}}},"resource":{{"id":"ch_1","type":"charge"}},"subject":{{"id":"support-agent","type":"agent"}}}}"#
-    );
+    let body = r#"{"action":{"name":"orders.get_order","properties":{"order":"1042"}},"environment":"production","resource":{"id":"1042","type":"order"},"subject":{"id":"support-agent","type":"agent"}}"#;
     let path = format!("/v1/tenants/{}/intents", o.tenant);
-    let request = encode("POST", &o.server, &path, Some(&o.key), Some(&body));
+    let request = encode("POST", &o.server, &path, Some(&o.key), Some(body));
     for clients in [1, 32] {
         let bytes = request.clone();
         let (mut l, rate) = load(&o.server, clients, duration, move |_, _| bytes.clone(), |s| s == 200).await?;

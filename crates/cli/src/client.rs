@@ -16,9 +16,8 @@ pub struct Client {
     print_curl: bool,
 }
 
-/// An answer: status and JSON.
+/// An answer.
 pub struct Reply {
-    pub status: u16,
     pub body: Value,
 }
 
@@ -117,7 +116,7 @@ impl Client {
             .map_err(|e| CliError::Unreachable { server: self.base.clone(), why: deepest(&e) })?;
         let body: Value = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        if problem { Err(refused(status, &body)) } else { Ok(Reply { status, body }) }
+        if problem { Err(refused(status, &body)) } else { Ok(Reply { body }) }
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {

@@ -165,8 +165,11 @@ impl NoteVerifier {
     }
 }
 
+/// Signatures by the name on their line.
+type Signatures<'n> = Vec<(&'n str, Vec<u8>)>;
+
 /// Takes a note apart: the text with its final newline, and the signatures by name.
-fn split(note: &str) -> Result<(&str, Vec<(&str, Vec<u8>)>), NoteError> {
+fn split(note: &str) -> Result<(&str, Signatures<'_>), NoteError> {
     if note.len() > MAX_NOTE {
         return Err(NoteError::Malformed("too long"));
     }

@@ -189,7 +189,7 @@ pub fn append_batch(before: &Frontier, leaves: &[NodeHash]) -> Batch {
     let mut nodes = leaves.to_vec();
     let mut first = start;
     let mut level: u8 = 0;
-    while !nodes.is_empty() && !(first == 0 && nodes.len() == 1) {
+    while !nodes.is_empty() && (first != 0 || nodes.len() != 1) {
         // A left sibling from before the batch joins, so that pairs are whole.
         if first % 2 == 1 {
             let Some(left) = before.root_at(level) else { break };

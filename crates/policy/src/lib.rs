@@ -9,6 +9,7 @@
 //!
 //! Pure: files come in as a map of names to texts, nothing is read from anywhere. Policies are
 //! parsed when a version is made, never per request.
+#![expect(clippy::result_large_err, reason = "Cedar's own error type, met once at start")]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)

@@ -1,12 +1,12 @@
 //! The shell's heart. It gathers inputs, calls the pure core, commits, and answers.
 //!
-//! * [`submit`]: the decision point: intent → durable decision → token
+//! * [`submit`], the decision point: intent → durable decision → token
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`health`]: what works and what does not
-//! * [`ports`]: time
+//! * [`ports`]: where time comes from
 //!
 //! **Architecture invariant:** nothing here decides. Whatever the verifier must recompute is in
 //! `intended-engine`; this crate only reads, commits and signs.

@@ -1,4 +1,5 @@
 //! The engine keeps the contract's promises, on a server that the test starts and stops.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -51,10 +51,13 @@ const READERS: usize = 1 + 3;
 /// Expired facts that one transaction removes: a few milliseconds, so that commits get through.
 const PURGE: u64 = 1_000;
 
+/// Work on the writer's connection.
+type Task = Box<dyn FnOnce(&mut Connection, &Shared) + Send>;
+
 enum Job {
     Commit(Commit, oneshot::Sender<Result<Committed>>),
     /// Something rarer than a commit, in its turn.
-    Run(Box<dyn FnOnce(&mut Connection, &Shared) + Send>),
+    Run(Task),
     Close(oneshot::Sender<()>),
 }
 

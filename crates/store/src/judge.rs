@@ -40,7 +40,10 @@ pub trait Facts {
 }
 
 /// A fact to write: `None` deletes.
-pub type FactRow = (Box<str>, Option<(Vec<u8>, u64, Option<Timestamp>)>);
+pub type FactRow = (Box<str>, FactValue);
+
+/// Value, version, expiry; `None` is deleted.
+pub type FactValue = Option<(Vec<u8>, u64, Option<Timestamp>)>;
 
 /// An entry to write.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub struct Tenant {
     pub head: Head,
     pub entries: Vec<EntryRow>,
     hashes: Vec<NodeHash>,
-    changed: HashMap<Box<str>, Option<(Vec<u8>, u64, Option<Timestamp>)>>,
+    changed: HashMap<Box<str>, FactValue>,
 }
 
 /// A commit that was accepted: which entries of its tenant are its own.
