@@ -87,10 +87,12 @@ mod files {
             "INSERT INTO migrations VALUES (999, 'newer')",
             "PRAGMA application_id = 7",
         ];
+        let whole = tempfile::tempdir().unwrap();
+        written(whole.path(), 300).await;
+        drop(open(whole.path()).unwrap());
         for change in changes {
             let dir = tempfile::tempdir().unwrap();
-            written(dir.path(), 300).await;
-            drop(open(dir.path()).unwrap());
+            std::fs::copy(whole.path().join(FILE), dir.path().join(FILE)).unwrap();
             rusqlite::Connection::open(dir.path().join(FILE)).unwrap().execute_batch(change).unwrap();
             let outcome = open(dir.path());
             assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{change}: {outcome:?}");
