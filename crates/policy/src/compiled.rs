@@ -2,23 +2,25 @@
 //!
 //! Cedar evaluates every policy of a set, so its cost grows with the set. Here policies stand in
 //! buckets by their scope: what they say of principal, action and resource. A request can match
-//! only policies whose scope names one of its own entities or their ancestors, so only those
-//! buckets are evaluated, each as a Cedar policy set of its own. That is sound because a policy
-//! whose scope does not match cannot be satisfied and cannot fail: Cedar evaluates the scope before
-//! the condition. Property tests hold the result against full evaluation.
+//! only policies whose scope names one of its own entities or their ancestors, so only those are
+//! evaluated, by Cedar's own evaluator. That is sound because a policy whose scope does not match
+//! cannot be satisfied and cannot fail: Cedar evaluates the scope before the condition. Property
+//! tests hold the result against Cedar's authorizer over the full set.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, Entities, EntityUid, PolicySet, PrincipalConstraint, Request,
-    ResourceConstraint,
+    ActionConstraint, Authorizer, Effect, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
+use cedar_policy_core::ast::{Expr, Literal, ValueKind};
+use cedar_policy_core::evaluator::Evaluator;
+use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
 
 use crate::obligation::{Change, Obligation, Requirement, merge};
 use crate::pack::Pack;
-use crate::request::{EvalError, EvalRequest, Types, build, resource_id, uid};
+use crate::request::{EvalError, EvalRequest, Types, build, resource_id};
 
 /// What the policies come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +46,29 @@ pub struct PolicyOutcome {
     pub candidates: usize,
 }
 
-/// The scope of a policy on one side: an entity, or anything.
-type Key = Option<EntityUid>;
+/// What stands on one side of a scope, as a number: 0 is anything.
+type Key = u32;
 
-#[derive(Debug)]
-struct Bucket {
-    set: PolicySet,
-    size: usize,
+/// The entities that scopes of one side name, by type and id.
+#[derive(Debug, Default)]
+struct Names(HashMap<Box<str>, HashMap<Box<str>, Key>>);
+
+impl Names {
+    /// The number of what a scope names, a new one if need be.
+    fn intern(&mut self, entity: Option<&EntityUid>) -> Key {
+        let Some(entity) = entity else { return 0 };
+        let next = Key::try_from(self.0.values().map(HashMap::len).sum::<usize>() + 1).unwrap_or(Key::MAX);
+        let ids = self.0.entry(entity.type_name().to_string().into()).or_default();
+        let id: &str = entity.id().unescaped();
+        *ids.entry(id.into()).or_insert(next)
+    }
+
+    /// Adds the number of an entity of the request, if any scope names it.
+    fn find<'i>(&self, kind: &str, ids: impl IntoIterator<Item = &'i str>, found: &mut Vec<Key>) {
+        if let Some(known) = self.0.get(kind) {
+            found.extend(ids.into_iter().filter_map(|id| known.get(id)));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -58,6 +76,9 @@ struct Known {
     id: Arc<str>,
     effect: Effect,
     obligation: Option<Obligation>,
+    policy: cedar_policy::Policy,
+    /// Scope and condition as one expression.
+    condition: Expr,
 }
 
 /// A version that can be evaluated.
@@ -65,21 +86,20 @@ struct Known {
 pub struct PolicySetVersion {
     digest: Digest,
     types: Types,
-    buckets: HashMap<(Key, Key, Key), Bucket>,
-    /// Keys that stand on each side of some bucket: what is not here need not be looked up.
-    principals: BTreeSet<EntityUid>,
-    actions: BTreeSet<EntityUid>,
-    resources: BTreeSet<EntityUid>,
-    known: BTreeMap<String, Known>,
-    full: PolicySet,
+    /// Sorted by id; buckets hold positions in it.
+    known: Vec<Known>,
+    buckets: HashMap<(Key, Key, Key), Vec<u32>>,
+    principals: Names,
+    actions: Names,
+    resources: Names,
 }
 
 /// Policies that were satisfied, and that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Satisfied {
-    pub permits: BTreeSet<Arc<str>>,
-    pub forbids: BTreeSet<Arc<str>>,
-    pub errors: BTreeMap<Arc<str>, String>,
+    permits: Vec<u32>,
+    forbids: Vec<u32>,
+    errors: Vec<(Arc<str>, String)>,
 }
 
 /// A version cannot be made of the pack.
@@ -94,44 +114,44 @@ impl PolicySetVersion {
         let mut version = Self {
             digest: pack.digest(),
             types: Types::new().map_err(|e| wrong(&e))?,
+            known: Vec::new(),
             buckets: HashMap::new(),
-            principals: BTreeSet::new(),
-            actions: BTreeSet::new(),
-            resources: BTreeSet::new(),
-            known: BTreeMap::new(),
-            full: PolicySet::new(),
+            principals: Names::default(),
+            actions: Names::default(),
+            resources: Names::default(),
         };
-        for entry in pack.policies() {
-            let policy = &entry.policy;
-            let principal = match policy.principal_constraint() {
+        version.known.extend(pack.policies().iter().map(|entry| {
+            let ast: &cedar_policy_core::ast::Policy = entry.policy.as_ref();
+            Known {
+                id: Arc::clone(&entry.id),
+                effect: entry.policy.effect(),
+                obligation: entry.obligation.clone(),
+                condition: ast.condition(),
+                policy: entry.policy.clone(),
+            }
+        }));
+        version.known.sort_by(|a, b| a.id.cmp(&b.id));
+        for (position, known) in (0_u32..).zip(&version.known) {
+            let principal = match known.policy.principal_constraint() {
                 PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
                 PrincipalConstraint::In(e) | PrincipalConstraint::Eq(e) | PrincipalConstraint::IsIn(_, e) => Some(e),
             };
-            let actions = match policy.action_constraint() {
+            let actions = match known.policy.action_constraint() {
                 ActionConstraint::Any => vec![None],
                 ActionConstraint::Eq(e) => vec![Some(e)],
                 ActionConstraint::In(many) => many.into_iter().map(Some).collect(),
             };
-            let resource = match policy.resource_constraint() {
+            let resource = match known.policy.resource_constraint() {
                 ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
                 ResourceConstraint::In(e) | ResourceConstraint::Eq(e) | ResourceConstraint::IsIn(_, e) => Some(e),
             };
-            version.principals.extend(principal.clone());
-            version.resources.extend(resource.clone());
-            // An action list puts the policy in several buckets; results are merged by id.
-            for action in actions.into_iter().collect::<BTreeSet<_>>() {
-                version.actions.extend(action.clone());
-                let bucket = version
-                    .buckets
-                    .entry((principal.clone(), action, resource.clone()))
-                    .or_insert_with(|| Bucket { set: PolicySet::new(), size: 0 });
-                bucket.set.add(policy.clone()).map_err(|e| wrong(&e))?;
-                bucket.size += 1;
+            let principal = version.principals.intern(principal.as_ref());
+            let resource = version.resources.intern(resource.as_ref());
+            // An action list puts the policy in several buckets; it is still evaluated once.
+            for action in actions {
+                let action = version.actions.intern(action.as_ref());
+                version.buckets.entry((principal, action, resource)).or_default().push(position);
             }
-            version.full.add(policy.clone()).map_err(|e| wrong(&e))?;
-            let known =
-                Known { id: Arc::clone(&entry.id), effect: policy.effect(), obligation: entry.obligation.clone() };
-            version.known.insert(entry.id.to_string(), known);
         }
         Ok(version)
     }
@@ -142,143 +162,175 @@ impl PolicySetVersion {
         self.digest
     }
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.known.len()
     }
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
     /// Evaluates the policies whose scope can match.
     pub fn evaluate(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
         let (request, entities) = build(&self.types, r)?;
-        let (satisfied, candidates) = self.indexed(r, &request, &entities);
-        Ok(self.outcome(satisfied, candidates))
+        let candidates = self.candidates(r);
+        let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+        let slots = std::collections::HashMap::new();
+        let mut satisfied = Satisfied::default();
+        for position in &candidates {
+            let Some(known) = self.known.get(*position as usize) else { continue };
+            match evaluator.interpret(&known.condition, &slots).map(|v| v.value) {
+                Ok(ValueKind::Lit(Literal::Bool(false))) => {}
+                Ok(ValueKind::Lit(Literal::Bool(true))) => match known.effect {
+                    Effect::Permit => satisfied.permits.push(*position),
+                    Effect::Forbid => satisfied.forbids.push(*position),
+                },
+                // A conjunction has no other value; if it ever had, that would not be a permit.
+                Ok(_) => satisfied.errors.push((Arc::clone(&known.id), "the condition is not a Boolean".to_owned())),
+                Err(error) => satisfied.errors.push((Arc::clone(&known.id), error.to_string())),
+            }
+        }
+        Ok(self.outcome(satisfied, candidates.len()))
     }
 
-    /// Evaluates every policy: the oracle of the tests and the comparison of the benchmark.
+    /// Evaluates every policy with Cedar's authorizer, on entities whose ancestors Cedar closes
+    /// itself: the oracle of the tests and the comparison of the benchmark.
     pub fn evaluate_full(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
-        let (request, entities) = build(&self.types, r)?;
-        let mut satisfied = Satisfied::default();
-        self.add(&mut satisfied, &self.full, &request, &entities);
-        Ok(self.outcome(satisfied, self.known.len()))
+        let broken = |_| EvalError::Unrepresentable("entities".to_owned());
+        self.full().map_err(broken)?.evaluate(self, r)
     }
 
-    fn indexed(&self, r: &EvalRequest<'_>, request: &Request, entities: &Entities) -> (Satisfied, usize) {
-        let present = |keys: &BTreeSet<EntityUid>, candidates: Vec<EntityUid>| {
-            let mut out: Vec<Key> = candidates.into_iter().filter(|c| keys.contains(c)).map(Some).collect();
-            out.push(None);
-            out
-        };
-        let t = &self.types;
-        let mut principals = vec![uid(&t.agent, r.agent)];
-        principals.extend(r.teams.iter().map(|team| uid(&t.team, team)));
-        let mut actions = vec![uid(&t.action, r.tool), uid(&t.action, r.category), uid(&t.action, r.domain)];
-        actions.push(uid(&t.action, &format!("op:{}", r.operation)));
-        let mut resources = vec![uid(&t.resource, &resource_id(r.resource_kind, r.resource_id))];
-        resources.extend(r.capability.map(|c| uid(&t.capability, c)));
-        let principals = present(&self.principals, principals);
-        let actions = present(&self.actions, actions);
-        let resources = present(&self.resources, resources);
+    /// All policies as one Cedar set, for [`Full::evaluate`] many times.
+    pub fn full(&self) -> Result<Full, CompileError> {
+        let mut set = PolicySet::new();
+        for known in &self.known {
+            set.add(known.policy.clone()).map_err(|e| CompileError(e.to_string()))?;
+        }
+        Ok(Full { set })
+    }
 
-        let mut satisfied = Satisfied::default();
-        let mut candidates = 0;
-        let mut key = (None, None, None);
+    /// Positions of the policies whose scope can match, each once, in the order of their ids.
+    fn candidates(&self, r: &EvalRequest<'_>) -> Vec<u32> {
+        let (mut principals, mut actions, mut resources) = (vec![0], vec![0], vec![0]);
+        self.principals.find("Agent", [r.agent], &mut principals);
+        self.principals.find("Team", r.teams.iter().copied(), &mut principals);
+        let operation = format!("op:{}", r.operation);
+        self.actions.find("Action", [r.tool, r.category, r.domain, &operation], &mut actions);
+        self.resources.find("Resource", [&*resource_id(r.resource_kind, r.resource_id)], &mut resources);
+        self.resources.find("Capability", r.capability, &mut resources);
+        let mut found = Vec::new();
         for principal in &principals {
-            key.0.clone_from(principal);
             for action in &actions {
-                key.1.clone_from(action);
                 for resource in &resources {
-                    key.2.clone_from(resource);
-                    if let Some(bucket) = self.buckets.get(&key) {
-                        candidates += bucket.size;
-                        self.add(&mut satisfied, &bucket.set, request, entities);
+                    if let Some(bucket) = self.buckets.get(&(*principal, *action, *resource)) {
+                        found.extend_from_slice(bucket);
                     }
                 }
             }
         }
-        (satisfied, candidates)
-    }
-
-    /// Adds what one set's evaluation says. Cedar names only the policies that determined the
-    /// decision: with a satisfied forbid, the satisfied permits are not named, and need not be.
-    fn add(&self, satisfied: &mut Satisfied, set: &PolicySet, request: &Request, entities: &Entities) {
-        let response = Authorizer::new().is_authorized(request, set, entities);
-        for id in response.diagnostics().reason() {
-            let text: &str = id.as_ref();
-            if let Some(known) = self.known.get(text) {
-                let side = match known.effect {
-                    Effect::Permit => &mut satisfied.permits,
-                    Effect::Forbid => &mut satisfied.forbids,
-                };
-                side.insert(Arc::clone(&known.id));
-            }
-        }
-        for error in response.diagnostics().errors() {
-            let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
-            let text: &str = error.policy_id().as_ref();
-            if let Some(known) = self.known.get(text) {
-                satisfied.errors.insert(Arc::clone(&known.id), error.inner().to_string());
-            }
-        }
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// From satisfied policies to the outcome: `2-architecture`, "Policy is Cedar".
     fn outcome(&self, satisfied: Satisfied, candidates: usize) -> PolicyOutcome {
         let Satisfied { permits, forbids, errors } = satisfied;
-        let errors: Vec<(Arc<str>, String)> = errors.into_iter().collect();
-        let end = |outcome, code, determining: BTreeSet<Arc<str>>| PolicyOutcome {
+        let failed = !errors.is_empty();
+        let known = |positions: &[u32]| {
+            positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>()
+        };
+        let (permits, forbids) = (known(&permits), known(&forbids));
+        let end = |outcome, code, determining: &[&Known]| PolicyOutcome {
             outcome,
             code,
-            determining: determining.into_iter().collect(),
-            errors: errors.clone(),
+            determining: determining.iter().map(|k| Arc::clone(&k.id)).collect(),
+            errors,
             candidates,
         };
         if !forbids.is_empty() {
-            return end(PolicyDecision::Deny, "policy.forbid", forbids);
+            return end(PolicyDecision::Deny, "policy.forbid", &forbids);
         }
-        if !errors.is_empty() {
-            return end(PolicyDecision::Deny, "policy.error", BTreeSet::new());
+        if failed {
+            return end(PolicyDecision::Deny, "policy.error", &[]);
         }
         if permits.is_empty() {
-            return end(PolicyDecision::Deny, "policy.no_permit", BTreeSet::new());
+            return end(PolicyDecision::Deny, "policy.no_permit", &[]);
         }
-        let with = |id: &Arc<str>| self.known.get(&**id).and_then(|k| k.obligation.as_ref());
-        let plain: BTreeSet<_> = permits.iter().filter(|id| with(id).is_none()).cloned().collect();
+        let of = |kind: fn(Option<&Obligation>) -> bool| {
+            permits.iter().copied().filter(|k| kind(k.obligation.as_ref())).collect::<Vec<_>>()
+        };
+        let plain = of(|o| o.is_none());
         if !plain.is_empty() {
-            return end(PolicyDecision::Allow, "policy.permit", plain);
+            return end(PolicyDecision::Allow, "policy.permit", &plain);
         }
         // Only permits with obligations: what is missing first, then people, then changes.
-        let of = |kind: fn(&Obligation) -> bool| {
-            permits.iter().filter(|id| with(id).is_some_and(kind)).cloned().collect::<BTreeSet<_>>()
-        };
-        let escalates = of(|o| matches!(o, Obligation::Escalate(_)));
+        let escalates = of(|o| matches!(o, Some(Obligation::Escalate(_))));
         if !escalates.is_empty() {
-            let all = escalates.iter().filter_map(with).flat_map(|o| match o {
-                Obligation::Escalate(requirements) => requirements.as_slice(),
+            let all = escalates.iter().flat_map(|k| match &k.obligation {
+                Some(Obligation::Escalate(requirements)) => requirements.as_slice(),
                 _ => &[],
             });
             let requirements = all.cloned().collect::<BTreeSet<_>>().into_iter().collect();
-            return end(PolicyDecision::Escalate { requirements }, "policy.escalate", escalates);
+            return end(PolicyDecision::Escalate { requirements }, "policy.escalate", &escalates);
         }
-        let defers = of(|o| matches!(o, Obligation::Defer(_)));
+        let defers = of(|o| matches!(o, Some(Obligation::Defer(_))));
         if !defers.is_empty() {
-            let all = defers.iter().filter_map(with).filter_map(|o| match o {
-                Obligation::Defer(what) => Some(what.clone()),
+            let all = defers.iter().filter_map(|k| match &k.obligation {
+                Some(Obligation::Defer(what)) => Some(what.clone()),
                 _ => None,
             });
             let needs = all.collect::<BTreeSet<_>>().into_iter().collect();
-            return end(PolicyDecision::Defer { needs }, "policy.defer", defers);
+            return end(PolicyDecision::Defer { needs }, "policy.defer", &defers);
         }
-        let modifies = of(|o| matches!(o, Obligation::Modify(_)));
-        let all = modifies.iter().filter_map(with).flat_map(|o| match o {
-            Obligation::Modify(changes) => changes.as_slice(),
+        let modifies = of(|o| matches!(o, Some(Obligation::Modify(_))));
+        let all = modifies.iter().flat_map(|k| match &k.obligation {
+            Some(Obligation::Modify(changes)) => changes.as_slice(),
             _ => &[],
         });
         match merge(all) {
-            Ok(changes) => end(PolicyDecision::Modify { changes }, "policy.modify", modifies),
-            Err(_) => end(PolicyDecision::Deny, "policy.ambiguous", modifies),
+            Ok(changes) => end(PolicyDecision::Modify { changes }, "policy.modify", &modifies),
+            Err(_) => end(PolicyDecision::Deny, "policy.ambiguous", &modifies),
         }
+    }
+}
+
+/// All policies of a version as one Cedar set.
+#[derive(Debug)]
+pub struct Full {
+    set: PolicySet,
+}
+
+impl Full {
+    /// Evaluates every policy of the version that this was made from.
+    pub fn evaluate(&self, version: &PolicySetVersion, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
+        let (request, entities) = build(&version.types, r)?;
+        let request = cedar_policy::Request::from(request);
+        let entities = cedar_policy::Entities::from(entities);
+        let entities = cedar_policy::Entities::from_entities(entities.iter().cloned(), None)
+            .map_err(|_| EvalError::Unrepresentable("entities".to_owned()))?;
+        let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
+        let position = |id: &str| version.known.binary_search_by(|k| (*k.id).cmp(id)).ok();
+        let mut satisfied = Satisfied::default();
+        // Cedar names only the policies that determined its decision: with a satisfied forbid, the
+        // satisfied permits are not named, and need not be.
+        for position in response.diagnostics().reason().filter_map(|id| position(id.as_ref())) {
+            let Some(known) = version.known.get(position) else { continue };
+            let side = match known.effect {
+                Effect::Permit => &mut satisfied.permits,
+                Effect::Forbid => &mut satisfied.forbids,
+            };
+            side.extend(u32::try_from(position));
+        }
+        for error in response.diagnostics().errors() {
+            let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
+            let id: &str = error.policy_id().as_ref();
+            let known = position(id).and_then(|p| version.known.get(p));
+            satisfied.errors.extend(known.map(|k| (Arc::clone(&k.id), error.inner().to_string())));
+        }
+        satisfied.permits.sort_unstable();
+        satisfied.forbids.sort_unstable();
+        satisfied.errors.sort();
+        Ok(version.outcome(satisfied, version.known.len()))
     }
 }

@@ -4,10 +4,22 @@
 //! `context.flag` and `context.list` (sets of texts). Nested arguments are named `a.b` and `a[0].b`;
 //! a list's length is the number `a.length`. An argument that Cedar cannot hold exactly is an error:
 //! it is never silently absent, because a policy that forbids it would then not see it.
+//!
+//! The values are made as Cedar's evaluator holds them, not as expressions that it would have to
+//! evaluate into them for each request (`docs/decisions/0006-cedar-values.md`). The entities'
+//! ancestors are closed by construction; [`crate::PolicySetVersion::evaluate_full`] computes the
+//! closure again and goes through Cedar's public authorizer, and property tests hold both alike.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
-use cedar_policy::{Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression};
+use cedar_policy_core::ast::{
+    Context, Eid, Entity, EntityType, EntityUID, EntityUIDEntry, Literal, Name, PartialValue, Request, RestrictedExpr,
+    Value as CedarValue, ValueKind,
+};
+use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
+use cedar_policy_core::evaluator::RestrictedEvaluator;
+use cedar_policy_core::extensions::Extensions;
 use intended_model::Value;
 use intended_model::decision::SessionContext;
 
@@ -88,41 +100,44 @@ impl EvalError {
     }
 }
 
-/// Entity type names, parsed once.
+/// Entity types, and the entities that hold arguments and counters, made once.
 #[derive(Debug, Clone)]
 pub struct Types {
-    pub agent: EntityTypeName,
-    pub team: EntityTypeName,
-    pub action: EntityTypeName,
-    pub resource: EntityTypeName,
-    pub capability: EntityTypeName,
-    text: EntityUid,
-    number: EntityUid,
-    flag: EntityUid,
-    list: EntityUid,
-    counter: EntityUid,
+    agent: EntityType,
+    team: EntityType,
+    action: EntityType,
+    resource: EntityType,
+    capability: EntityType,
+    text: EntityUID,
+    number: EntityUID,
+    flag: EntityUID,
+    list: EntityUID,
+    counter: EntityUID,
+    decimal: Name,
 }
 
 impl Types {
     pub fn new() -> Result<Self, cedar_policy::ParseErrors> {
-        let one = |name: &str| Ok::<_, cedar_policy::ParseErrors>(uid(&name.parse()?, "arguments"));
+        let kind = |name: &str| EntityType::from_normalized_str(name).map_err(cedar_policy::ParseErrors::from);
+        let one = |name: &str| Ok::<_, cedar_policy::ParseErrors>(uid(&kind(name)?, "arguments"));
         Ok(Self {
-            agent: "Agent".parse()?,
-            team: "Team".parse()?,
-            action: "Action".parse()?,
-            resource: "Resource".parse()?,
-            capability: "Capability".parse()?,
+            agent: kind("Agent")?,
+            team: kind("Team")?,
+            action: kind("Action")?,
+            resource: kind("Resource")?,
+            capability: kind("Capability")?,
             text: one("Text")?,
             number: one("Number")?,
             flag: one("Flag")?,
             list: one("List")?,
             counter: one("Counter")?,
+            decimal: kind("decimal")?.into_name(),
         })
     }
 }
 
-pub(crate) fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
-    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+fn uid(kind: &EntityType, id: &str) -> EntityUID {
+    EntityUID::from_components(kind.clone(), Eid::new(id), None)
 }
 
 /// A resource's Cedar id: `type/id`.
@@ -131,16 +146,51 @@ pub fn resource_id(kind: &str, id: &str) -> String {
     format!("{kind}/{id}")
 }
 
-#[derive(Default)]
-struct Tags {
-    text: Vec<(String, RestrictedExpression)>,
-    number: Vec<(String, RestrictedExpression)>,
-    flag: Vec<(String, RestrictedExpression)>,
-    list: Vec<(String, RestrictedExpression)>,
+type Record = BTreeMap<smol_str::SmolStr, CedarValue>;
+type Fields = BTreeMap<smol_str::SmolStr, PartialValue>;
+
+fn text(value: &str) -> CedarValue {
+    CedarValue::new(ValueKind::Lit(Literal::String(value.into())), None)
+}
+fn long(value: i64) -> CedarValue {
+    CedarValue::new(ValueKind::Lit(Literal::Long(value)), None)
+}
+fn flag(value: bool) -> CedarValue {
+    CedarValue::new(ValueKind::Lit(Literal::Bool(value)), None)
+}
+fn entity(id: &EntityUID) -> CedarValue {
+    CedarValue::new(ValueKind::Lit(Literal::EntityUID(Arc::new(id.clone()))), None)
+}
+fn texts<'t>(items: impl IntoIterator<Item = &'t str>) -> CedarValue {
+    CedarValue::set_of_lits(items.into_iter().map(|i| Literal::String(i.into())), None)
+}
+fn record<const N: usize>(fields: [(&'static str, CedarValue); N]) -> CedarValue {
+    let record: Record = fields.into_iter().map(|(n, v)| (smol_str::SmolStr::new_static(n), v)).collect();
+    CedarValue::record_arc(Arc::new(record), None)
+}
+fn fields<const N: usize>(fields: [(&'static str, CedarValue); N]) -> Fields {
+    fields.into_iter().map(|(n, v)| (smol_str::SmolStr::new_static(n), v.into())).collect()
+}
+
+/// The arguments by type.
+struct Tags<'t> {
+    types: &'t Types,
+    text: Fields,
+    number: Fields,
+    flag: Fields,
+    list: Fields,
     count: usize,
 }
 
-impl Tags {
+impl Tags<'_> {
+    /// `n` ten-thousandths as Cedar's decimal.
+    fn decimal(&self, n: i128) -> Option<PartialValue> {
+        let (sign, n) = (if n < 0 { "-" } else { "" }, n.unsigned_abs());
+        let text = RestrictedExpr::val(format!("{sign}{}.{:04}", n / 10_000, n % 10_000));
+        let call = RestrictedExpr::call_extension_fn(self.types.decimal.clone(), [text]);
+        RestrictedEvaluator::new(Extensions::all_available()).partial_interpret(call.as_borrowed()).ok()
+    }
+
     fn add(&mut self, name: &str, value: &Value) -> Result<(), EvalError> {
         let unrepresentable = || EvalError::Unrepresentable(name.to_owned());
         self.count += 1;
@@ -149,25 +199,27 @@ impl Tags {
         }
         match value {
             Value::Null => {}
-            Value::Bool(b) => self.flag.push((name.to_owned(), RestrictedExpression::new_bool(*b))),
-            Value::String(text) => {
-                self.text.push((name.to_owned(), RestrictedExpression::new_string(text.to_string())))
+            Value::Bool(b) => {
+                self.flag.insert(name.into(), flag(*b).into());
+            }
+            Value::String(t) => {
+                self.text.insert(name.into(), text(t).into());
             }
             Value::Number(number) => {
                 let scaled = number.scaled(4).ok_or_else(unrepresentable)?;
-                let (sign, n) = (if scaled < 0 { "-" } else { "" }, scaled.unsigned_abs());
-                let text = format!("{sign}{}.{:04}", n / 10_000, n % 10_000);
-                self.number.push((name.to_owned(), RestrictedExpression::new_decimal(text)));
+                let decimal = self.decimal(i128::from(scaled)).ok_or_else(unrepresentable)?;
+                self.number.insert(name.into(), decimal);
             }
             Value::Array(items) => {
-                let length = format!("{}.0", items.len());
-                self.number.push((format!("{name}.length"), RestrictedExpression::new_decimal(length)));
-                let mut texts = Vec::new();
+                let length = i128::try_from(items.len()).map_err(|_| unrepresentable())? * 10_000;
+                let length = self.decimal(length).ok_or_else(unrepresentable)?;
+                self.number.insert(format!("{name}.length").into(), length);
+                let mut found = Vec::new();
                 for (i, item) in items.iter().enumerate() {
                     match item {
                         Value::String(text) => {
                             self.count += 1;
-                            texts.push(RestrictedExpression::new_string(text.to_string()));
+                            found.push(&**text);
                         }
                         other => self.add(&format!("{name}[{i}]"), other)?,
                     }
@@ -175,7 +227,7 @@ impl Tags {
                         return Err(unrepresentable());
                     }
                 }
-                self.list.push((name.to_owned(), RestrictedExpression::new_set(texts)));
+                self.list.insert(name.into(), texts(found).into());
             }
             Value::Object(members) => {
                 for (member, value) in members.iter() {
@@ -191,10 +243,21 @@ impl Tags {
     }
 }
 
-/// The Cedar request and its entities.
+fn boxed<'t>(items: impl IntoIterator<Item = &'t Box<str>>) -> CedarValue {
+    texts(items.into_iter().map(|i| &**i))
+}
+
+/// The Cedar request and its entities, ancestors closed.
 pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Entities), EvalError> {
     let broken = |what: &str| EvalError::Unrepresentable(what.to_owned());
-    let mut tags = Tags::default();
+    let mut tags = Tags {
+        types,
+        text: Fields::new(),
+        number: Fields::new(),
+        flag: Fields::new(),
+        list: Fields::new(),
+        count: 0,
+    };
     for (name, value) in r.arguments.as_object().into_iter().flat_map(|o| o.iter()) {
         if name.contains(['.', '[']) || name.starts_with('@') {
             return Err(EvalError::Unrepresentable(name.to_owned()));
@@ -206,110 +269,130 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
             tags.add(name, claims)?;
         }
     }
-    let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
-    let long = RestrictedExpression::new_long;
-    let set = |items: &mut dyn Iterator<Item = &Box<str>>| {
-        RestrictedExpression::new_set(items.map(|i| RestrictedExpression::new_string(i.to_string())))
-    };
+
+    let f = &r.risk_factors;
+    let [n0, n1, n2, n3, n4, n5, n6, n7] = RISK_FACTORS;
+    let context: Record = [
+        ("environment", text(r.environment)),
+        ("tier", text(r.tier)),
+        ("tool", text(r.tool)),
+        ("category", text(r.category)),
+        ("domain", text(r.domain)),
+        ("operation", text(r.operation)),
+        ("confidence", long(r.confidence)),
+        ("indicators", boxed(r.indicators)),
+        ("reversible", text(r.reversible)),
+        ("risk", long(r.risk)),
+        (
+            "riskFactors",
+            record([
+                (n0, long(f[0])),
+                (n1, long(f[1])),
+                (n2, long(f[2])),
+                (n3, long(f[3])),
+                (n4, long(f[4])),
+                (n5, long(f[5])),
+                (n6, long(f[6])),
+                (n7, long(f[7])),
+            ]),
+        ),
+        ("text", entity(&types.text)),
+        ("number", entity(&types.number)),
+        ("flag", entity(&types.flag)),
+        ("list", entity(&types.list)),
+        ("budgets", entity(&types.counter)),
+        ("goal", record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))])),
+        (
+            "session",
+            record([
+                ("declared", flag(r.session_declared)),
+                ("intents", long(i64::from(r.session.intents))),
+                ("allowed", long(i64::from(r.session.allowed))),
+                ("denied", long(i64::from(r.session.denied))),
+                ("dataClass", long(r.session.data_class)),
+                ("categories", boxed(&r.session.categories)),
+                ("tools", boxed(&r.session.tools)),
+                ("indicators", boxed(&r.session.indicators)),
+            ]),
+        ),
+        (
+            "time",
+            record([
+                ("hour", long(r.hour)),
+                ("minute", long(r.minute)),
+                ("weekday", long(r.weekday)),
+                ("epoch", long(r.epoch)),
+            ]),
+        ),
+        ("approvals", long(r.approvals)),
+    ]
+    .into_iter()
+    .map(|(n, v)| (smol_str::SmolStr::new_static(n), v))
+    .collect();
 
     let agent = uid(&types.agent, r.agent);
-    let teams: HashSet<EntityUid> = r.teams.iter().map(|t| uid(&types.team, t)).collect();
-    let agent_attributes = HashMap::from([
-        ("id".to_owned(), text(r.agent)),
-        ("kind".to_owned(), text(r.agent_kind)),
-        ("owner".to_owned(), text(r.agent_owner)),
-        ("trust".to_owned(), long(r.trust)),
-    ]);
-    let resource = uid(&types.resource, &resource_id(r.resource_kind, r.resource_id));
-    let resource_attributes = HashMap::from([
-        ("kind".to_owned(), text(r.resource_kind)),
-        ("id".to_owned(), text(r.resource_id)),
-        ("known".to_owned(), RestrictedExpression::new_bool(r.resource_known)),
-        ("criticality".to_owned(), long(r.criticality)),
-        ("dataClass".to_owned(), long(r.data_class)),
-        ("owner".to_owned(), text(r.resource_owner)),
-        ("environment".to_owned(), text(r.resource_environment)),
-    ]);
-    let capability: HashSet<EntityUid> = r.capability.iter().map(|c| uid(&types.capability, c)).collect();
     let action = uid(&types.action, r.tool);
+    let resource = uid(&types.resource, &resource_id(r.resource_kind, r.resource_id));
     let category = uid(&types.action, r.category);
     let domain = uid(&types.action, r.domain);
     let operation = uid(&types.action, &format!("op:{}", r.operation));
-
-    let context = Context::from_pairs([
-        ("environment".to_owned(), text(r.environment)),
-        ("tier".to_owned(), text(r.tier)),
-        ("tool".to_owned(), text(r.tool)),
-        ("category".to_owned(), text(r.category)),
-        ("domain".to_owned(), text(r.domain)),
-        ("operation".to_owned(), text(r.operation)),
-        ("confidence".to_owned(), long(r.confidence)),
-        ("indicators".to_owned(), set(&mut r.indicators.iter())),
-        ("reversible".to_owned(), text(r.reversible)),
-        ("risk".to_owned(), long(r.risk)),
-        (
-            "riskFactors".to_owned(),
-            record(RISK_FACTORS.iter().zip(r.risk_factors).map(|(n, v)| ((*n).to_owned(), long(v))))?,
+    // A tool named like its own category would be its own ancestor.
+    if [&category, &domain, &operation].contains(&&action) || category == domain {
+        return Err(broken("tool"));
+    }
+    let none = HashSet::new;
+    let plain = Entity::new_with_attr_partial_value;
+    let tagged = |id: &EntityUID, tags: Fields| plain(id.clone(), Fields::new(), none(), none(), tags);
+    let entities = [
+        plain(
+            agent.clone(),
+            fields([
+                ("id", text(r.agent)),
+                ("kind", text(r.agent_kind)),
+                ("owner", text(r.agent_owner)),
+                ("trust", long(r.trust)),
+            ]),
+            none(),
+            r.teams.iter().map(|t| uid(&types.team, t)).collect(),
+            Fields::new(),
         ),
-        ("text".to_owned(), RestrictedExpression::new_entity_uid(types.text.clone())),
-        ("number".to_owned(), RestrictedExpression::new_entity_uid(types.number.clone())),
-        ("flag".to_owned(), RestrictedExpression::new_entity_uid(types.flag.clone())),
-        ("list".to_owned(), RestrictedExpression::new_entity_uid(types.list.clone())),
-        ("budgets".to_owned(), RestrictedExpression::new_entity_uid(types.counter.clone())),
-        (
-            "goal".to_owned(),
-            record([
-                ("declared".to_owned(), RestrictedExpression::new_bool(r.goal_declared)),
-                ("mentions".to_owned(), set(&mut r.goal_mentions.iter())),
-            ])?,
+        plain(
+            resource.clone(),
+            fields([
+                ("kind", text(r.resource_kind)),
+                ("id", text(r.resource_id)),
+                ("known", flag(r.resource_known)),
+                ("criticality", long(r.criticality)),
+                ("dataClass", long(r.data_class)),
+                ("owner", text(r.resource_owner)),
+                ("environment", text(r.resource_environment)),
+            ]),
+            none(),
+            r.capability.iter().map(|c| uid(&types.capability, c)).collect(),
+            Fields::new(),
         ),
-        (
-            "session".to_owned(),
-            record([
-                ("declared".to_owned(), RestrictedExpression::new_bool(r.session_declared)),
-                ("intents".to_owned(), long(i64::from(r.session.intents))),
-                ("allowed".to_owned(), long(i64::from(r.session.allowed))),
-                ("denied".to_owned(), long(i64::from(r.session.denied))),
-                ("dataClass".to_owned(), long(r.session.data_class)),
-                ("categories".to_owned(), set(&mut r.session.categories.iter())),
-                ("tools".to_owned(), set(&mut r.session.tools.iter())),
-                ("indicators".to_owned(), set(&mut r.session.indicators.iter())),
-            ])?,
+        plain(
+            action.clone(),
+            Fields::new(),
+            HashSet::from([domain.clone()]),
+            HashSet::from([category.clone(), operation]),
+            Fields::new(),
         ),
-        (
-            "time".to_owned(),
-            record([
-                ("hour".to_owned(), long(r.hour)),
-                ("minute".to_owned(), long(r.minute)),
-                ("weekday".to_owned(), long(r.weekday)),
-                ("epoch".to_owned(), long(r.epoch)),
-            ])?,
-        ),
-        ("approvals".to_owned(), long(r.approvals)),
-    ])
-    .map_err(|_| broken("context"))?;
-
-    let plain = |id: EntityUid, parents: HashSet<EntityUid>| Entity::new_no_attrs(id, parents);
-    let tagged = |id: &EntityUid, tags: Vec<(String, RestrictedExpression)>| {
-        Entity::new_with_tags(id.clone(), [], [], tags).map_err(|_| broken("arguments"))
-    };
-    let mut entities = vec![
-        Entity::new(agent.clone(), agent_attributes, teams).map_err(|_| broken("agent"))?,
-        Entity::new(resource.clone(), resource_attributes, capability).map_err(|_| broken("resource"))?,
-        plain(category.clone(), HashSet::from([domain])),
-        plain(action.clone(), HashSet::from([category, operation])),
-        tagged(&types.text, tags.text)?,
-        tagged(&types.number, tags.number)?,
-        tagged(&types.flag, tags.flag)?,
-        tagged(&types.list, tags.list)?,
+        plain(category, Fields::new(), none(), HashSet::from([domain]), Fields::new()),
+        tagged(&types.text, tags.text),
+        tagged(&types.number, tags.number),
+        tagged(&types.flag, tags.flag),
+        tagged(&types.list, tags.list),
+        tagged(&types.counter, r.budgets.iter().map(|(name, seen)| ((*name).into(), long(*seen).into())).collect()),
     ];
-    let counters = r.budgets.iter().map(|(name, seen)| ((*name).to_owned(), long(*seen))).collect();
-    entities.push(tagged(&types.counter, counters)?);
-    let entities = Entities::from_entities(entities, None).map_err(|_| broken("entities"))?;
-    let request = Request::new(agent, action, resource, context, None).map_err(|_| broken("request"))?;
-    Ok((request, entities))
-}
-
-fn record(fields: impl IntoIterator<Item = (String, RestrictedExpression)>) -> Result<RestrictedExpression, EvalError> {
-    RestrictedExpression::new_record(fields).map_err(|_| EvalError::Unrepresentable("context".to_owned()))
+    let entities = Entities::from_entities(
+        entities,
+        None::<&NoEntitiesSchema>,
+        TCComputation::AssumeAlreadyComputed,
+        Extensions::all_available(),
+    )
+    .map_err(|_| broken("entities"))?;
+    let known = |id| EntityUIDEntry::known(id, None);
+    let context = Context::Value(Arc::new(context));
+    Ok((Request::new_unchecked(known(agent), known(action), known(resource), Some(context)), entities))
 }
