@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     name = "intended",
     version,
     about = "Authority runtime for AI agents: no token, no action.",
-    after_help = "Examples:\n  intended dev                                   try it: demo tenant, embedded store\n  intended init --data-dir ./data --tenant acme  set up a server\n  intended serve --data-dir ./data               run it\n  intended verify ledger.jsonl                   re-execute an export, offline"
+    before_help = "Examples:\n  intended dev                                   try it: demo tenant, embedded store\n  intended init --data-dir ./data --tenant acme  set up a server\n  intended serve --data-dir ./data               run it\n  intended verify ledger.jsonl                   re-execute an export, offline"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -68,34 +68,53 @@ pub enum Command {
     /// Set up a data directory: root key, tenant, owner's credential.
     Init(Init),
     /// One screen: what runs, what it decides by, what is halted.
+    #[command(before_help = "Examples:\n  intended status\n  intended status -o json")]
     Status,
     /// Submit intents and look at decisions.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended intent submit refund.json\n  intended intent list --decision deny\n  intended intent explain <id>"
+    )]
     Intent(Intent),
     /// Look at tokens and verify them.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended token inspect token.jwt\n  intended token verify token.jwt --intent-hash sha256:… -e production --consume\n  intended token test read.json"
+    )]
     Token(Token),
     /// Query, prove, export the ledger.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit proof 19\n  intended audit export ledger.jsonl"
+    )]
     Audit(Audit),
     /// Re-execute a ledger offline: an export, or a data directory (read-only).
     Verify(Verify),
     /// Component health.
-    #[command(subcommand)]
+    #[command(subcommand, before_help = "Examples:\n  intended health check --verbose")]
     Health(Health),
     /// Halts.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended emergency status\n  intended emergency halt -e production --reason 'agent loops' --confirm production"
+    )]
     Emergency(Emergency),
     /// Ship policy.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended policy deploy policies/demo -e staging\n  intended policy list"
+    )]
     Policy(Policy),
     /// Shell completions.
+    #[command(
+        before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"
+    )]
     Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  intended dev\n  intended dev --once            show the main job and stop\n  intended dev --data-dir ./demo keep the data"
+    before_help = "Examples:\n  intended dev\n  intended dev --once            show the main job and stop\n  intended dev --data-dir ./demo keep the data"
 )]
 pub struct Dev {
     /// Where to listen; loopback addresses only.
@@ -110,8 +129,9 @@ pub struct Dev {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  intended serve --data-dir ./data")]
+#[command(before_help = "Examples:\n  intended serve --data-dir ./data")]
 pub struct Serve {
+    /// A directory that `intended init` has set up.
     #[arg(long, env = "INTENDED_DATA_DIR")]
     pub data_dir: PathBuf,
     /// Instead of the config file's address.
@@ -121,11 +141,14 @@ pub struct Serve {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  intended init --data-dir ./data --tenant acme\n\nThe owner's API key is printed once, on stdout."
+    before_help = "Examples:\n  intended init --data-dir ./data --tenant acme",
+    after_help = "The owner's API key is printed once, on stdout."
 )]
 pub struct Init {
+    /// The directory to set up; it is made if it is not there.
     #[arg(long, env = "INTENDED_DATA_DIR")]
     pub data_dir: PathBuf,
+    /// Where the server is to listen.
     #[arg(long, default_value = "127.0.0.1:7070")]
     pub listen: String,
 }
@@ -134,9 +157,11 @@ pub struct Init {
 pub enum Intent {
     /// Submit an intent: from a file, or `-` for stdin.
     #[command(
-        after_help = "Examples:\n  intended intent submit refund.json\n  echo '{…}' | intended intent submit -\n\nExit codes: 0 allow or modify, 2 deny, 3 escalate or defer, 9 halted"
+        before_help = "Examples:\n  intended intent submit refund.json\n  echo '{…}' | intended intent submit -",
+        after_help = "Exit codes: 0 allow or modify, 2 deny, 3 escalate or defer, 9 halted"
     )]
     Submit {
+        /// The intent as JSON, or `-`.
         file: PathBuf,
         /// Give the same answer to the same key.
         #[arg(long)]
@@ -146,47 +171,62 @@ pub enum Intent {
         token_file: Option<PathBuf>,
     },
     /// Decisions, newest first.
+    #[command(
+        before_help = "Examples:\n  intended intent list\n  intended intent list --agent support-agent --decision deny -o json"
+    )]
     List {
         #[arg(long)]
         agent: Option<String>,
         #[arg(long)]
         action: Option<String>,
+        /// allow, modify, escalate, defer or deny.
         #[arg(long)]
         decision: Option<String>,
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    Show {
-        id: String,
-    },
+    /// One decision with its gates and its receipt.
+    #[command(before_help = "Examples:\n  intended intent show <id>\n  intended intent show <id> -o json")]
+    Show { id: String },
     /// Why it was decided so, and what stands in the way.
-    Explain {
-        id: String,
-    },
+    #[command(before_help = "Examples:\n  intended intent explain <id>")]
+    Explain { id: String },
     /// Decide it again from the ledger, on the state of its position.
-    Replay {
-        id: String,
-    },
+    #[command(
+        before_help = "Examples:\n  intended intent replay <id>",
+        after_help = "Exit code 8 when the decision is another one."
+    )]
+    Replay { id: String },
 }
 
 #[derive(Subcommand)]
 pub enum Token {
     /// Submit an intent, verify its token offline, consume it, see the replay refused.
+    #[command(before_help = "Examples:\n  intended token test read.json")]
     Test {
         /// An intent that is allowed.
         file: PathBuf,
     },
     /// Show what a token says, without verifying it.
+    #[command(
+        before_help = "Examples:\n  intended token inspect token.jwt\n  intended token inspect - -o json < token.jwt"
+    )]
     Inspect {
         /// A file with the token, or `-`.
         file: PathBuf,
     },
     /// Verify a token for an intent's hash.
+    #[command(
+        before_help = "Examples:\n  intended token verify token.jwt --intent-hash sha256:… -e production\n  intended token verify token.jwt --intent-hash sha256:… -e production --consume\n  intended token verify token.jwt --intent-hash sha256:… --jwks keys.json   no server is asked",
+        after_help = "Exit code 8 when the token is refused."
+    )]
     Verify {
         /// A file with the token, or `-`.
         file: PathBuf,
+        /// `intent_hash` of the decision.
         #[arg(long)]
         intent_hash: String,
+        /// Who the token must be for; absent: the environment's audience, offline `intended`.
         #[arg(long)]
         audience: Option<String>,
         /// Use it up.
@@ -195,12 +235,21 @@ pub enum Token {
         /// Only with the public keys; single use is not checked then.
         #[arg(long, conflicts_with = "consume")]
         offline: bool,
+        /// A file with the public keys (see `intended token keys`): offline, and no server is asked.
+        #[arg(long, conflicts_with = "consume")]
+        jwks: Option<PathBuf>,
     },
+    /// The public keys that tokens are verified with, as a JWK set.
+    #[command(before_help = "Examples:\n  intended token keys > keys.json")]
+    Keys,
 }
 
 #[derive(Subcommand)]
 pub enum Audit {
     /// Entries, newest first.
+    #[command(
+        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid"
+    )]
     Query {
         #[arg(long)]
         kind: Option<String>,
@@ -214,10 +263,16 @@ pub enum Audit {
         limit: u32,
     },
     /// A receipt for an entry, checked here.
+    #[command(before_help = "Examples:\n  intended audit proof 19\n  intended audit proof 19 -o json > receipt.json")]
     Proof { index: u64 },
     /// Export and re-execute the whole ledger.
+    #[command(
+        before_help = "Examples:\n  intended audit verify",
+        after_help = "Exit code 8 when something does not hold."
+    )]
     Verify,
     /// Write the whole ledger as JSON lines.
+    #[command(before_help = "Examples:\n  intended audit export ledger.jsonl && intended verify ledger.jsonl")]
     Export {
         /// The file to write.
         file: PathBuf,
@@ -226,9 +281,11 @@ pub enum Audit {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  intended verify ledger.jsonl\n  intended verify ./data                      a data directory, read-only\n  intended verify ledger.jsonl --vkey acme.vkey\n\nExit code 8 when something does not hold."
+    before_help = "Examples:\n  intended verify ledger.jsonl\n  intended verify ./data                      a data directory, read-only\n  intended verify ledger.jsonl --vkey acme.vkey",
+    after_help = "Exit code 8 when something does not hold."
 )]
 pub struct Verify {
+    /// An export, or a data directory.
     pub path: PathBuf,
     /// A file with the ledger's public key as you know it. Without it the export's own is taken.
     #[arg(long)]
@@ -237,16 +294,19 @@ pub struct Verify {
 
 #[derive(Subcommand)]
 pub enum Health {
+    /// Every component; with --verbose every check.
+    #[command(before_help = "Examples:\n  intended health check\n  intended health check --verbose")]
     Check,
 }
 
 #[derive(Subcommand)]
 pub enum Emergency {
     /// What is halted.
+    #[command(before_help = "Examples:\n  intended emergency status", after_help = "Exit code 9 when something is.")]
     Status,
     /// Throw a halt: the tenant, or with -e one environment.
     #[command(
-        after_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme"
+        before_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme"
     )]
     Halt {
         #[arg(long)]
@@ -256,10 +316,14 @@ pub enum Emergency {
         confirm: String,
     },
     /// Lift a halt.
+    #[command(
+        before_help = "Examples:\n  intended emergency resume halt-1a2b3c4d --reason fixed --confirm halt-1a2b3c4d"
+    )]
     Resume {
         halt: String,
         #[arg(long)]
         reason: String,
+        /// The halt's name again.
         #[arg(long)]
         confirm: String,
     },
@@ -268,7 +332,9 @@ pub enum Emergency {
 #[derive(Subcommand)]
 pub enum Policy {
     /// Validate a pack directory and deploy it to the environment (-e).
+    #[command(before_help = "Examples:\n  intended policy deploy policies/demo -e staging")]
     Deploy { directory: PathBuf },
     /// What each environment decides by.
+    #[command(before_help = "Examples:\n  intended policy list")]
     List,
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::args::Global;
 use crate::error::{CliError, file};
+use crate::output::say;
 
 pub struct Client {
     http: reqwest::Client,
@@ -69,7 +70,8 @@ impl Client {
                     )
                 })
                 .unwrap_or_default();
-            println!("curl -X {method} -H \"authorization: Bearer $INTENDED_API_KEY\"{data} '{url}'");
+            let more: String = headers.iter().map(|(name, value)| format!(" -H '{name}: {value}'")).collect();
+            say(&format!("curl -X {method} -H \"authorization: Bearer $INTENDED_API_KEY\"{more}{data} '{url}'"));
             return Err(CliError::Failed(String::new(), ExitCode::Ok));
         }
         let mut request = self.http.request(method, url);
@@ -108,15 +110,22 @@ impl Client {
         let method = method.parse().unwrap_or(reqwest::Method::GET);
         let response = self.send(method, path, body, headers).await?;
         let status = response.status().as_u16();
-        let problem =
-            response.headers().get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/problem"));
+        let kind = response.headers().get("content-type").map_or(&[][..], |v| v.as_bytes());
+        let (problem, json) = (kind.starts_with(b"application/problem"), kind.starts_with(b"application/json"));
         let bytes = response
             .bytes()
             .await
             .map_err(|e| CliError::Unreachable { server: self.base.clone(), why: deepest(&e) })?;
         let body: Value = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        if problem { Err(refused(status, &body)) } else { Ok(Reply { body }) }
+        if problem {
+            return Err(refused(status, &body));
+        }
+        if !json || body.is_string() {
+            let why = format!("it answers {status} and not as this product does");
+            return Err(CliError::Unreachable { server: self.base.clone(), why });
+        }
+        Ok(Reply { body })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {

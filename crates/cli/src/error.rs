@@ -20,6 +20,14 @@ impl CliError {
     pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage(what.into(), Some(hint.into()))
     }
+    /// With the file that it is about.
+    #[must_use]
+    pub fn about(mut self, path: &std::path::Path) -> Self {
+        if let Self::Refused { detail, .. } = &mut self {
+            *detail = format!(": {}{detail}", path.display());
+        }
+        self
+    }
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage(_, hint) => hint.clone(),

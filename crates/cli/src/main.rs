@@ -35,11 +35,15 @@ fn main() -> std::process::ExitCode {
         }
     };
     let code = runtime.block_on(cmd::run(cli)).unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        let text = error.to_string();
+        if !text.is_empty() {
+            eprintln!("error: {text}");
+        }
         if let Some(hint) = error.hint() {
             eprintln!("\nhint: {hint}");
         }
         error.exit()
     });
+    let code = if code == ExitCode::Ok && output::lost() { ExitCode::Usage } else { code };
     std::process::ExitCode::from(code as u8)
 }

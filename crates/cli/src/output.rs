@@ -1,9 +1,32 @@
 //! Printing: data to stdout, everything else to stderr.
 
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::args::Format;
+
+/// Whether something could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// A line to stdout. A reader that has gone away (`| head`) is no error and changes no exit code;
+/// anything else, a full disk say, is.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        eprintln!("error: stdout: {error}");
+    }
+}
+
+/// Whether part of the output was lost.
+pub fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Prints a list: as a table of the named columns (JSON pointer or member → header), or whole.
 pub fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
@@ -11,11 +34,11 @@ pub fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
         Format::Table => {
             let header: Vec<&str> = columns.iter().map(|(_, h)| *h).collect();
             let body = rows.iter().map(|row| columns.iter().map(|(member, _)| cell(row, member)).collect()).collect();
-            println!("{}", table(&header, body));
+            say(&table(&header, body));
         }
-        Format::Json => println!("{}", pretty(&Value::Array(rows.to_vec()))),
-        Format::Jsonl => rows.iter().for_each(|row| println!("{row}")),
-        Format::Yaml => print!("{}", yaml(&Value::Array(rows.to_vec()), 0)),
+        Format::Json => say(&pretty(&Value::Array(rows.to_vec()))),
+        Format::Jsonl => rows.iter().for_each(|row| say(&row.to_string())),
+        Format::Yaml => say(yaml(&Value::Array(rows.to_vec()), 0).trim_end()),
     }
 }
 
@@ -29,11 +52,11 @@ pub fn one(format: Format, value: &Value) {
                 .flatten()
                 .filter(|(_, v)| !v.is_null())
                 .map(|(n, v)| vec![n.clone(), plain(v)]);
-            println!("{}", table(&[], rows.collect()));
+            say(&table(&[], rows.collect()));
         }
-        Format::Json => println!("{}", pretty(value)),
-        Format::Jsonl => println!("{value}"),
-        Format::Yaml => print!("{}", yaml(value, 0)),
+        Format::Json => say(&pretty(value)),
+        Format::Jsonl => say(&value.to_string()),
+        Format::Yaml => say(yaml(value, 0).trim_end()),
     }
 }
 
@@ -72,24 +95,72 @@ fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
 }
 
-/// YAML that any reader takes: strings in JSON quotes.
+/// YAML that any reader takes: strings in JSON quotes, and names too unless they are plain words.
 fn yaml(value: &Value, depth: usize) -> String {
     let pad = "  ".repeat(depth);
     let nested =
         |v: &Value| matches!(v, Value::Array(a) if !a.is_empty()) || matches!(v, Value::Object(o) if !o.is_empty());
     match value {
-        Value::Array(items) if !items.is_empty() => items
-            .iter()
-            .map(|v| if nested(v) { format!("{pad}-\n{}", yaml(v, depth + 1)) } else { format!("{pad}- {v}\n") })
-            .collect(),
+        Value::Array(items) if !items.is_empty() => {
+            items
+                .iter()
+                .map(|v| {
+                    if nested(v) {
+                        format!("{pad}-\n{}", yaml(v, depth + 1))
+                    } else {
+                        format!("{pad}- {}\n", scalar(v))
+                    }
+                })
+                .collect()
+        }
         Value::Object(members) if !members.is_empty() => members
             .iter()
-            .map(
-                |(n, v)| {
-                    if nested(v) { format!("{pad}{n}:\n{}", yaml(v, depth + 1)) } else { format!("{pad}{n}: {v}\n") }
-                },
-            )
+            .map(|(n, v)| {
+                let n = member(n);
+                if nested(v) {
+                    format!("{pad}{n}:\n{}", yaml(v, depth + 1))
+                } else {
+                    format!("{pad}{n}: {}\n", scalar(v))
+                }
+            })
             .collect(),
-        other => format!("{pad}{other}\n"),
+        other => format!("{pad}{}\n", scalar(other)),
+    }
+}
+
+fn member(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    if plain && !word.contains(&name.to_ascii_lowercase().as_str()) {
+        name.to_owned()
+    } else {
+        scalar(&Value::String(name.to_owned()))
+    }
+}
+
+/// JSON, with what YAML does not take as it is escaped.
+fn scalar(value: &Value) -> String {
+    let odd =
+        |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let text = value.to_string();
+    if !text.contains(odd) {
+        return text;
+    }
+    text.chars().map(|c| if odd(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_and_text_that_mean_something_to_yaml_are_quoted() {
+        let value = json!({"a: b": 1, "no": [], "- x": {"plain": "#\u{85}\u{9b}31m"}, "": null});
+        let text = yaml(&value, 0);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines, ["\"\": null", "\"- x\":", "  plain: \"#\\u0085\\u009b31m\"", "\"a: b\": 1", "\"no\": []"]);
     }
 }

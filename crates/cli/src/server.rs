@@ -9,7 +9,7 @@ use intended_api::App;
 use intended_keyring::{RootKey, SystemRng};
 use intended_model::ExitCode;
 use intended_runtime::{Runtime, SystemClock};
-use intended_store_sqlite::{Options, SqliteStore};
+use intended_store_sqlite::{FILE, Options, SqliteStore};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CliError, file};
@@ -30,13 +30,19 @@ pub struct Config {
     /// How long it stays up not ready before it stops taking requests.
     #[serde(default = "default_drain")]
     pub drain_millis: u64,
+    /// How long what is running then may still take. A client that sends nothing does not hold it up longer.
+    #[serde(default = "default_finish")]
+    pub finish_millis: u64,
     /// Largest size of the data file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
 }
 
-const fn default_drain() -> u64 {
+pub const fn default_drain() -> u64 {
     500
+}
+pub const fn default_finish() -> u64 {
+    10_000
 }
 
 impl Config {
@@ -61,10 +67,34 @@ impl Config {
 /// Opens the store and the runtime of a data directory.
 pub async fn open(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64>) -> Result<Arc<Runtime>, CliError> {
     let options = Options { max_bytes, shared: false };
-    let store = SqliteStore::open(dir, &options).map_err(intended_runtime::RuntimeError::from)?;
+    let named = |e: intended_runtime::RuntimeError| CliError::from(e).about(&dir.join(FILE));
+    let store = SqliteStore::open(dir, &options).map_err(|e| named(e.into()))?;
     let clock = Arc::new(SystemClock::default());
     let rng = Arc::new(SystemRng::default());
-    Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root, issuer).await?))
+    Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root, issuer).await.map_err(named)?))
+}
+
+/// Opens a data directory that was set up before: its data file is there, and a tenant is in it.
+/// A lost file must not come back as a new and empty one.
+pub async fn reopen(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64>) -> Result<Arc<Runtime>, CliError> {
+    let path = dir.join(FILE);
+    let lost = |what: &str| {
+        CliError::usage(
+            format!("{}: {what}", path.display()),
+            "the directory was set up, so its ledger was here: restore a backup, or set up another directory",
+        )
+    };
+    match std::fs::metadata(&path) {
+        Ok(meta) if meta.len() == 0 => return Err(lost("the data file is empty")),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(lost("the data file is missing")),
+        Err(e) => return Err(file(&path)(e)),
+    }
+    let runtime = open(dir, root, issuer, max_bytes).await?;
+    if runtime.tenants().is_empty() {
+        return Err(lost("the data file holds no tenant"));
+    }
+    Ok(runtime)
 }
 
 /// Listens. A port of 0 takes a free one.
@@ -86,31 +116,54 @@ pub async fn listen(address: &str, loopback_only: bool) -> Result<(tokio::net::T
     Ok((listener, address))
 }
 
+/// How stopping goes: not ready for so long, then so long for what is running.
+#[derive(Clone, Copy)]
+pub struct Stopping {
+    pub drain: Duration,
+    pub finish: Duration,
+}
+
 /// Serves until `stop` is done, then shuts down in order.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     app: App,
-    drain: Duration,
+    stopping: Stopping,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
     use axum::serve::ListenerExt as _;
     let housekeeping = tokio::spawn(housekeeping(Arc::clone(&app.runtime)));
     let (runtime, draining) = (Arc::clone(&app.runtime), app.clone());
+    let (drained, overtime) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
         stop.await;
         draining.drain();
-        tokio::time::sleep(drain).await;
+        tokio::time::sleep(stopping.drain).await;
+        let _ = drained.send(());
+    };
+    // A connection that sends nothing, or half a request and no more, would be waited for without end.
+    let overtime = async move {
+        if overtime.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(stopping.finish).await;
     };
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    let served = axum::serve(listener, intended_api::router(app)).with_graceful_shutdown(shutdown).await;
+    let serving = axum::serve(listener, intended_api::router(app)).with_graceful_shutdown(shutdown);
+    let served = tokio::select! {
+        served = serving.into_future() => served,
+        () = overtime => {
+            tracing::warn!("some connections did not end in time and were cut");
+            Ok(())
+        }
+    };
     housekeeping.abort();
     runtime.close().await?;
     served.map_err(|e| CliError::Failed(e.to_string(), ExitCode::Unavailable))
 }
 
-/// Timeouts that deny, facts past their time, kept checkpoints.
+/// Timeouts that deny, facts past their time, kept checkpoints, and finding out that there is room again.
 async fn housekeeping(runtime: Arc<Runtime>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut ticks = 0_u64;
@@ -126,13 +179,18 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         {
             tracing::warn!(%error, "old facts were not removed");
         }
-        if ticks.is_multiple_of(10) {
+        // While a failed write has it not ready nobody may be sending anything, so it tries by itself.
+        let ready = runtime.ready().await;
+        if ticks.is_multiple_of(10) || !ready {
             for tenant in runtime.tenants() {
                 let size = tenant.latest_checkpoint().map_or(0, |c| c.size);
-                if kept.insert(tenant.id.clone(), size) != Some(size)
-                    && let Err(error) = runtime.save_checkpoint(&tenant).await
-                {
-                    tracing::warn!(%error, "no checkpoint was kept");
+                if ready && kept.get(&tenant.id) == Some(&size) {
+                    continue;
+                }
+                match runtime.save_checkpoint(&tenant).await {
+                    Ok(()) => drop(kept.insert(tenant.id.clone(), size)),
+                    Err(error) if ready => tracing::warn!(%error, "no checkpoint was kept"),
+                    Err(error) => tracing::debug!(%error, "still nothing can be written"),
                 }
             }
         }

@@ -13,11 +13,11 @@ use intended_runtime::admin::CredentialSpec;
 use serde_json::{Value, json};
 
 use super::{Outcome, audit, token, verify};
-use crate::args::{Dev, Global};
+use crate::args::{Dev, Format, Global};
 use crate::client::Client;
 use crate::error::{CliError, file};
-use crate::output::table;
-use crate::server::{ROOT_KEY, listen, open, serve, stopped, write_secret};
+use crate::output::{list, one, say};
+use crate::server::{ROOT_KEY, Stopping, listen, open, serve, stopped, write_secret};
 
 const TENANT: &str = "demo";
 const PACK: [(&str, &str); 3] = [
@@ -47,14 +47,19 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let keys = set_up(&runtime, &dir).await?;
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let app = intended_api::App::new(Arc::clone(&runtime));
-    let running = tokio::spawn(serve(listener, app, Duration::from_millis(50), async move {
+    let stop_quickly = Stopping { drain: Duration::from_millis(50), finish: Duration::from_secs(2) };
+    let running = tokio::spawn(serve(listener, app, stop_quickly, async move {
         let _ = stopping.await;
     }));
     let shown = show(global, &issuer, &keys).await;
     if let Ok(true) = shown
         && !args.once
     {
-        hint(&issuer, &keys.agent, &dir);
+        if global.output == Format::Table {
+            hint(&issuer, &keys.agent, &dir);
+        } else {
+            eprintln!("API at {issuer}, keys in {}", dir.display());
+        }
         stopped().await;
         eprintln!("\nstopping");
     }
@@ -214,44 +219,33 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
         let started = Instant::now();
         let body = agent.call("POST", "intents", Some(&intent), &[]).await?.body;
         let took = started.elapsed();
-        let text = |p: &str| {
-            body.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default()
-        };
-        rows.push(vec![
-            text("/agent"),
-            title.to_owned(),
-            text("/environment"),
-            text("/decision"),
-            text("/reason"),
-            text("/risk/score"),
-            format!("{:.1} ms", took.as_secs_f64() * 1000.0),
-        ]);
+        let of = |p: &str| body.pointer(p).cloned().unwrap_or_default();
+        rows.push(json!({
+            "agent": of("/agent"), "intent": title, "environment": of("/environment"), "decision": of("/decision"),
+            "reason": of("/reason"), "risk": of("/risk/score"), "id": of("/id"),
+            "time": format!("{:.1} ms", took.as_secs_f64() * 1000.0),
+        }));
         if allowed.is_none() && body.get("token").is_some() {
             allowed = Some(body);
         }
     }
-    println!("{}\n", table(&["agent", "intent", "environment", "decision", "reason", "risk", "time"], rows));
+    let human = global.output == Format::Table;
+    if human {
+        let columns = ["agent", "intent", "environment", "decision", "reason", "risk", "time"];
+        list(global.output, &rows, &columns.map(|c| (c, c)));
+        say("");
+    }
     let Some(decision) = allowed else {
         return Err(CliError::Failed("nothing was allowed".to_owned(), ExitCode::Deny));
     };
     let text = decision.get("token").and_then(Value::as_str).unwrap_or_default().to_owned();
     // The receipt's key is read with the owner's credential; tokens are the agents'.
     let checks = token::check(&owner, &decision, &text).await?;
-    println!("one token, from the first allow");
-    println!(
-        "{}\n",
-        table(
-            &[],
-            checks
-                .iter()
-                .map(|(name, held, what)| vec![
-                    (if *held { "pass" } else { "FAIL" }).to_owned(),
-                    (*name).to_owned(),
-                    what.clone()
-                ])
-                .collect()
-        )
-    );
+    if human {
+        say("one token, from the first allow");
+        token::show_checks(global.output, &checks);
+        say("");
+    }
     let dir = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
     let path = dir.path().join("ledger.jsonl");
     let mut bytes = Vec::new();
@@ -261,15 +255,21 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     })
     .await?;
     std::fs::write(&path, bytes).map_err(file(&path))?;
-    verify::run(global, &crate::args::Verify { path, vkey: None })?;
+    let report = verify::export(&path, None, &indicatif::ProgressBar::hidden())?.map_err(|f| verify::broken(&f))?;
+    if human {
+        verify::print(global.output, &report, false);
+    } else {
+        let checks: Vec<Value> = checks.iter().map(token::check_value).collect();
+        one(global.output, &json!({"decisions": rows, "token": checks, "ledger": verify::value(&report, false)}));
+    }
     Ok(checks.iter().all(|(_, held, _)| *held))
 }
 
 fn hint(server: &str, key: &str, dir: &std::path::Path) {
-    println!("\nAPI at {server} (OpenAPI: {server}/openapi.json). Try it:\n");
-    println!(
+    say(&format!("\nAPI at {server} (OpenAPI: {server}/openapi.json). Try it:\n"));
+    say(&format!(
         "curl -s {server}/v1/tenants/{TENANT}/intents \\\n  -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\\n  -d '{{\"subject\":{{\"type\":\"agent\",\"id\":\"support-agent\"}},\"action\":{{\"name\":\"stripe.create_refund\",\"properties\":{{\"charge\":\"ch_1\",\"amount\":40}}}},\"resource\":{{\"type\":\"charge\",\"id\":\"ch_1\"}},\"environment\":\"production\"}}'\n"
-    );
-    println!("intended --key-file {} status", dir.join("owner.key").display());
-    println!("\nCtrl-C stops it.");
+    ));
+    say(&format!("intended --key-file {} status", dir.join("owner.key").display()));
+    say("\nCtrl-C stops it.");
 }

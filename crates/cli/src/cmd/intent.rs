@@ -7,7 +7,7 @@ use super::{Outcome, exit_of, read};
 use crate::args::{Format, Global, Intent};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{list, one, safe, table};
+use crate::output::{list, one, safe, say, table};
 
 const COLUMNS: &[(&str, &str)] = &[
     ("recorded_at", "time"),
@@ -86,12 +86,12 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
                         text(&body, &format!("/{side}/reason"))
                     )
                 };
-                println!(
+                say(&format!(
                     "recorded  {}\nagain     {}\n{}",
                     word("recorded"),
                     word("again"),
                     if same { "the same, from the ledger" } else { "NOT the same" }
-                );
+                ));
             } else {
                 one(global.output, &body);
             }
@@ -125,18 +125,18 @@ fn show(format: Format, body: &Value) {
     if format != Format::Table {
         return one(format, body);
     }
-    println!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message"));
-    println!("{} by {} in {}", text(body, "/action"), text(body, "/agent"), text(body, "/environment"));
-    println!(
+    say(&format!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message")));
+    say(&format!("{} by {} in {}", text(body, "/action"), text(body, "/agent"), text(body, "/environment")));
+    say(&format!(
         "intent {}  recorded {}  ledger entry {}  risk {}",
         text(body, "/id"),
         text(body, "/recorded_at"),
         text(body, "/receipt/index"),
         text(body, "/risk/score")
-    );
+    ));
     gates(body);
     if body.get("token").is_some() {
-        println!("\ntoken (until {}):\n{}", text(body, "/token_expires_at"), text(body, "/token"));
+        say(&format!("\ntoken (until {}):\n{}", text(body, "/token_expires_at"), text(body, "/token")));
     }
 }
 
@@ -150,18 +150,18 @@ fn gates(body: &Value) {
             g.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned(),
         ]
     });
-    println!("\n{}", table(&["gate", "outcome", "code", "detail"], rows.collect()));
+    say(&format!("\n{}", table(&["gate", "outcome", "code", "detail"], rows.collect())));
 }
 
 fn explain(body: &Value) {
-    println!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message"));
+    say(&format!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message")));
     gates(body);
     if let Some(factors) = body.pointer("/risk/factors").and_then(Value::as_array) {
         let rows = factors.iter().map(|f| vec![text(f, "/name"), text(f, "/value"), text(f, "/weight")]).collect();
-        println!("\nrisk {} from\n{}", text(body, "/risk/score"), table(&["factor", "value", "weight"], rows));
+        say(&format!("\nrisk {} from\n{}", text(body, "/risk/score"), table(&["factor", "value", "weight"], rows)));
     }
     let hint = text(body, "/hint");
     if hint != "-" && !hint.is_empty() {
-        println!("\nwhat would have to change: {hint}");
+        say(&format!("\nwhat would have to change: {hint}"));
     }
 }

@@ -8,7 +8,7 @@ use super::token::without_null;
 use crate::args::{Emergency, Format, Global};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{list, one, table};
+use crate::output::{list, one, safe, say, table};
 
 pub async fn status(client: &Client, format: Format) -> Outcome {
     let health = client.call("GET", "/healthz", None, &[]).await?.body;
@@ -22,22 +22,21 @@ pub async fn status(client: &Client, format: Format) -> Outcome {
         );
         return Ok(ExitCode::Ok);
     }
-    let text = |v: &Value, p: &str| {
-        v.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).unwrap_or_default()
-    };
+    let text =
+        |v: &Value, p: &str| v.pointer(p).map(|v| v.as_str().map_or_else(|| v.to_string(), safe)).unwrap_or_default();
     let halted = emergency.get("halted") == Some(&Value::Bool(true));
-    println!(
+    say(&format!(
         "intended {}  {}  up {} s",
         text(&health, "/version"),
         text(&health, "/status"),
         text(&health, "/uptime_seconds")
-    );
-    println!("ledger   {} entries, root {}", text(&checkpoint, "/size"), text(&checkpoint, "/root"));
-    println!("halts    {}", if halted { "HALTED" } else { "none" });
+    ));
+    say(&format!("ledger   {} entries, root {}", text(&checkpoint, "/size"), text(&checkpoint, "/root")));
+    say(&format!("halts    {}", if halted { "HALTED" } else { "none" }));
     for halt in emergency.get("halts").and_then(Value::as_array).into_iter().flatten() {
-        println!("         {} {}: {}", text(halt, "/halt"), text(halt, "/scope"), text(halt, "/reason"));
+        say(&format!("         {} {}: {}", text(halt, "/halt"), text(halt, "/scope"), text(halt, "/reason")));
     }
-    println!();
+    say("");
     list(
         Format::Table,
         deployments.as_array().map_or(&[][..], Vec::as_slice),
@@ -74,7 +73,7 @@ pub async fn health(client: &Client, global: &Global) -> Outcome {
         }
         let header: &[&str] =
             if global.verbose { &["component", "status", "check", "detail"] } else { &["component", "status"] };
-        println!("{}", table(header, rows));
+        say(&format!("{}", table(header, rows)));
     } else {
         one(global.output, &body);
     }

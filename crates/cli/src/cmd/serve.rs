@@ -9,7 +9,11 @@ use intended_model::{EnvironmentId, ExitCode, TenantId};
 use super::Outcome;
 use crate::args::{Global, Init, Serve};
 use crate::error::{CliError, file};
-use crate::server::{CONFIG, Config, ROOT_KEY, listen, open, serve as run, stopped, write_secret};
+use crate::output::say;
+use crate::server::{
+    CONFIG, Config, ROOT_KEY, Stopping, default_drain, default_finish, listen, open, reopen, serve as run, stopped,
+    write_secret,
+};
 
 /// The environments that a tenant starts with.
 pub fn environments() -> Result<Vec<(EnvironmentId, Tier, Settings)>, CliError> {
@@ -31,6 +35,14 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
             format!("run it: intended serve --data-dir {}", dir.display()),
         ));
     }
+    for left in [ROOT_KEY, intended_store_sqlite::FILE] {
+        if dir.join(left).exists() {
+            return Err(CliError::usage(
+                format!("{}: there is a `{left}` but no {CONFIG}", dir.display()),
+                "a set-up that did not finish, or the data of `intended dev`: choose another directory, or remove it",
+            ));
+        }
+    }
     let tenant = TenantId::new(&global.tenant).map_err(|e| CliError::Usage(format!("--tenant: {e}"), None))?;
     let rng = SystemRng::default();
     let root = RootKey::generate(&rng).map_err(|e| CliError::Usage(e.to_string(), None))?;
@@ -44,7 +56,8 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         listen: args.listen.clone(),
         issuer,
         root_key_file: ROOT_KEY.into(),
-        drain_millis: 500,
+        drain_millis: default_drain(),
+        finish_millis: default_finish(),
         max_bytes: None,
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
@@ -55,7 +68,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     eprintln!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display());
     eprintln!("ledger key {vkey}");
     eprintln!("the owner's API key, shown this once:");
-    println!("{}", bootstrap.owner.key);
+    say(&format!("{}", bootstrap.owner.key));
     eprintln!("\nnext: intended serve --data-dir {}", dir.display());
     Ok(ExitCode::Ok)
 }
@@ -64,7 +77,7 @@ pub async fn serve(args: Serve) -> Outcome {
     let dir = &args.data_dir;
     let config = Config::read(dir)?;
     let root = config.root_key(dir)?;
-    let runtime = open(dir, root, &config.issuer, config.max_bytes).await?;
+    let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     let (listener, address) = listen(args.listen.as_deref().unwrap_or(&config.listen), false).await?;
     let tenants = runtime.tenants().len();
     eprintln!(
@@ -72,7 +85,11 @@ pub async fn serve(args: Serve) -> Outcome {
         env!("CARGO_PKG_VERSION"),
         dir.display()
     );
-    run(listener, intended_api::App::new(runtime), Duration::from_millis(config.drain_millis), stopped()).await?;
+    let stopping = Stopping {
+        drain: Duration::from_millis(config.drain_millis),
+        finish: Duration::from_millis(config.finish_millis),
+    };
+    run(listener, intended_api::App::new(runtime), stopping, stopped()).await?;
     eprintln!("stopped");
     Ok(ExitCode::Ok)
 }

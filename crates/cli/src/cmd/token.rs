@@ -6,10 +6,10 @@ use intended_token::{Binding, Expectations, JwkSet, KeySet, Verifier};
 use serde_json::{Value, json};
 
 use super::{Outcome, exit_of, read};
-use crate::args::{Global, Token};
+use crate::args::{Format, Global, Token};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::one;
+use crate::output::{list, one, say, table};
 
 pub async fn run(global: &Global, args: Token) -> Outcome {
     match args {
@@ -19,13 +19,30 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
             eprintln!("not verified: anyone can write this");
             Ok(ExitCode::Ok)
         }
-        Token::Verify { file, intent_hash, audience, consume, offline } => {
-            let client = Client::new(global)?;
+        Token::Keys => {
+            let keys = Client::new(global)?.get("jwks.json").await?;
+            // A document, and of use to other programs only.
+            one(if global.output == Format::Table { Format::Json } else { global.output }, &keys);
+            Ok(ExitCode::Ok)
+        }
+        Token::Verify { file, intent_hash, audience, consume, offline, jwks } => {
             let token = text(&read(&file)?);
-            if offline {
+            if offline || jwks.is_some() {
+                let keys = match jwks {
+                    Some(path) => serde_json::from_slice(&read(&path)?)
+                        .map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::Invalid))?,
+                    None => public_keys(&Client::new(global)?).await?,
+                };
                 let audience = audience.unwrap_or_else(|| "intended".to_owned());
-                return offline_verify(&client, global, &token, &audience, &intent_hash).await;
+                let verdict = verify_offline(&keys, &global.tenant, &token, &audience, &intent_hash)?;
+                let refusal = verdict.as_ref().err();
+                one(
+                    global.output,
+                    &without_null(json!({"active": verdict.is_ok(), "single_use": "not_checked", "refusal": refusal})),
+                );
+                return Ok(if verdict.is_ok() { ExitCode::Ok } else { ExitCode::VerificationFailed });
             }
+            let client = Client::new(global)?;
             let body = json!({"token": token, "environment": global.environment, "audience": audience, "intent_hash": intent_hash, "consume": consume});
             let verdict = client.call("POST", "tokens/verify", Some(&without_null(body)), &[]).await?.body;
             one(global.output, &verdict);
@@ -43,12 +60,24 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
                 return Ok(exit_of(&decision));
             };
             let checks = check(&client, &decision, token).await?;
-            for (name, held, what) in &checks {
-                println!("{}  {name}: {what}", if *held { "pass" } else { "FAIL" });
-            }
+            show_checks(global.output, &checks);
             Ok(if checks.iter().all(|(_, held, _)| *held) { ExitCode::Ok } else { ExitCode::VerificationFailed })
         }
     }
+}
+
+/// What [`check`] found: a line each, or as data.
+pub fn show_checks(format: Format, checks: &[Check]) {
+    if format != Format::Table {
+        return list(format, &checks.iter().map(check_value).collect::<Vec<_>>(), &[]);
+    }
+    let word = |held: bool| (if held { "pass" } else { "FAIL" }).to_owned();
+    say(&table(&[], checks.iter().map(|(n, held, w)| vec![word(*held), (*n).to_owned(), w.clone()]).collect()));
+}
+
+/// One check as data.
+pub fn check_value((name, held, what): &Check) -> Value {
+    json!({"check": name, "held": held, "detail": what})
 }
 
 /// Drops members that are null.
@@ -72,18 +101,22 @@ pub fn claims(token: &str) -> Result<Value, CliError> {
     serde_json::from_slice(&bytes).map_err(|_| wrong())
 }
 
+async fn public_keys(client: &Client) -> Result<JwkSet, CliError> {
+    serde_json::from_value(client.get("jwks.json").await?)
+        .map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))
+}
+
 /// Verifies with the public keys alone.
-async fn verify_offline(
-    client: &Client,
+fn verify_offline(
+    set: &JwkSet,
+    tenant: &str,
     token: &str,
     audience: &str,
     intent_hash: &str,
 ) -> Result<Result<(), String>, CliError> {
     let unverified = claims(token)?;
     let claim = |name: &str| unverified.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let set: JwkSet = serde_json::from_value(client.get("jwks.json").await?)
-        .map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
-    let keys = KeySet::from_jwks(&set).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
+    let keys = KeySet::from_jwks(set).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
     let hash = intent_hash
         .parse()
         .map_err(|_| CliError::usage("--intent-hash: not a digest", "it is written sha256:<64 hex digits>"))?;
@@ -91,35 +124,25 @@ async fn verify_offline(
     let expect = Expectations {
         issuer: claim("iss"),
         audience: audience.to_owned(),
-        tenant: client.tenant().to_owned(),
+        tenant: tenant.to_owned(),
         environment: claim("env"),
     };
     let verifier = Verifier { keys: &keys, expect, revocations: None };
     Ok(verifier.verify(token, &Binding::IntentHash(hash), now()).map(drop).map_err(|r| format!("{}: {r}", r.code())))
 }
 
-async fn offline_verify(client: &Client, global: &Global, token: &str, audience: &str, intent_hash: &str) -> Outcome {
-    let verdict = verify_offline(client, token, audience, intent_hash).await?;
-    let refusal = verdict.as_ref().err().cloned();
-    one(
-        global.output,
-        &without_null(json!({"active": verdict.is_ok(), "single_use": "not_checked", "refusal": refusal})),
-    );
-    Ok(if verdict.is_ok() { ExitCode::Ok } else { ExitCode::VerificationFailed })
-}
+/// What was checked, whether it held, and the detail.
+pub type Check = (&'static str, bool, String);
 
 /// Local verification, consumption, refused replay, inclusion: of an allowed decision.
-pub async fn check(
-    client: &Client,
-    decision: &Value,
-    token: &str,
-) -> Result<Vec<(&'static str, bool, String)>, CliError> {
+pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec<Check>, CliError> {
     let mut out = Vec::new();
     let hash = decision.get("intent_hash").and_then(Value::as_str).unwrap_or_default();
     let environment = decision.get("environment").cloned().unwrap_or_default();
     let claims = claims(token)?;
     let audience = claims.get("aud").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let offline = verify_offline(client, token, &audience, hash).await?;
+    let keys = public_keys(client).await?;
+    let offline = verify_offline(&keys, client.tenant(), token, &audience, hash)?;
     out.push((
         "offline",
         offline.is_ok(),

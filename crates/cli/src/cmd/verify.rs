@@ -12,7 +12,7 @@ use intended_verify::{Failure, Report, Verifier};
 use super::Outcome;
 use crate::args::{Format, Global, Verify};
 use crate::error::{CliError, file};
-use crate::output::table;
+use crate::output::{say, table};
 
 /// Longest line of an export.
 const MAX_LINE: usize = 16 * 1024 * 1024;
@@ -42,7 +42,7 @@ pub fn run(global: &Global, args: &Verify) -> Outcome {
     Ok(ExitCode::Ok)
 }
 
-fn broken(failure: &Failure) -> CliError {
+pub fn broken(failure: &Failure) -> CliError {
     CliError::Failed(format!("the ledger does not hold\n  {failure}"), ExitCode::VerificationFailed)
 }
 
@@ -115,7 +115,14 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
     };
     let store = ReadOnly::open(path).map_err(failed)?;
     let mut out = Vec::new();
-    for tenant in store.tenants().map_err(failed)? {
+    let tenants = store.tenants().map_err(failed)?;
+    if tenants.is_empty() {
+        return Err(CliError::Failed(
+            format!("{}: there is no ledger in it", path.display()),
+            ExitCode::VerificationFailed,
+        ));
+    }
+    for tenant in tenants {
         let mut checkpoints = Vec::new();
         let mut after = String::new();
         loop {
@@ -181,15 +188,23 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
     Ok(out)
 }
 
-fn print(format: Format, r: &Report, trusted: bool) {
-    let time = |t: Option<intended_model::Timestamp>| t.map_or_else(|| "-".to_owned(), |t| t.to_string());
+fn time(t: Option<intended_model::Timestamp>) -> String {
+    t.map_or_else(|| "-".to_owned(), |t| t.to_string())
+}
+
+/// A report as data.
+pub fn value(r: &Report, trusted: bool) -> serde_json::Value {
+    serde_json::json!({
+        "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
+        "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "root": r.root,
+        "first_at": time(r.first_at), "last_at": time(r.last_at), "foreign_catalogue": r.foreign_catalogue,
+        "key_trusted": trusted,
+    })
+}
+
+pub fn print(format: Format, r: &Report, trusted: bool) {
     if format != Format::Table {
-        let value = serde_json::json!({
-            "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
-            "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "root": r.root,
-            "first_at": time(r.first_at), "last_at": time(r.last_at), "foreign_catalogue": r.foreign_catalogue, "key_trusted": trusted,
-        });
-        return crate::output::one(format, &value);
+        return crate::output::one(format, &value(r, trusted));
     }
     let row = |a: &str, b: String| vec![a.to_owned(), b];
     let mut rows = vec![
@@ -224,5 +239,5 @@ fn print(format: Format, r: &Report, trusted: bool) {
             ),
         ));
     }
-    println!("the ledger holds\n{}", table(&[], rows));
+    say(&format!("the ledger holds\n{}", table(&[], rows)));
 }
