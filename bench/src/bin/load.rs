@@ -1,13 +1,14 @@
 //! `load --server 127.0.0.1:7070 --tenant demo --key-file FILE [--seconds 60] [--cerbos 127.0.0.1:3592]`
 //!
 //! HTTP decisions, durable and signed, against a running server, in one run with what they are
-//! compared with: an fdatasync of 4 KiB on the same disk plus an empty axum handler, and Cerbos
-//! where one is running. Prints ratios.
+//! compared with: an fdatasync of 4 KiB on the same disk plus an empty axum handler (a process of its
+//! own, as the server is), and Cerbos where one is running. Prints ratios.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use intended_bench::{Latencies, encode, fdatasync_p50, load};
 
 struct Options {
@@ -58,17 +59,21 @@ fn row(name: &str, latencies: &mut Latencies, rate: f64) -> f64 {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> io::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("--empty-handler") {
+        return empty_handler().await;
+    }
     let o = options().map_err(io::Error::other)?;
     let duration = Duration::from_secs(o.seconds);
 
     let disk = fdatasync_p50(&o.dir, 2000)?;
-    let empty = empty_handler().await?;
+    let (empty_process, empty) = start_empty_handler()?;
     println!("{:<34} {:>11}   p50 {disk:>8.1} µs", "fdatasync of 4 KiB", "");
 
     let (mut l, rate) =
         load(&empty, 1, Duration::from_secs(5), move |_, _| encode("GET", "x", "/", None, None), |s| s == 200).await?;
     let handler = row("empty axum handler, 1 client", &mut l, rate);
     let floor = disk + handler;
+    drop(empty_process);
 
     let body = r#"{"action":{"name":"orders.get_order","properties":{"order":"1042"}},"environment":"production","resource":{"id":"1042","type":"order"},"subject":{"id":"support-agent","type":"agent"}}"#;
     let path = format!("/v1/tenants/{}/intents", o.tenant);
@@ -96,11 +101,33 @@ async fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// An axum server that does nothing, on a free port.
-async fn empty_handler() -> io::Result<String> {
+/// An axum server that does nothing, on a free port that it prints: run as a process of its own, as
+/// the server that it is compared with is.
+async fn empty_handler() -> io::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?.to_string();
+    println!("{}", listener.local_addr()?);
     let app = axum::Router::new().route("/", axum::routing::get(|| async { "" }));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    Ok(address)
+    axum::serve(listener.tap_io(|s| drop(s.set_nodelay(true))), app).await
+}
+
+/// Starts [`empty_handler`]; it ends with the guard.
+fn start_empty_handler() -> io::Result<(Guard, String)> {
+    let mut child = std::process::Command::new(std::env::current_exe()?)
+        .arg("--empty-handler")
+        .stdout(std::process::Stdio::piped())
+        .spawn()?;
+    let out = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
+    let guard = Guard(child);
+    let mut address = String::new();
+    io::BufRead::read_line(&mut io::BufReader::new(out), &mut address)?;
+    Ok((guard, address.trim().to_owned()))
+}
+
+struct Guard(std::process::Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -1,7 +1,8 @@
 //! The embedded engine: one SQLite file in WAL mode with `synchronous=FULL`, one writer thread.
 //!
 //! * Commits queue up; the writer takes what is there, judges each by itself inside one
-//!   transaction, and one fsync makes all of them durable. Head rows are read again in each
+//!   transaction, and one fsync makes all of them durable. A commit that is alone is written by its
+//!   own task, without the way to the writer's thread and back. Head rows are read again in each
 //!   transaction, so a second writer on another connection is fenced like any other.
 //! * A checkpoint of the write-ahead log never stalls a commit: see [`checkpoint`].
 //! * After a commit whose outcome is unknown the writer stops for good: what is in the file decides,
@@ -66,6 +67,7 @@ pub struct SqliteStore {
     path: PathBuf,
     /// `None` only while it is dropped.
     jobs: Option<mpsc::SyncSender<Job>>,
+    desk: Arc<Mutex<writer::Desk>>,
     readers: Arc<Readers>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -90,6 +92,8 @@ struct Shared {
     stopped: Mutex<Option<StoreError>>,
     /// Why the last commit failed, if it did (a full disk, say); cleared by the next that works.
     trouble: Mutex<Option<String>>,
+    /// Commits between start and answer.
+    in_flight: AtomicUsize,
     /// How long the last batch took; 0 before the first.
     commit_micros: AtomicU64,
     /// A tenant's number never changes and a tenant never goes away.
@@ -143,11 +147,12 @@ impl SqliteStore {
         let shared = Arc::new(Shared::default());
         shared.checkpoint.watch(&mut writer).map_err(|e| failure(&e))?;
         let (jobs, queue) = mpsc::sync_channel(MAX_QUEUE);
+        let desk = Arc::new(Mutex::new(writer::Desk::new(writer)));
         let threads = vec![
             checkpoint::spawn(connect(&path, false)?, Arc::clone(&shared))?,
-            writer::spawn(writer, queue, Arc::clone(&shared))?,
+            writer::spawn(Arc::clone(&desk), queue, Arc::clone(&shared))?,
         ];
-        Ok(Self { path, jobs: Some(jobs), readers, shared, threads, _lock: held })
+        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, threads, _lock: held })
     }
 
     /// The path of the database file.
@@ -165,6 +170,18 @@ impl SqliteStore {
             mpsc::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
         })
+    }
+
+    /// Writes a commit that is alone, or queues it.
+    fn take(&self, commit: Commit, answer: oneshot::Sender<Result<Committed>>, alone: bool) -> Result<()> {
+        if alone
+            && writer::quick(&self.shared)
+            && let Ok(mut desk) = self.desk.try_lock()
+        {
+            desk.alone((commit, answer), &self.shared);
+            return Ok(());
+        }
+        self.enqueue(Job::Commit(commit, answer))
     }
 
     /// Has the writer do something between two batches.
@@ -219,6 +236,23 @@ impl SqliteStore {
             });
             task.await.map_err(|e| StoreError::Unavailable(e.to_string()))?
         })
+    }
+}
+
+/// Counts a commit from its start to its answer.
+struct InFlight<'s>(&'s Shared);
+
+impl<'s> InFlight<'s> {
+    /// Also says whether there is no other.
+    fn enter(shared: &'s Shared) -> (Self, bool) {
+        let others = shared.in_flight.fetch_add(1, Ordering::AcqRel);
+        (Self(shared), others == 0)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -292,10 +326,11 @@ fn verify_heads(connection: &Connection) -> Result<()> {
 
 impl Store for SqliteStore {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
-        let (answer, outcome) = oneshot::channel();
-        let queued = self.enqueue(Job::Commit(commit, answer));
         Box::pin(async move {
-            queued?;
+            let (answer, outcome) = oneshot::channel();
+            let (_waiting, alone) = InFlight::enter(&self.shared);
+            // Others that come while this one writes find it in flight, and queue up.
+            self.take(commit, answer, alone)?;
             outcome.await.unwrap_or_else(|_| Err(unanswered()))
         })
     }

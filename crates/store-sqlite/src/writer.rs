@@ -1,8 +1,12 @@
-//! The one thread that writes.
+//! Writing: one desk, one at it.
+//!
+//! The desk is the connection that writes. A thread of its own works off the queue there, batch by
+//! batch. A commit that is alone takes the desk itself: handing it to another thread and waiting
+//! for that thread's answer would take longer than anything else it does.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use intended_model::{TenantId, Timestamp};
@@ -15,30 +19,65 @@ use crate::{Job, Shared, failure, hard, lock, reads};
 
 type Waiting = (Commit, oneshot::Sender<Result<Committed>>);
 
-pub fn spawn(mut connection: Connection, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<JoinHandle<()>> {
+/// Above this a commit is not written by its own task, which would keep an async thread from its
+/// work for as long: the disk is slow.
+const SLOW_MICROS: u64 = 2_000;
+
+/// Where writing is done.
+pub struct Desk {
+    connection: Connection,
+    batch: Vec<Waiting>,
+}
+
+impl Desk {
+    pub fn new(connection: Connection) -> Self {
+        Self { connection, batch: Vec::with_capacity(MAX_BATCH) }
+    }
+
+    fn write_batch(&mut self, shared: &Shared) {
+        write(&mut self.connection, &mut self.batch, shared);
+        shared.checkpoint.after_batch(&self.connection, shared);
+    }
+
+    /// Writes one commit on the caller's thread; its answer is there when this returns.
+    pub fn alone(&mut self, waiting: Waiting, shared: &Shared) {
+        if shared.closed.load(Ordering::Acquire) {
+            let _ = waiting.1.send(Err(StoreError::Closed));
+            return;
+        }
+        self.batch.push(waiting);
+        self.write_batch(shared);
+    }
+}
+
+/// Whether the disk is fast enough for [`Desk::alone`].
+pub fn quick(shared: &Shared) -> bool {
+    shared.commit_micros.load(Ordering::Relaxed) < SLOW_MICROS
+}
+
+pub fn spawn(desk: Arc<Mutex<Desk>>, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<JoinHandle<()>> {
     let run = move || {
-        let mut batch: Vec<Waiting> = Vec::with_capacity(MAX_BATCH);
         while let Ok(first) = queue.recv() {
+            let mut desk = lock(&desk);
             let mut weight = 0;
             let mut next = Some(first);
             // Take what is there, up to a batch; something other than a commit ends it.
             while let Some(Job::Commit(commit, answer)) = next {
                 weight += commit.weight();
-                batch.push((commit, answer));
-                let more = batch.len() < MAX_BATCH && weight < MAX_BATCH_BYTES;
+                desk.batch.push((commit, answer));
+                let more = desk.batch.len() < MAX_BATCH && weight < MAX_BATCH_BYTES;
                 next = if more { queue.try_recv().ok() } else { None };
             }
-            if !batch.is_empty() {
-                write(&mut connection, &mut batch, &shared);
-                shared.checkpoint.after_batch(&connection, &shared);
+            if !desk.batch.is_empty() {
+                desk.write_batch(&shared);
             }
             match next {
-                Some(Job::Run(job)) => job(&mut connection, &shared),
+                Some(Job::Run(job)) => job(&mut desk.connection, &shared),
                 Some(Job::Close(done)) => {
                     // Nobody waits for a reader here: whatever it holds back is folded in later.
-                    let _ = connection.busy_timeout(std::time::Duration::from_millis(200));
+                    let _ = desk.connection.busy_timeout(std::time::Duration::from_millis(200));
                     if lock(&shared.stopped).is_none() {
-                        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+                        let _ = desk.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
                     }
                     for job in queue.try_iter() {
                         if let Job::Commit(_, answer) = job {
