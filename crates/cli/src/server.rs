@@ -9,7 +9,7 @@ use intended_api::App;
 use intended_keyring::{RootKey, SystemRng};
 use intended_model::ExitCode;
 use intended_runtime::{Runtime, SystemClock};
-use intended_store_sqlite::{FILE, Options, SqliteStore};
+use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CliError, file};
@@ -75,26 +75,21 @@ pub async fn open(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64
 }
 
 /// Opens a data directory that was set up before: its data file is there, and a tenant is in it.
-/// A lost file must not come back as a new and empty one.
+/// A lost file must not come back as a new and empty one, so it is looked at before anything is written.
 pub async fn reopen(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64>) -> Result<Arc<Runtime>, CliError> {
     let path = dir.join(FILE);
-    let lost = |what: &str| {
+    let lost = |what: String| {
         CliError::usage(
             format!("{}: {what}", path.display()),
-            "the directory was set up, so its ledger was here: restore a backup, or set up another directory",
+            "the directory was set up, so its ledger was here: keep what is left, and restore a backup",
         )
     };
-    match std::fs::metadata(&path) {
-        Ok(meta) if meta.len() == 0 => return Err(lost("the data file is empty")),
+    match ReadOnly::open(dir).and_then(|store| store.tenants()) {
+        Ok(tenants) if tenants.is_empty() => return Err(lost("no tenant is in it".to_owned())),
         Ok(_) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(lost("the data file is missing")),
-        Err(e) => return Err(file(&path)(e)),
+        Err(error) => return Err(lost(error.to_string())),
     }
-    let runtime = open(dir, root, issuer, max_bytes).await?;
-    if runtime.tenants().is_empty() {
-        return Err(lost("the data file holds no tenant"));
-    }
-    Ok(runtime)
+    open(dir, root, issuer, max_bytes).await
 }
 
 /// Listens. A port of 0 takes a free one.
@@ -197,21 +192,19 @@ async fn housekeeping(runtime: Arc<Runtime>) {
     }
 }
 
-/// Until the process is asked to stop.
-pub async fn stopped() {
-    let interrupt = tokio::signal::ctrl_c();
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
+/// Until the process is asked to stop. From the call on, not only once it is waited for: a request
+/// that comes while the server starts is not lost, and does not end it half started.
+pub fn stopped() -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |e: std::io::Error| CliError::Failed(format!("signals cannot be caught: {e}"), ExitCode::Usage);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = interrupt => {}
-        () = terminate => {}
-    }
+    })
 }
 
 /// Writes a file that only its owner can read.

@@ -27,6 +27,7 @@ const PACK: [(&str, &str); 3] = [
 ];
 
 pub async fn run(global: &Global, args: Dev) -> Outcome {
+    let mut asked = std::pin::pin!(stopped()?);
     // Before anything is made: a refused address leaves nothing behind.
     let (listener, address) = listen(&args.listen, true).await?;
     let temporary = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
@@ -51,7 +52,10 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let running = tokio::spawn(serve(listener, app, stop_quickly, async move {
         let _ = stopping.await;
     }));
-    let shown = show(global, &issuer, &keys).await;
+    let shown = tokio::select! {
+        shown = show(global, &issuer, &keys) => shown,
+        () = &mut asked => Err(CliError::Failed("interrupted".to_owned(), ExitCode::Interrupted)),
+    };
     if let Ok(true) = shown
         && !args.once
     {
@@ -60,7 +64,7 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
         } else {
             eprintln!("API at {issuer}, keys in {}", dir.display());
         }
-        stopped().await;
+        asked.await;
         eprintln!("\nstopping");
     }
     let _ = stop.send(());

@@ -73,7 +73,7 @@ pub async fn health(client: &Client, global: &Global) -> Outcome {
         }
         let header: &[&str] =
             if global.verbose { &["component", "status", "check", "detail"] } else { &["component", "status"] };
-        say(&format!("{}", table(header, rows)));
+        say(&table(header, rows));
     } else {
         one(global.output, &body);
     }

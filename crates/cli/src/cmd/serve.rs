@@ -68,7 +68,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     eprintln!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display());
     eprintln!("ledger key {vkey}");
     eprintln!("the owner's API key, shown this once:");
-    say(&format!("{}", bootstrap.owner.key));
+    say(&bootstrap.owner.key);
     eprintln!("\nnext: intended serve --data-dir {}", dir.display());
     Ok(ExitCode::Ok)
 }
@@ -77,6 +77,7 @@ pub async fn serve(args: Serve) -> Outcome {
     let dir = &args.data_dir;
     let config = Config::read(dir)?;
     let root = config.root_key(dir)?;
+    let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     let (listener, address) = listen(args.listen.as_deref().unwrap_or(&config.listen), false).await?;
     let tenants = runtime.tenants().len();
@@ -89,7 +90,7 @@ pub async fn serve(args: Serve) -> Outcome {
         drain: Duration::from_millis(config.drain_millis),
         finish: Duration::from_millis(config.finish_millis),
     };
-    run(listener, intended_api::App::new(runtime), stopping, stopped()).await?;
+    run(listener, intended_api::App::new(runtime), stopping, stop).await?;
     eprintln!("stopped");
     Ok(ExitCode::Ok)
 }

@@ -68,7 +68,7 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
         Ok(verifier) => verifier,
         Err(failure) => return Ok(Err(failure)),
     };
-    let mut entries = 0;
+    let (mut entries, mut ended) = (0, false);
     while next(&mut reader, &mut line, path)? {
         if entries == size || line.starts_with(b"{\"end\"") {
             let whole = ExportTrailer::parse(&line).is_ok_and(|t| t.size == size);
@@ -79,6 +79,7 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
                     ExitCode::VerificationFailed,
                 ));
             }
+            ended = true;
             break;
         }
         if let Err(failure) = verifier.entry(&line) {
@@ -89,7 +90,12 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
             bar.set_position(entries);
         }
     }
-    Ok(verifier.finish())
+    let outcome = verifier.finish();
+    if outcome.is_ok() && !ended {
+        let what = format!("{}: there is no trailer: the file was cut short", path.display());
+        return Err(CliError::Failed(what, ExitCode::VerificationFailed));
+    }
+    Ok(outcome)
 }
 
 /// The next line without its break; `false` at the end.

@@ -1,0 +1,17 @@
+//! The `intended` binary as a process: what it prints, how it ends, what is left when it is killed.
+//!
+//! Environment: `INTENDED_KILLS` (how often the server is killed, 100), `INTENDED_SEED`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::disallowed_methods
+)]
+
+mod cli;
+mod disk;
+mod kill;
+mod stop;
+mod support;
