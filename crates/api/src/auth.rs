@@ -5,7 +5,7 @@ use http::HeaderMap;
 use intended_model::Code;
 use intended_runtime::Principal;
 
-use crate::{App, Problem};
+use crate::{App, Problem, exchange};
 
 /// Authenticates the bearer of a request.
 pub fn principal(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
@@ -15,7 +15,12 @@ pub fn principal(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Code::CredentialMalformed.into());
     }
-    Ok(app.runtime.authenticate(key.trim())?)
+    let principal = app.runtime.authenticate(key.trim())?;
+    if let Some(quota) = app.runtime.admit(&principal) {
+        exchange::note_quota(quota.unwrap_or_else(|q| q));
+        quota.map_err(|_| Code::RateLimited)?;
+    }
+    Ok(principal)
 }
 
 /// Authenticates the bearer for a tenant's route.

@@ -7,8 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::middleware::Next;
+use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use intended_model::Code;
@@ -18,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub mod auth;
 pub mod authzen;
+pub mod exchange;
 pub mod input;
 pub mod operate;
 pub mod problem;
@@ -77,21 +77,8 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
         // Larger bodies are refused while they are read; what a route takes is said in `input`.
         .layer(DefaultBodyLimit::max(input::MAX_POLICY_BODY))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), headers))
+        .layer(axum::middleware::from_fn(exchange::run))
         .with_state(app)
-}
-
-/// A request id in and out, and nothing cached or framed.
-async fn headers(State(_): State<App>, request: Request, next: Next) -> Response {
-    let given = request.headers().get("x-request-id").filter(|v| v.len() <= 128).cloned();
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    if let Some(id) = given {
-        headers.insert("x-request-id", id);
-    }
-    headers.insert("cache-control", http::HeaderValue::from_static("no-store"));
-    headers.insert("x-content-type-options", http::HeaderValue::from_static("nosniff"));
-    response
 }
 
 /// An answer that is not an error.

@@ -5,6 +5,8 @@ use intended_model::Code;
 use intended_runtime::RuntimeError;
 use serde::Serialize;
 
+use crate::exchange;
+
 /// An error as the client sees it.
 #[derive(Debug, Clone)]
 pub struct Problem(RuntimeError);
@@ -25,6 +27,8 @@ struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     hint: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     retryable: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Member<'a>>,
@@ -59,7 +63,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let RuntimeError { code, detail, errors, internal } = &self.0;
         if let Some(internal) = internal {
-            tracing::error!(%code, error = %internal, "request failed");
+            tracing::error!(%code, error = %internal, request_id = exchange::request_id(), "request failed");
         }
         let document = Document {
             r#type: format!("https://intended.so/errors/{code}"),
@@ -68,6 +72,7 @@ impl IntoResponse for Problem {
             code: *code,
             detail,
             hint: code.hint(),
+            request_id: exchange::request_id(),
             retryable: code.retryable(),
             errors: errors.iter().map(|(pointer, message)| Member { pointer, message }).collect(),
         };

@@ -237,9 +237,8 @@ impl PolicySetVersion {
     fn outcome(&self, satisfied: Satisfied, candidates: usize) -> PolicyOutcome {
         let Satisfied { permits, forbids, errors } = satisfied;
         let failed = !errors.is_empty();
-        let known = |positions: &[u32]| {
-            positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>()
-        };
+        let known =
+            |positions: &[u32]| positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>();
         let (permits, forbids) = (known(&permits), known(&forbids));
         let end = |outcome, code, determining: &[&Known]| PolicyOutcome {
             outcome,

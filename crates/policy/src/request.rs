@@ -250,14 +250,8 @@ fn boxed<'t>(items: impl IntoIterator<Item = &'t Box<str>>) -> CedarValue {
 /// The Cedar request and its entities, ancestors closed.
 pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Entities), EvalError> {
     let broken = |what: &str| EvalError::Unrepresentable(what.to_owned());
-    let mut tags = Tags {
-        types,
-        text: Fields::new(),
-        number: Fields::new(),
-        flag: Fields::new(),
-        list: Fields::new(),
-        count: 0,
-    };
+    let mut tags =
+        Tags { types, text: Fields::new(), number: Fields::new(), flag: Fields::new(), list: Fields::new(), count: 0 };
     for (name, value) in r.arguments.as_object().into_iter().flat_map(|o| o.iter()) {
         if name.contains(['.', '[']) || name.starts_with('@') {
             return Err(EvalError::Unrepresentable(name.to_owned()));

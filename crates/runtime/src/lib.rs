@@ -7,6 +7,7 @@
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
+//! * [`rate`]: how many requests a credential may make
 //!
 //! **Architecture invariant:** nothing here decides. Whatever the verifier must recompute is in
 //! `intended-engine`; this crate only reads, commits and signs.
@@ -14,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use intended_keyring::{ApiKey, RngSource, RootKey};
@@ -28,6 +30,7 @@ pub mod escalations;
 pub mod health;
 pub mod metrics;
 pub mod ports;
+pub mod rate;
 pub mod submit;
 pub mod tenant;
 pub mod tokens;
@@ -36,6 +39,7 @@ pub use admin::{Bootstrap, NewKey};
 pub use error::RuntimeError;
 pub use metrics::Metrics;
 pub use ports::{Clock, ManualClock, SystemClock};
+pub use rate::{Quota, RateLimit};
 pub use submit::{Authority, Decided, Submission};
 pub use tenant::Tenant;
 
@@ -49,10 +53,15 @@ pub struct Runtime {
     tenants: ArcSwap<HashMap<TenantId, Arc<Tenant>>>,
     /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
     /// each time, so that a revocation takes effect at once.
-    credentials: ArcSwap<HashMap<Digest, (Arc<Tenant>, CredentialId)>>,
+    credentials: ArcSwap<HashMap<Digest, Holder>>,
+    /// Requests of each credential in a second; 0 for no limit.
+    rate: AtomicU32,
     metrics: Metrics,
     started: Timestamp,
 }
+
+/// Whose an API key is, and what it has used of its quota.
+type Holder = (Arc<Tenant>, CredentialId, Arc<rate::Bucket>);
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,6 +76,7 @@ pub struct Principal {
     pub credential: CredentialId,
     pub environments: Vec<EnvironmentId>,
     pub scopes: Vec<Scope>,
+    usage: Arc<rate::Bucket>,
 }
 
 impl Principal {
@@ -110,6 +120,7 @@ impl Runtime {
             issuer: issuer.into(),
             tenants: ArcSwap::default(),
             credentials: ArcSwap::default(),
+            rate: AtomicU32::new(0),
             metrics: Metrics::default(),
             started,
         };
@@ -136,7 +147,8 @@ impl Runtime {
         self.credentials.rcu(|index| {
             let mut index = HashMap::clone(index);
             for credential in state.credentials.values() {
-                index.insert(credential.hash, (Arc::clone(tenant), credential.id.clone()));
+                let entry = || (Arc::clone(tenant), credential.id.clone(), Arc::default());
+                index.entry(credential.hash).or_insert_with(entry);
             }
             index
         });
@@ -147,7 +159,7 @@ impl Runtime {
     pub fn authenticate(&self, key: &str) -> Result<Principal, RuntimeError> {
         let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
         let index = self.credentials.load();
-        let (tenant, id) = index.get(&key.hash()).ok_or(Code::CredentialUnknown)?;
+        let (tenant, id, usage) = index.get(&key.hash()).ok_or(Code::CredentialUnknown)?;
         let state = tenant.state();
         let credential = state.credentials.get(id).ok_or(Code::CredentialUnknown)?;
         if credential.revoked {
@@ -161,7 +173,19 @@ impl Runtime {
             credential: id.clone(),
             environments: credential.environments.clone(),
             scopes: credential.scopes.clone(),
+            usage: Arc::clone(usage),
         })
+    }
+
+    /// Counts a request of the caller. `None` where nothing is limited; `Err` when it is too many.
+    pub fn admit(&self, principal: &Principal) -> Option<Result<Quota, Quota>> {
+        let limit = RateLimit::per_second(self.rate.load(Ordering::Relaxed))?;
+        Some(principal.usage.take(limit, self.clock.now()))
+    }
+
+    /// Limits the requests of each credential in a second; 0 lifts the limit.
+    pub fn limit_requests(&self, per_second: u32) {
+        self.rate.store(per_second, Ordering::Relaxed);
     }
 
     #[must_use]

@@ -243,10 +243,14 @@ impl SqliteStore {
 struct InFlight<'s>(&'s Shared);
 
 impl<'s> InFlight<'s> {
-    /// Also says whether there is no other.
-    fn enter(shared: &'s Shared) -> (Self, bool) {
-        let others = shared.in_flight.fetch_add(1, Ordering::AcqRel);
-        (Self(shared), others == 0)
+    fn enter(shared: &'s Shared) -> Self {
+        shared.in_flight.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
+    }
+
+    /// Whether there is no other.
+    fn alone(&self) -> bool {
+        self.0.in_flight.load(Ordering::Acquire) == 1
     }
 }
 
@@ -328,9 +332,13 @@ impl Store for SqliteStore {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(async move {
             let (answer, outcome) = oneshot::channel();
-            let (_waiting, alone) = InFlight::enter(&self.shared);
-            // Others that come while this one writes find it in flight, and queue up.
-            self.take(commit, answer, alone)?;
+            let waiting = InFlight::enter(&self.shared);
+            if waiting.alone() {
+                // Requests that have already arrived get the chance to come along: without this, a
+                // runtime of one thread would never see two at once.
+                tokio::task::yield_now().await;
+            }
+            self.take(commit, answer, waiting.alone())?;
             outcome.await.unwrap_or_else(|_| Err(unanswered()))
         })
     }

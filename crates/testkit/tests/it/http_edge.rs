@@ -216,3 +216,43 @@ async fn health_readiness_and_metrics_answer_and_draining_is_not_ready() {
     assert_eq!(call(&app, "GET", "/readyz", None, None).await.0, 503);
     assert_eq!(call(&app, "GET", "/livez", None, None).await.0, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_asks_too_often_is_told_when_to_come_back() {
+    let (world, app, key) = app().await;
+    world.runtime.limit_requests(3);
+    let get = || Request::get(INTENTS).header("authorization", format!("Bearer {key}")).body(Body::empty()).unwrap();
+    for left in ["2", "1", "0"] {
+        let answer = app.clone().oneshot(get()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["ratelimit-policy"], "\"credential\";q=3;w=1");
+        assert_eq!(answer.headers()["ratelimit"], format!("\"credential\";r={left};t=1").as_str());
+    }
+    let refused = app.clone().oneshot(get()).await.unwrap();
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let body = axum::body::to_bytes(refused.into_body(), usize::MAX).await.unwrap();
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((problem["code"].as_str(), problem["retryable"].as_bool()), (Some("rate_limited"), Some(true)));
+    world.clock.advance_millis(1_000);
+    assert_eq!(app.clone().oneshot(get()).await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_carries_a_request_id_and_a_problem_names_it() {
+    let (_world, app, _) = app().await;
+    let given = Request::get(INTENTS).header("x-request-id", "mine-1").header("traceparent", "00-4bf9-00f0-01");
+    let answer = app.clone().oneshot(given.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.headers()["x-request-id"], "mine-1");
+    assert_eq!(answer.headers()["traceparent"], "00-4bf9-00f0-01");
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(problem["request_id"], "mine-1");
+
+    let mut made = std::collections::BTreeSet::new();
+    for _ in 0..3 {
+        let (_, problem) = call(&app, "GET", INTENTS, None, None).await;
+        made.insert(problem["request_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(made.len(), 3, "each request gets an id of its own");
+}

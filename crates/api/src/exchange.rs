@@ -1,0 +1,80 @@
+//! What belongs to one request and its answer, whoever handles it: its id, and the caller's quota.
+
+use std::cell::Cell;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderName, HeaderValue};
+use intended_runtime::Quota;
+
+struct Exchange {
+    id: HeaderValue,
+    quota: Cell<Option<Quota>>,
+}
+
+tokio::task_local! {
+    static EXCHANGE: Exchange;
+}
+
+/// Longest request id that is taken from a client.
+const MAX_ID: usize = 128;
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// Ids of requests that bring none: the process, then a number.
+static PROCESS: LazyLock<String> = LazyLock::new(|| {
+    #[expect(clippy::disallowed_methods, reason = "tells processes apart in logs; decides nothing")]
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    format!("{:x}-{:x}", since.map_or(0, |d| d.as_millis()), std::process::id())
+});
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+fn new_id() -> HeaderValue {
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    HeaderValue::try_from(format!("{}-{number:x}", *PROCESS)).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// The id of the request at hand; `None` outside one.
+pub fn request_id() -> Option<String> {
+    EXCHANGE.try_with(|e| e.id.to_str().ok().map(str::to_owned)).ok().flatten()
+}
+
+/// Notes what is left to the caller, for the answer's headers.
+pub fn note_quota(quota: Quota) {
+    let _ = EXCHANGE.try_with(|e| e.quota.set(Some(quota)));
+}
+
+/// A request id and a trace in and out, the caller's quota, and nothing cached or framed.
+pub async fn run(request: Request, next: Next) -> Response {
+    let printable = |v: &&HeaderValue| v.len() <= MAX_ID && v.to_str().is_ok();
+    let id = request.headers().get(&REQUEST_ID).filter(printable).cloned().unwrap_or_else(new_id);
+    let trace = request.headers().get(&TRACEPARENT).filter(printable).cloned();
+    let exchange = Exchange { id: id.clone(), quota: Cell::new(None) };
+    let (mut response, quota) = EXCHANGE
+        .scope(exchange, async {
+            let response = next.run(request).await;
+            (response, EXCHANGE.try_with(|e| e.quota.get()).ok().flatten())
+        })
+        .await;
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID.clone(), id);
+    if let Some(trace) = trace {
+        headers.insert(TRACEPARENT.clone(), trace);
+    }
+    if let Some(Quota { limit, remaining, reset_secs }) = quota {
+        let policy = HeaderValue::try_from(format!("\"credential\";q={limit};w=1"));
+        let left = HeaderValue::try_from(format!("\"credential\";r={remaining};t={reset_secs}"));
+        if let (Ok(policy), Ok(left)) = (policy, left) {
+            headers.insert(RATE_LIMIT_POLICY.clone(), policy);
+            headers.insert(RATE_LIMIT.clone(), left);
+        }
+    }
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
