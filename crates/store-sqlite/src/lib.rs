@@ -239,6 +239,11 @@ impl SqliteStore {
     }
 }
 
+/// Whether everything async runs on one thread.
+fn one_thread() -> bool {
+    tokio::runtime::Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() == 1)
+}
+
 /// Counts a commit from its start to its answer.
 struct InFlight<'s>(&'s Shared);
 
@@ -333,9 +338,9 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let (answer, outcome) = oneshot::channel();
             let waiting = InFlight::enter(&self.shared);
-            if waiting.alone() {
-                // Requests that have already arrived get the chance to come along: without this, a
-                // runtime of one thread would never see two at once.
+            if waiting.alone() && one_thread() {
+                // Requests that have already arrived get the chance to come along: a runtime of one
+                // thread would otherwise never see two at once.
                 tokio::task::yield_now().await;
             }
             self.take(commit, answer, waiting.alone())?;
