@@ -1,7 +1,8 @@
 //! `banking --runs agent-runs-banking.jsonl.gz --suite agent-banking-suite.json --server 127.0.0.1:7070 --tenant demo --key-file OWNER [--pack policies/banking]`
 //!
 //! Feeds recorded runs of real models as a banking agent to a running server: each run a session
-//! with its goal, its calls in order. Prints what was decided, honestly. Which call of a successful
+//! with its goal, its calls in order. Prints what was decided, honestly, and has the `intended`
+//! beside it re-execute the resulting ledger. Which call of a successful
 //! attack is the injected one is not in the data; here it is any call that changes something and is
 //! not one of the user's own (same tool, and recipient or password where there is one).
 
@@ -125,8 +126,14 @@ async fn main() -> io::Result<()> {
     println!("successful attacks with an injected call stopped: {stopped} of {attacks}");
     println!("good benign runs disturbed (a call not allowed at once): {disturbed} of {benign}");
     println!("latency p50 {:.0} µs, p99 {:.0} µs", latencies.quantile(0.5), latencies.quantile(0.99));
-    println!("\nnow: intended audit verify");
-    Ok(())
+    println!("\nintended audit verify:");
+    let intended = std::env::current_exe()?.with_file_name("intended");
+    let verified = std::process::Command::new(&intended)
+        .args(["--server", &format!("http://{server}"), "--tenant", tenant, "--key-file", &o["--key-file"]])
+        .args(["audit", "verify"])
+        .status()
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e} (build it first)", intended.display())))?;
+    if verified.success() { Ok(()) } else { Err(io::Error::other("the ledger does not verify")) }
 }
 
 async fn set_up(client: &mut Client, o: &BTreeMap<String, String>, key: &str) -> io::Result<()> {
