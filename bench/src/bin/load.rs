@@ -1,11 +1,12 @@
-//! `load --server 127.0.0.1:7070 --tenant demo --key-file FILE [--seconds 60] [--cerbos 127.0.0.1:3592]`
+//! `load --server 127.0.0.1:7070 --tenant demo --key-file FILE [--seconds 60] [--cerbos node_modules/.bin/cerbos]`
 //!
 //! HTTP decisions, durable and signed, against a running server, in one run with what they are
 //! compared with: an fdatasync of 4 KiB on the same disk plus an empty axum handler (a process of its
-//! own, as the server is), and Cerbos where one is running. Prints ratios.
+//! own, as the server is), and Cerbos where its binary is given (`npm install cerbos`): it is started
+//! with 10, 100 and 1,000 rules. Prints ratios.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
@@ -17,7 +18,7 @@ struct Options {
     key: String,
     seconds: u64,
     dir: PathBuf,
-    cerbos: Option<String>,
+    cerbos: Option<PathBuf>,
 }
 
 fn options() -> Result<Options, String> {
@@ -41,7 +42,7 @@ fn options() -> Result<Options, String> {
             }
             "--seconds" => o.seconds = value.parse().map_err(|_| "--seconds wants a number")?,
             "--dir" => o.dir = value.into(),
-            "--cerbos" => o.cerbos = Some(value),
+            "--cerbos" => o.cerbos = Some(value.into()),
             _ => return Err(format!("unknown option {arg}")),
         }
     }
@@ -88,17 +89,70 @@ async fn main() -> io::Result<()> {
             println!("{:<34} {rate:.0} decisions/s   [promised ≥ 15,000]", "");
         }
     }
-    if let Some(cerbos) = &o.cerbos {
-        let body = r#"{"requestId":"x","principal":{"id":"p","roles":["user"]},"resources":[{"actions":["view"],"resource":{"kind":"r1","id":"1"}}]}"#;
-        for clients in [1, 32] {
-            let bytes = encode("POST", cerbos, "/api/check/resources", None, Some(body));
-            let (mut l, rate) =
-                load(cerbos, clients, Duration::from_secs(10.min(o.seconds)), move |_, _| bytes.clone(), |s| s == 200)
-                    .await?;
-            row(&format!("cerbos check, {clients} client(s)"), &mut l, rate);
+    if let Some(binary) = &o.cerbos {
+        for rules in [10, 100, 1_000] {
+            let (_process, cerbos) = start_cerbos(binary, rules).await?;
+            let body = format!(
+                r#"{{"requestId":"x","principal":{{"id":"p","roles":["user"],"attr":{{"team":"t{n}"}}}},"resources":[{{"actions":["a{n}"],"resource":{{"kind":"order","id":"1"}}}}]}}"#,
+                n = rules / 2
+            );
+            for clients in [1, 32] {
+                let bytes = encode("POST", &cerbos, "/api/check/resources", None, Some(&body));
+                let (time, send) = (Duration::from_secs(10.min(o.seconds)), move |_, _| bytes.clone());
+                let (mut l, rate) = load(&cerbos, clients, time, send, |s| s == 200).await?;
+                row(&format!("cerbos, {rules} rules, {clients} client(s)"), &mut l, rate);
+            }
         }
     }
     Ok(())
+}
+
+/// Starts a Cerbos server with one resource policy of so many rules, each with a condition.
+async fn start_cerbos(binary: &Path, rules: usize) -> io::Result<(Cerbos, String)> {
+    use std::fmt::Write as _;
+    let directory = tempfile::tempdir()?;
+    let policies = directory.path().join("policies");
+    std::fs::create_dir(&policies)?;
+    let mut policy =
+        "apiVersion: api.cerbos.dev/v1\nresourcePolicy:\n  resource: order\n  version: default\n  rules:\n".to_owned();
+    for n in 0..rules {
+        let _ = write!(
+            policy,
+            "    - actions: [a{n}]\n      effect: EFFECT_ALLOW\n      roles: [user]\n      condition:\n        match:\n          expr: P.attr.team == \"t{n}\"\n"
+        );
+    }
+    std::fs::write(policies.join("order.yaml"), policy)?;
+    // Two free ports; Cerbos cannot be asked which one it took.
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let (http, grpc) = (free()?.to_string(), free()?.to_string());
+    let config = directory.path().join("config.yaml");
+    std::fs::write(
+        &config,
+        format!(
+            "server:\n  httpListenAddr: {http}\n  grpcListenAddr: {grpc}\nstorage:\n  driver: disk\n  disk:\n    directory: {}\ntelemetry:\n  disabled: true\n",
+            policies.display()
+        ),
+    )?;
+    let child = std::process::Command::new(binary)
+        .args(["server", "--log-level=error", "--config"])
+        .arg(&config)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", binary.display())))?;
+    let cerbos = Cerbos { _process: Guard(child), _directory: directory };
+    for _ in 0..300 {
+        if tokio::net::TcpStream::connect(&http).await.is_ok() {
+            return Ok((cerbos, http));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(io::Error::other("cerbos did not start"))
+}
+
+/// A running Cerbos: the process first, then its directory.
+struct Cerbos {
+    _process: Guard,
+    _directory: tempfile::TempDir,
 }
 
 /// An axum server that does nothing, on a free port that it prints: run as a process of its own, as
