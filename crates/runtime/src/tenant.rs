@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use intended_engine::{State, keys};
 use intended_keyring::{RootKey, SigningKey};
-use intended_ledger::{Checkpoint, Ed25519NoteSigner, Leaf, origin};
+use intended_ledger::{BLOCK, Checkpoint, Ed25519NoteSigner, Leaf, NoteVerifier, leaf_hash, origin, verify_inclusion};
 use intended_model::{Code, EnvironmentId, Event, Kind, TenantId};
 use intended_store::{Store, TreeHead};
 
@@ -43,6 +43,7 @@ impl std::fmt::Debug for Tenant {
 impl Tenant {
     /// Rebuilds a tenant from its ledger and unseals its keys.
     pub async fn load(store: &dyn Store, id: &TenantId, root: &RootKey) -> Result<Self, RuntimeError> {
+        hold_against_tree(store, id).await?;
         let first = store.control_entries(id, 0, 1).await?;
         let genesis = first.first().ok_or_else(|| RuntimeError::new(Code::StoreCorrupt, "the ledger is empty"))?;
         let state = State::genesis(&event_of(&genesis.leaf)?)?;
@@ -57,6 +58,8 @@ impl Tenant {
             signing: Mutex::new(()),
         };
         tenant.catch_up(store, root).await?;
+        let vkey = tenant.state().vkey.to_string();
+        hold_against_checkpoint(store, id, &vkey).await?;
         Ok(tenant)
     }
 
@@ -134,6 +137,67 @@ impl Tenant {
     pub fn latest_checkpoint(&self) -> Option<Arc<SignedHead>> {
         self.checkpoint.load_full()
     }
+}
+
+/// Holds everything that state is folded from against the tree: each control entry's block of
+/// leaves must lead to the head's root, and there must be as many control entries as the head says.
+/// A changed or hidden one would otherwise be decided by until somebody verifies the ledger.
+async fn hold_against_tree(store: &dyn Store, id: &TenantId) -> Result<(), RuntimeError> {
+    let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, format!("tenant `{id}`: {what}"));
+    let head = store.head(id).await?;
+    let (mut from, mut count, mut held) = (0, 0_u64, None);
+    loop {
+        let mut page = store.control_entries(id, from, CONTROL_PAGE).await?;
+        page.retain(|e| e.index < head.size);
+        let Some(last) = page.last() else { break };
+        from = last.index + 1;
+        count += page.len() as u64;
+        for entry in &page {
+            // One proof is made of all leaves of its block.
+            let block = entry.index / BLOCK;
+            if held != Some(block) {
+                let proof = store.inclusion_proof(id, entry.index, head.size).await?;
+                verify_inclusion(leaf_hash(&entry.leaf), entry.index, head.size, &proof, head.root).map_err(|_| {
+                    damaged(format!(
+                        "entries {} to {} do not have the root that was recorded for them",
+                        block * BLOCK,
+                        (block + 1) * BLOCK - 1
+                    ))
+                })?;
+                held = Some(block);
+            }
+        }
+    }
+    if count == head.control_version {
+        return Ok(());
+    }
+    Err(damaged(format!("there are {count} control entries, the head counts {}", head.control_version)))
+}
+
+/// Holds the tree against the newest kept checkpoint: it was signed with a key that is not in the
+/// store unsealed.
+async fn hold_against_checkpoint(store: &dyn Store, id: &TenantId, vkey: &str) -> Result<(), RuntimeError> {
+    let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, format!("tenant `{id}`: {what}"));
+    let size = store.head(id).await?.size;
+    let mut back = 1_u64;
+    let newest = loop {
+        let after = keys::checkpoint(size.saturating_sub(back));
+        let page = store.facts(id, keys::CHECKPOINT_PREFIX, &after, CONTROL_PAGE).await?;
+        if let Some((_, fact)) = page.last() {
+            break fact.value.clone();
+        }
+        if back >= size {
+            return Ok(());
+        }
+        back = back.saturating_mul(8);
+    };
+    let key = NoteVerifier::parse(vkey).map_err(|e| damaged(e.to_string()))?;
+    let kept = Checkpoint::verified(&String::from_utf8_lossy(&newest), &key)
+        .map_err(|e| damaged(format!("the newest kept checkpoint: {e}")))?;
+    if kept.size <= size && store.root_at(id, kept.size).await? == kept.root {
+        return Ok(());
+    }
+    Err(damaged(format!("the ledger is not the one whose first {} entries were signed for", kept.size)))
 }
 
 /// Reads the event in a leaf.

@@ -217,7 +217,6 @@ fn a_changed_entry_far_back_is_not_proved_and_not_exported_as_whole() {
 
 /// State is folded from control entries. One that was changed must not become what is decided by.
 #[test]
-#[ignore = "the store does not hold the entries of whole blocks against their roots when it is opened"]
 fn a_changed_control_entry_is_not_decided_by() {
     let (site, path, mut bytes) = written(600);
     // Old copies of a page may stand in the file besides: change all of them.

@@ -195,3 +195,44 @@ async fn two_checkpoints_of_one_size_and_a_foreign_key_are_found() {
     let failure = Verifier::new(other, Some(&ledger.0.vkey)).unwrap_err();
     assert_eq!(failure.check, Check::Checkpoint);
 }
+
+/// Somebody who can write the data file, without any key: what opening it notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_state_is_folded_from_is_held_against_the_tree_when_a_server_starts() {
+    let halted = "UPDATE entries SET control = 0 WHERE id = (SELECT max(id) FROM entries WHERE control = 1)";
+    let counted = "UPDATE tenants SET control_version = control_version - 1";
+    for (what, statement) in [("a hidden halt", halted), ("a head that counts one less", counted)] {
+        let world = World::new().await.unwrap();
+        world.runtime.halt(&world.owner, None, "stop").await.unwrap();
+        world.runtime.close().await.unwrap();
+        let file = world.dir.path().join(intended_store_sqlite::FILE);
+        assert_eq!(rusqlite::Connection::open(&file).unwrap().execute(statement, []).unwrap(), 1);
+        let refused = world.reopen().await.err().unwrap_or_else(|| panic!("{what} went unnoticed"));
+        assert_eq!(refused.code, intended_model::Code::StoreCorrupt, "{what}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_not_the_one_signed_for_is_not_served() {
+    let world = World::new().await.unwrap();
+    let tenant = world.owner.tenant.clone();
+    world.runtime.save_checkpoint(&tenant).await.unwrap();
+    world.runtime.close().await.unwrap();
+    // A note for the same size with another root, signed by another key: both are refused.
+    let file = world.dir.path().join(intended_store_sqlite::FILE);
+    let connection = rusqlite::Connection::open(&file).unwrap();
+    let key: String =
+        connection.query_row("SELECT key FROM facts WHERE key LIKE 'c/%' ORDER BY key DESC", [], |r| r.get(0)).unwrap();
+    let size =
+        connection.query_row("SELECT count(*) FROM entries", [], |r| r.get::<_, i64>(0)).unwrap().cast_unsigned();
+    let forger = Ed25519NoteSigner::from_pkcs8(
+        &origin(&tenant.id),
+        Ed25519KeyPair::generate().unwrap().to_pkcs8().unwrap().as_ref(),
+    );
+    let forged = Checkpoint { origin: origin(&tenant.id), size, root: leaf_hash(b"another") };
+    let note = forged.sign(&forger.unwrap()).unwrap();
+    connection.execute("UPDATE facts SET value = ?1 WHERE key = ?2", (note.as_bytes(), key)).unwrap();
+    drop(connection);
+    let refused = world.reopen().await.err().unwrap();
+    assert_eq!(refused.code, intended_model::Code::StoreCorrupt, "{refused}");
+}
