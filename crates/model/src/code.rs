@@ -56,7 +56,7 @@ codes! {
     // Gate 4: breaker.
     BreakerOpen = "breaker.open", 403, true, "a circuit breaker is held open for this agent or tool", "A hold is released by a person; see who holds it and why in the gate's detail.";
     // Gate 5: identity.
-    AgentUnknown = "identity.agent_unknown", 403, false, "the agent is not registered", "Register it: `intended access agents set <agent>`.";
+    AgentUnknown = "identity.agent_unknown", 403, false, "the agent is not registered", "Register it: `PUT /v1/tenants/{tenant}/agents/{agent}`.";
     AgentInactive = "identity.agent_inactive", 403, false, "the agent is paused or retired", "Set its state to `active` or use another agent.";
     AgentEnvironment = "identity.agent_environment", 403, false, "the agent may not act in this environment", "Add the environment to the agent's registration.";
     AgentKind = "identity.agent_kind", 403, false, "the subject's type is not the registered one", "Use the subject type the agent is registered with.";
@@ -142,7 +142,7 @@ codes! {
     StoreCorrupt = "store.corrupt", 503, false, "the store's data is damaged", "Stop, keep the files, run `intended verify`, restore a backup.";
     StoreUnavailable = "store.unavailable", 503, true, "the store does not answer", "Retry; see `intended health check`.";
     KeySealed = "key.sealed", 503, false, "a signing key cannot be unsealed with this root key", "Give the server the root key that sealed it.";
-    KeyMissing = "key.missing", 503, false, "the environment has no active signing key", "Rotate: `intended keys rotate`.";
+    KeyMissing = "key.missing", 503, false, "the environment has no active signing key", "Rotate: `POST /v1/tenants/{tenant}/keys/rotate`.";
 }
 
 impl fmt::Display for Code {

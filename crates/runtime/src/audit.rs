@@ -159,21 +159,25 @@ impl Runtime {
         Ok(Page { entries, before: (before > 0).then_some(before) })
     }
 
-    /// Inclusion of an entry in the tree of `size` (absent: the current one).
+    /// Inclusion of an entry in the tree of `size`. What a credential may not find it cannot have
+    /// proved either: the proof comes with the entry.
     pub async fn inclusion(
         &self,
-        tenant: &Tenant,
+        principal: &Principal,
         index: u64,
-        size: Option<u64>,
-    ) -> Result<(StoredEntry, u64, Vec<NodeHash>), RuntimeError> {
-        let head = self.store().head(&tenant.id).await?;
-        let size = size.unwrap_or(head.size);
+        size: u64,
+    ) -> Result<(StoredEntry, Vec<NodeHash>), RuntimeError> {
+        let tenant = &principal.tenant.id;
+        let head = self.store().head(tenant).await?;
         if size > head.size || index >= size {
             return Err(RuntimeError::new(Code::NotFound, format!("the ledger has {} entries", head.size)));
         }
-        let entry = self.store().entry(&tenant.id, index).await?.ok_or(Code::NotFound)?;
-        let proof = self.store().inclusion_proof(&tenant.id, index, size).await?;
-        Ok((entry, size, proof))
+        let entry = self.store().entry(tenant, index).await?.ok_or(Code::NotFound)?;
+        if !visible(principal, &event_of(&entry.leaf)?) {
+            return Err(Code::NotFound.into());
+        }
+        let proof = self.store().inclusion_proof(tenant, index, size).await?;
+        Ok((entry, proof))
     }
 
     /// That the tree of `to` continues the tree of `from`.
@@ -241,10 +245,17 @@ impl Runtime {
     }
 }
 
+/// A credential sees the decisions of its own environments only.
+fn visible(principal: &Principal, event: &Event) -> bool {
+    match event {
+        Event::Decision(record) => principal.environments.contains(&record.input.intent.environment),
+        _ => true,
+    }
+}
+
 fn matches(query: &Query, principal: &Principal, entry: &StoredEntry, event: &Event) -> bool {
     let decision = if let Event::Decision(record) = event { Some(record) } else { None };
-    // A credential sees the decisions of its own environments only.
-    if decision.is_some_and(|r| !principal.environments.contains(&r.input.intent.environment)) {
+    if !visible(principal, event) {
         return false;
     }
     query.kind.is_none_or(|k| k == event.kind())

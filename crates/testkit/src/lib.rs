@@ -165,6 +165,12 @@ impl World {
         Ok(self)
     }
 
+    /// The world's time, in milliseconds.
+    #[must_use]
+    pub fn clock_now(&self) -> i64 {
+        intended_runtime::Clock::now(&*self.clock).as_millis()
+    }
+
     /// The whole ledger as an export: header and leaves.
     pub async fn export(&self) -> Result<(intended_ledger::ExportHeader, Vec<Vec<u8>>), RuntimeError> {
         let header = self.runtime.export_header(&self.owner).await?;

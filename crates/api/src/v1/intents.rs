@@ -1,5 +1,8 @@
 //! Decide: submit an intent, look decisions up, explain them, prove them, make them again.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
@@ -238,12 +241,55 @@ async fn find(app: &App, headers: &HeaderMap, tenant: &str, id: &str) -> Result<
     Ok((principal, decided))
 }
 
-/// One decision. The token is not shown again.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
+/// Longest time that a request waits for an answer to an escalation.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShowQuery {
+    wait: Option<String>,
+}
+
+/// `30s`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number = number.parse().ok()?;
+    match unit {
+        "s" => Some(Duration::from_secs(number)),
+        "ms" => Some(Duration::from_millis(number)),
+        _ => None,
+    }
+}
+
+/// One decision. The token is not shown again. With `wait`, answers when it is no longer open, or
+/// when the time is over.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path), ("wait" = Option<String>, Query, description = "such as 30s; at most 60s")),
     responses((status = 200, description = "the decision"), (status = 404, description = "no such intent")))]
-async fn show(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+async fn show(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    uri: http::Uri,
+    headers: HeaderMap,
+) -> Answer {
     let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
-    let standing = app.runtime.standing(&principal, &decided.record)?;
+    let query: ShowQuery = input::query(&uri)?;
+    let wait = match query.wait.as_deref().map(duration) {
+        None => Duration::ZERO,
+        Some(Some(wait)) => wait.min(MAX_WAIT),
+        Some(None) => return Err(Problem::at(Code::RequestInvalid, "/wait", "a time such as `30s` or `500ms`")),
+    };
+    let mut standing = app.runtime.standing(&principal, &decided.record)?;
+    let mut left = wait;
+    // A server that is about to stop answers what it knows.
+    while matches!(standing, Standing::Open { .. }) && !left.is_zero() && !app.draining.load(Ordering::Acquire) {
+        let pause = left.min(LOOK);
+        tokio::time::sleep(pause).await;
+        left -= pause;
+        standing = app.runtime.standing(&principal, &decided.record)?;
+    }
     json(200, &DecisionBody::new(&tenant, &decided, standing)?)
 }
 

@@ -78,18 +78,44 @@ async fn checkpoint(State(app): State<App>, Path(tenant): Path<String>, headers:
 #[serde(deny_unknown_fields)]
 struct ProofQuery {
     index: u64,
+    size: Option<u64>,
 }
 
-/// A receipt for any entry, against the current checkpoint.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/proof", tag = "ledger", params(("tenant" = String, Path), ("index" = u64, Query)),
-    responses((status = 200, description = "the receipt"), (status = 404, description = "no such entry")))]
+/// Inclusion in an earlier tree, for a checkpoint that the caller has kept.
+#[derive(Serialize)]
+struct InclusionBody {
+    index: u64,
+    size: u64,
+    root: String,
+    proof: Vec<String>,
+    entry: Value,
+}
+
+/// A receipt for any entry, against the current checkpoint; with `size`, the bare proof in the tree
+/// of that size.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/proof", tag = "ledger", params(("tenant" = String, Path), ("index" = u64, Query), ("size" = Option<u64>, Query)),
+    responses((status = 200, description = "the receipt, or index, size, root, proof and entry"), (status = 404, description = "no such entry or size")))]
 async fn proof(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let query: ProofQuery = input::query(&uri)?;
     principal.require(Scope::AuditRead, None)?;
     let (head, note) = app.runtime.head(&principal.tenant).await?;
-    let (entry, _, proof) = app.runtime.inclusion(&principal.tenant, query.index, Some(head.size)).await?;
-    json(200, &Receipt::new(&entry.leaf, entry.index, &proof, &note).map_err(RuntimeError::internal)?)
+    let size = query.size.unwrap_or(head.size);
+    let (entry, proof) = app.runtime.inclusion(&principal, query.index, size).await?;
+    if query.size.is_none() {
+        return json(200, &Receipt::new(&entry.leaf, entry.index, &proof, &note).map_err(RuntimeError::internal)?);
+    }
+    let root = app.runtime.store().root_at(&principal.tenant.id, size).await.map_err(RuntimeError::from)?;
+    json(
+        200,
+        &InclusionBody {
+            index: entry.index,
+            size,
+            root: root.to_base64(),
+            proof: proof.iter().map(NodeHash::to_base64).collect(),
+            entry: intended_model::json::parse(&entry.leaf).map_err(RuntimeError::from)?,
+        },
+    )
 }
 
 #[derive(Deserialize)]

@@ -256,3 +256,80 @@ async fn every_answer_carries_a_request_id_and_a_problem_names_it() {
     }
     assert_eq!(made.len(), 3, "each request gets an id of its own");
 }
+
+/// A credential of one environment: what it may not find it cannot list, prove or take along.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_of_one_environment_sees_nothing_of_another() {
+    let (world, app, key) = app().await;
+    let (_, decided) = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;
+    let (id, index) = (decided["id"].as_str().unwrap(), decided["receipt"]["index"].as_u64().unwrap());
+    let new = json!({"credential": "staging", "environments": ["staging"], "scopes": ["intent:submit", "intent:read", "audit:read"]});
+    let (status, created) = call(&app, "POST", "/v1/tenants/acme/credentials", Some(&key), Some(&new)).await;
+    assert!(status < 300, "{created}");
+    let narrow = created["key"].as_str().unwrap();
+    let (status, problem) = raw(&app, "POST", INTENTS, Some(narrow), Some(GOOD.into()), "application/json").await;
+    assert_eq!((status, problem["code"].as_str()), (403, Some("credential.environment")));
+    for path in [
+        format!("intents/{id}"),
+        format!("intents/{id}/explain"),
+        format!("intents/{id}/receipt"),
+        format!("intents/{id}/evidence"),
+        format!("audit/proof?index={index}"),
+        format!("audit/proof?index={index}&size={}", index + 1),
+    ] {
+        let at = format!("/v1/tenants/acme/{path}");
+        assert_eq!(call(&app, "GET", &at, Some(&key), None).await.0, 200, "{path}");
+        let (status, problem) = call(&app, "GET", &at, Some(narrow), None).await;
+        assert_eq!((status, problem["code"].as_str()), (404, Some("not_found")), "{path}");
+    }
+    for (path, list) in [("intents", "intents"), ("audit?kind=decision", "entries")] {
+        let (_, page) = call(&app, "GET", &format!("/v1/tenants/acme/{path}"), Some(narrow), None).await;
+        assert_eq!(page[list], json!([]), "{path}");
+    }
+    assert_eq!(call(&app, "POST", "/v1/tenants/acme/audit/exports", Some(narrow), None).await.0, 403);
+    drop(world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_has_expired_or_was_revoked_is_refused_by_name() {
+    let (world, app, key) = app().await;
+    let expires = (world.clock_now() + 60_000).to_string();
+    let new = json!({"credential": "brief", "environments": ["production"], "scopes": ["intent:submit"], "expires_at": expires.parse::<i64>().unwrap()});
+    let (status, created) = call(&app, "POST", "/v1/tenants/acme/credentials", Some(&key), Some(&new)).await;
+    assert!(status < 300, "{created}");
+    let brief = created["key"].as_str().unwrap().to_owned();
+    let submit = async || {
+        let (status, body) = raw(&app, "POST", INTENTS, Some(&brief), Some(GOOD.into()), "application/json").await;
+        (status, body["code"].as_str().map(str::to_owned))
+    };
+    assert_eq!(submit().await.0, 200);
+    world.clock.advance_millis(60_000);
+    assert_eq!(submit().await, (401, Some("credential.expired".to_owned())));
+    let revoke = "/v1/tenants/acme/credentials/brief/revoke";
+    let (status, body) = call(&app, "POST", revoke, Some(&key), Some(&json!({"reason": "lost"}))).await;
+    assert!(status < 300, "{body}");
+    assert_eq!(submit().await, (401, Some("credential.revoked".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_escalation_can_be_waited_for() {
+    let (world, app, key) = app().await;
+    let (status, body) =
+        raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.replace("40", "400").into()), "application/json").await;
+    assert_eq!((status, body["state"].as_str()), (202, Some("open")), "{body}");
+    let at = format!("{INTENTS}/{}", body["id"].as_str().unwrap());
+    for wrong in ["30", "s", "30h", "-1s", ""] {
+        assert_eq!(call(&app, "GET", &format!("{at}?wait={wrong}"), Some(&key), None).await.0, 400, "{wrong}");
+    }
+    let (_, still) = call(&app, "GET", &format!("{at}?wait=10ms"), Some(&key), None).await;
+    assert_eq!(still["state"], "open");
+    let waiting = call_later(&app, &format!("{at}?wait=30s"), &key);
+    world.clock.advance_millis(10 * 24 * 3_600_000);
+    let (status, closed) = waiting.await.unwrap();
+    assert_eq!((status, closed["state"].as_str(), closed["decision"].as_str()), (200, Some("timed_out"), Some("deny")));
+}
+
+fn call_later(app: &axum::Router, path: &str, key: &str) -> tokio::task::JoinHandle<(u16, Value)> {
+    let (app, path, key) = (app.clone(), path.to_owned(), key.to_owned());
+    tokio::spawn(async move { call(&app, "GET", &path, Some(&key), None).await })
+}
