@@ -59,9 +59,13 @@ pub fn issue_revocation_list(
 }
 
 impl RevocationList {
-    /// Verifies the signature. Its age is checked when it is used.
+    /// Verifies the signature, and that the list does not ask to be relied on for longer than
+    /// [`MAX_AGE`]. Its age is checked when it is used.
     pub fn open(token: &str, issuer: &str, keys: &KeySet) -> Result<Self, Refusal> {
         let wire: Wire = intended_model::json::from_value(&open(token, TYPE, keys)?).map_err(|_| Refusal::Claims)?;
+        if wire.iat < 0 || wire.exp <= wire.iat || wire.exp - wire.iat > MAX_AGE {
+            return Err(Refusal::Times);
+        }
         if wire.iss != issuer {
             return Err(Refusal::Issuer);
         }

@@ -181,7 +181,7 @@ impl Verifier<'_> {
     pub fn verify(&self, token: &str, binding: &Binding, now: Timestamp) -> Result<Accepted, Refusal> {
         let value = open(token, TYPE, self.keys)?;
         let (iat, nbf, exp) = (time(&value, "iat")?, time(&value, "nbf")?, time(&value, "exp")?);
-        if exp <= iat || exp - iat > MAX_TTL || nbf < iat {
+        if nbf < iat || exp <= nbf || exp - iat > MAX_TTL {
             return Err(Refusal::Times);
         }
         if value.get("aud").and_then(Value::as_str).is_none() {
