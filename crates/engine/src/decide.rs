@@ -110,12 +110,10 @@ fn pass(name: GateName) -> Gate {
 }
 
 fn emergency(state: &State, input: &Input) -> Gate {
-    let environment = &input.intent.environment;
-    let covering = |(_, halt): &(&_, &crate::state::Halt)| halt.environment.as_ref().is_none_or(|e| e == environment);
-    match state.halts.iter().find(covering) {
+    match state.halt_over(&input.intent.environment) {
         None => pass(GateName::Emergency),
         Some((name, halt)) => {
-            let code = if halt.environment.is_none() { Code::HaltTenant } else { Code::HaltEnvironment };
+            let code = halt.code();
             gate(GateName::Emergency, GateOutcome::Deny, code, format!("halt `{name}`: {}", halt.reason))
         }
     }

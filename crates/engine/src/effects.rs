@@ -12,7 +12,8 @@ use crate::state::State;
 /// How many different tools a session tracks before it counts as overflowing: 64 names of at most
 /// 128 bytes keep the context under 8 KiB.
 pub const MAX_SESSION_TOOLS: usize = 64;
-/// How long a session is remembered after its last intent.
+/// How long a session is remembered after its last intent: from then on it is a new one, by the
+/// time of the decision, whether or not its fact has been removed.
 pub const SESSION_TTL_MS: i64 = 24 * 3_600_000;
 
 /// One change to one fact.

@@ -147,6 +147,18 @@ pub struct Halt {
     pub by: CredentialId,
 }
 
+impl Halt {
+    /// Why what it covers is refused.
+    #[must_use]
+    pub const fn code(&self) -> intended_model::Code {
+        if self.environment.is_none() {
+            intended_model::Code::HaltTenant
+        } else {
+            intended_model::Code::HaltEnvironment
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
@@ -177,6 +189,12 @@ pub struct State {
 pub struct AmbiguousCapability;
 
 impl State {
+    /// The halt that covers an environment, if there is one.
+    #[must_use]
+    pub fn halt_over(&self, environment: &EnvironmentId) -> Option<(&Name, &Halt)> {
+        self.halts.iter().find(|(_, halt)| halt.environment.as_ref().is_none_or(|e| e == environment))
+    }
+
     /// The state after the first entry.
     pub fn genesis(event: &Event) -> Result<Self, FoldError> {
         let Event::TenantCreated(created) = event else { return Err(FoldError::NoGenesis) };

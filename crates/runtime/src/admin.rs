@@ -92,7 +92,7 @@ impl Runtime {
         }
         self.store().create_tenant(id).await?;
         let entries = events.iter().map(entry_of).collect::<Result<_, _>>()?;
-        let now = self.clock().now();
+        let now = self.now();
         let commit = Commit { tenant: id.clone(), now, control_version: Some(0), reads: Vec::new(), writes, entries };
         self.store().commit(commit).await?;
         self.load_tenant(id).await?;
@@ -113,7 +113,7 @@ impl Runtime {
             tried.apply(u64::MAX, &event)?;
             let commit = Commit {
                 tenant: tenant.id.clone(),
-                now: self.clock().now(),
+                now: self.now(),
                 control_version: Some(state.control),
                 reads: Vec::new(),
                 writes: writes.clone(),

@@ -64,7 +64,7 @@ impl Runtime {
         let (head, note) = self.head(tenant).await?;
         let commit = Commit {
             tenant: tenant.id.clone(),
-            now: self.clock().now(),
+            now: self.now(),
             control_version: None,
             reads: Vec::new(),
             writes: vec![Write::Put {

@@ -9,6 +9,9 @@ use intended_store::{Commit, StoreError, Write};
 use crate::admin::entry_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
+/// How long a fact outlives its expiry.
+const PURGE_MARGIN_MS: i64 = 3_600_000;
+
 /// Where an intent stands after its decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -30,7 +33,7 @@ impl Runtime {
         let Some(expires_at) = record.decision.obligations.expires_at else { return Ok(Standing::Final) };
         let open = self.store().fact_now(&principal.tenant.id, &keys::open(&record.input.id))?.is_some();
         // Past its time it is denied, whether or not the sweep has written the entry yet.
-        if open && self.clock().now() < expires_at { Ok(Standing::Open { expires_at }) } else { Ok(Standing::TimedOut) }
+        if open && self.now() < expires_at { Ok(Standing::Open { expires_at }) } else { Ok(Standing::TimedOut) }
     }
 
     /// Closes everything whose time is over. Called by the shell every second; safe to call at any
@@ -54,7 +57,7 @@ impl Runtime {
     }
 
     async fn close_one(&self, tenant: &Tenant, key: &str, fact: &intended_store::Fact) -> Result<bool, RuntimeError> {
-        let now = self.clock().now();
+        let now = self.now();
         let text = String::from_utf8_lossy(&fact.value);
         let expires_at = Timestamp::from_millis(text.parse().unwrap_or(0));
         if now < expires_at {
@@ -92,9 +95,10 @@ impl Runtime {
         }
     }
 
-    /// Removes facts past their time. The ledger keeps what they said.
+    /// Removes facts past their time. The ledger keeps what they said. Not at once: a decision that
+    /// is under way may still need what has just expired.
     pub async fn purge(&self) -> Result<(), RuntimeError> {
-        self.store().purge_expired(self.clock().now()).await?;
+        self.store().purge_expired(self.now().plus_millis(-PURGE_MARGIN_MS)).await?;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use intended_keyring::{ApiKey, RngSource, RootKey};
@@ -54,6 +54,8 @@ pub struct Runtime {
     /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
     /// each time, so that a revocation takes effect at once.
     credentials: ArcSwap<HashMap<Digest, Holder>>,
+    /// The newest time in any ledger, in milliseconds: see [`Self::now`].
+    floor: AtomicI64,
     /// Requests of each credential in a second; 0 for no limit.
     rate: AtomicU32,
     metrics: Metrics,
@@ -120,6 +122,7 @@ impl Runtime {
             issuer: issuer.into(),
             tenants: ArcSwap::default(),
             credentials: ArcSwap::default(),
+            floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
             started,
@@ -132,6 +135,7 @@ impl Runtime {
 
     async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
         let tenant = Arc::new(Tenant::load(&*self.store, id, &self.root).await?);
+        self.saw(self.store.head(id).await?.at);
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
             tenants.insert(id.clone(), Arc::clone(&tenant));
@@ -165,7 +169,7 @@ impl Runtime {
         if credential.revoked {
             return Err(Code::CredentialRevoked.into());
         }
-        if credential.expires_at.is_some_and(|at| at <= self.clock.now()) {
+        if credential.expires_at.is_some_and(|at| at <= self.now()) {
             return Err(Code::CredentialExpired.into());
         }
         Ok(Principal {
@@ -205,6 +209,16 @@ impl Runtime {
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+    /// The time to decide by: the clock's, but never before what a ledger already says. After the
+    /// clock was set back, what had expired stays expired, and what is recorded stays in order.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().max(Timestamp::from_millis(self.floor.load(Ordering::Acquire)))
+    }
+    /// Notes a time that a ledger says.
+    pub(crate) fn saw(&self, at: Timestamp) {
+        self.floor.fetch_max(at.as_millis(), Ordering::AcqRel);
     }
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

@@ -85,13 +85,13 @@ impl Runtime {
             return Ok(decided);
         }
         let tenant = &principal.tenant;
-        let id = IntentId::v7(self.clock().now(), self.random()?);
+        let id = IntentId::v7(self.now(), self.random()?);
         let jti = self.random_jti()?;
         let mut intent = submission.intent;
         for _ in 0..MAX_ATTEMPTS {
             let state = tenant.state();
             self.check_current(principal, &state)?;
-            let at = self.clock().now();
+            let at = self.now();
             let wanted = needs(&state, &intent, at);
             let mut reads = Vec::with_capacity(2);
             let session = match &wanted.session {
@@ -103,7 +103,8 @@ impl Runtime {
                     }
                     Some(fact) => {
                         reads.push((key.as_str().into(), fact.version));
-                        serde_json::from_slice(&fact.value).map_err(RuntimeError::internal)?
+                        let kept: KeptSession = serde_json::from_slice(&fact.value).map_err(RuntimeError::internal)?;
+                        if at < kept.expires_at { kept.context } else { SessionContext::default() }
                     }
                 }),
             };
@@ -207,6 +208,7 @@ impl Runtime {
         record: DecisionRecord,
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
+        self.saw(c.recorded_at);
         let late = c.recorded_at.millis_since(record.input.at) > DEADLINE_MS;
         let token = if late { None } else { self.authority(principal, &record, c.first_index, &c.head)? };
         if late && record.decision.decision.permits() {
@@ -265,17 +267,33 @@ impl Runtime {
         if decided.record.input.intent_hash != intent_hash || !same_audience {
             return Err(Code::IdempotencyMismatch.into());
         }
-        decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
+        let state = principal.tenant.state();
+        if decided.record.grant.is_some()
+            && let Some((_, halt)) = state.halt_over(&decided.record.input.intent.environment)
+        {
+            // What was allowed before the halt is not handed out under it.
+            return Err(halt.code().into());
+        }
+        if decided.record.grant.as_ref().is_some_and(|g| g.exp > self.now().as_secs()) {
+            decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
+        }
         decided.replayed = true;
         Ok(Some(decided))
     }
+}
+
+/// A session as its fact holds it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct KeptSession {
+    context: SessionContext,
+    expires_at: Timestamp,
 }
 
 fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
     Ok(match effect {
         Effect::Session { key, context, expires_at } => Write::Put {
             key: key.into(),
-            value: serde_json::to_vec(&context).map_err(RuntimeError::internal)?,
+            value: serde_json::to_vec(&KeptSession { context, expires_at }).map_err(RuntimeError::internal)?,
             expires_at: Some(expires_at),
         },
         Effect::Count { key, n, max, expires_at } => {

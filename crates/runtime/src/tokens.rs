@@ -1,5 +1,5 @@
 //! Online verification. It does everything that offline verification does, and then what only shared
-//! state can: revocation as of now, and consumption, at most once (I4), fenced in the store.
+//! state can: halts and revocation as of now, and consumption, at most once (I4), fenced in the store.
 
 use intended_engine::{KeyStatus, State, keys};
 use intended_model::entry::{BODY_VERSION, Scope, TokenConsumed, TokenRevoked};
@@ -8,6 +8,7 @@ use intended_store::{Commit, Conflict, StoreError, Write};
 use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
 
 use crate::admin::entry_of;
+use crate::submit::MAX_ATTEMPTS;
 use crate::{Principal, Runtime, RuntimeError};
 
 /// How long after its expiry the consumption of a token is remembered as a fact; the ledger
@@ -52,6 +53,27 @@ impl Runtime {
         consume: bool,
     ) -> Result<Verification, RuntimeError> {
         principal.require(Scope::TokenVerify, Some(environment))?;
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(verification) =
+                self.verify_once(principal, token, audience, environment, binding, consume).await?
+            {
+                return Ok(verification);
+            }
+            principal.tenant.catch_up(self.store(), self.root_key()).await?;
+        }
+        Err(Code::ConflictExhausted.into())
+    }
+
+    /// `None` when the tenant's state changed in between.
+    async fn verify_once(
+        &self,
+        principal: &Principal,
+        token: &str,
+        audience: &str,
+        environment: &EnvironmentId,
+        binding: &Binding,
+        consume: bool,
+    ) -> Result<Option<Verification>, RuntimeError> {
         let tenant = &principal.tenant;
         let state = tenant.state();
         let entry = state.environments.get(environment).ok_or(Code::EnvironmentUnknown)?;
@@ -60,7 +82,7 @@ impl Runtime {
         for retired in entry.keys.iter().filter(|k| k.status == KeyStatus::Retired) {
             keys_of.retire(&retired.kid);
         }
-        let now = self.clock().now();
+        let now = self.now();
         let verifier = Verifier {
             keys: &keys_of,
             expect: Expectations {
@@ -73,18 +95,21 @@ impl Runtime {
         };
         let accepted = match verifier.verify(token, binding, now) {
             Ok(accepted) => accepted,
-            Err(refusal) => return Ok(self.refused(refusal)),
+            Err(refusal) => return Ok(Some(self.refused(refusal))),
         };
         let claims = accepted.claims;
+        if state.halt_over(environment).is_some() {
+            return Ok(Some(self.refused(Refusal::Halted)));
+        }
         if self.store().fact_now(&tenant.id, &keys::revoked(&claims.jti))?.is_some() {
-            return Ok(self.refused(Refusal::Revoked));
+            return Ok(Some(self.refused(Refusal::Revoked)));
         }
         if !consume {
             if self.store().fact_now(&tenant.id, &keys::consumed(&claims.jti))?.is_some() {
-                return Ok(self.refused(Refusal::Consumed));
+                return Ok(Some(self.refused(Refusal::Consumed)));
             }
             self.metrics().verification(true);
-            return Ok(Verification::Accepted(Box::new(Verified { claims, consumed_at: None })));
+            return Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at: None }))));
         }
         let intent = claims.txn.parse().map_err(RuntimeError::internal)?;
         let event = Event::TokenConsumed(TokenConsumed {
@@ -111,16 +136,14 @@ impl Runtime {
         match self.store().commit(commit).await {
             Ok(committed) => {
                 self.metrics().verification(true);
-                Ok(Verification::Accepted(Box::new(Verified { claims, consumed_at: Some(committed.first_index) })))
+                let consumed_at = Some(committed.first_index);
+                Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at }))))
             }
             Err(StoreError::Conflict(Conflict::Fact { key: lost })) => {
                 let refusal = if *lost == *key { Refusal::Consumed } else { Refusal::Revoked };
-                Ok(self.refused(refusal))
+                Ok(Some(self.refused(refusal)))
             }
-            Err(StoreError::Conflict(Conflict::Control { .. })) => {
-                tenant.catch_up(self.store(), self.root_key()).await?;
-                Box::pin(self.verify_token(principal, token, audience, environment, binding, consume)).await
-            }
+            Err(StoreError::Conflict(Conflict::Control { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -157,7 +180,7 @@ impl Runtime {
         let key = keys::revoked(jti);
         let commit = Commit {
             tenant: principal.tenant.id.clone(),
-            now: self.clock().now(),
+            now: self.now(),
             control_version: None,
             reads: vec![(key.as_str().into(), 0)],
             writes: vec![Write::Put {
@@ -179,7 +202,7 @@ impl Runtime {
     /// The ids of tokens that are revoked and not yet expired, with their expiry in seconds.
     pub async fn revoked_tokens(&self, principal: &Principal) -> Result<Vec<(String, i64)>, RuntimeError> {
         principal.require(Scope::TokenVerify, None)?;
-        let now = self.clock().now().as_secs();
+        let now = self.now().as_secs();
         let mut out = Vec::new();
         let mut after = String::new();
         loop {
@@ -204,7 +227,7 @@ impl Runtime {
         let revoked = self.revoked_tokens(principal).await?;
         let head = self.store().head(&principal.tenant.id).await?;
         let signer = principal.tenant.signer(environment)?;
-        let now = self.clock().now().as_secs();
+        let now = self.now().as_secs();
         intended_token::issue_revocation_list(
             self.issuer(),
             principal.tenant.id.as_str(),

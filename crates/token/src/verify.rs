@@ -54,6 +54,9 @@ pub enum Refusal {
     Binding,
     #[error("the token was used before")]
     Consumed,
+    /// Said only online: offline nobody knows of a halt.
+    #[error("a halt covers what the token would do")]
+    Halted,
 }
 
 impl Refusal {
@@ -79,6 +82,7 @@ impl Refusal {
             Self::RevocationsStale => "token.revocations_stale",
             Self::Binding => "token.binding",
             Self::Consumed => "token.consumed",
+            Self::Halted => "token.halted",
         }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use intended_engine::{Effect, KeyStatus, State, decide, effects, needs};
 use intended_ledger::{Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash};
 use intended_model::decision::{DecisionRecord, PROCEDURE, SessionContext};
-use intended_model::entry::ApprovalGranted;
+use intended_model::entry::{ApprovalGranted, Scope};
 use intended_model::{Event, IntentId, Kind, Timestamp};
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
@@ -79,9 +79,6 @@ pub struct Report {
     pub control: u64,
     pub consumptions: u64,
     pub checkpoints: u64,
-    /// Decisions classified by a catalogue that this release does not have: their recorded
-    /// classification was used as the input it is.
-    pub foreign_catalogue: u64,
     pub root: String,
     pub first_at: Option<Timestamp>,
     pub last_at: Option<Timestamp>,
@@ -102,7 +99,8 @@ pub struct Verifier {
     frontier: Frontier,
     state: Option<State>,
     last_at: Timestamp,
-    sessions: HashMap<String, SessionContext>,
+    /// Contexts, and until when they count.
+    sessions: HashMap<String, (SessionContext, Timestamp)>,
     counters: HashMap<String, i64>,
     open: HashMap<IntentId, Timestamp>,
     granted: HashMap<Box<str>, Granted>,
@@ -234,6 +232,10 @@ impl Verifier {
                 if self.revoked.contains(&consumed.jti) {
                     return Err(wrong("it was revoked before"));
                 }
+                if let Some((halt, _)) = self.state.as_ref().and_then(|s| s.halt_over(&consumed.environment)) {
+                    let what = format!("token of intent {} was consumed under the halt `{halt}`", consumed.intent);
+                    return Err(fail(Check::Halt, index, what));
+                }
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
                 }
@@ -328,20 +330,27 @@ impl Verifier {
         if !self.seen.insert(input.id) {
             return Err(wrong("this intent was decided before".to_owned()));
         }
-        let credential = state.credentials.get(&input.credential).filter(|c| !c.revoked);
-        if !credential.is_some_and(|c| c.environments.contains(&input.intent.environment)) {
+        let able = state.credentials.get(&input.credential).is_some_and(|c| {
+            !c.revoked
+                && c.scopes.contains(&Scope::IntentSubmit)
+                && c.environments.contains(&input.intent.environment)
+                && c.expires_at.is_none_or(|expires_at| input.at.as_millis() < expires_at.as_millis() + MAX_LAG_MS)
+        });
+        if !able {
             return Err(wrong(format!("the credential `{}` could not submit it", input.credential)));
         }
-        if input.catalogue == state.catalogue.digest() {
-            if state.catalogue.classify(&input.intent.action.name) != input.classification {
-                return Err(wrong("the recorded classification is not the catalogue's".to_owned()));
-            }
-        } else {
-            self.report.foreign_catalogue += 1;
+        if input.catalogue != state.catalogue.digest() {
+            return Err(wrong(format!("classified by the catalogue {}, which is not the one here", input.catalogue)));
+        }
+        if state.catalogue.classify(&input.intent.action.name) != input.classification {
+            return Err(wrong("the recorded classification is not the catalogue's".to_owned()));
         }
         // I7: what it says it saw is what the ledger before it says.
         let wanted = needs(state, &input.intent, input.at);
-        let session = wanted.session.as_ref().map(|key| self.sessions.get(key).cloned().unwrap_or_default());
+        let session = wanted.session.as_ref().map(|key| match self.sessions.get(key) {
+            Some((context, expires_at)) if input.at < *expires_at => context.clone(),
+            _ => SessionContext::default(),
+        });
         if session != input.session {
             return Err(wrong("the recorded session context is not what the ledger says".to_owned()));
         }
@@ -391,8 +400,8 @@ impl Verifier {
         let state = self.state.as_ref().ok_or_else(|| fail(Check::Fold, index, "no state"))?;
         for effect in effects(state, &record) {
             match effect {
-                Effect::Session { key, context, .. } => {
-                    self.sessions.insert(key, context);
+                Effect::Session { key, context, expires_at } => {
+                    self.sessions.insert(key, (context, expires_at));
                 }
                 Effect::Count { key, n, .. } => *self.counters.entry(key).or_default() += n,
                 Effect::Open { expires_at, .. } => {

@@ -203,7 +203,7 @@ pub fn value(r: &Report, trusted: bool) -> serde_json::Value {
     serde_json::json!({
         "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
         "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "root": r.root,
-        "first_at": time(r.first_at), "last_at": time(r.last_at), "foreign_catalogue": r.foreign_catalogue,
+        "first_at": time(r.first_at), "last_at": time(r.last_at),
         "key_trusted": trusted,
     })
 }
@@ -213,7 +213,7 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
         return crate::output::one(format, &value(r, trusted));
     }
     let row = |a: &str, b: String| vec![a.to_owned(), b];
-    let mut rows = vec![
+    let rows = vec![
         row("tenant", r.tenant.clone()),
         row(
             "entries",
@@ -236,14 +236,5 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
             },
         ),
     ];
-    if r.foreign_catalogue > 0 {
-        rows.push(row(
-            "note",
-            format!(
-                "{} classifications come from a catalogue that this release does not have and were taken as recorded",
-                r.foreign_catalogue
-            ),
-        ));
-    }
     say(&format!("the ledger holds\n{}", table(&[], rows)));
 }

@@ -12,3 +12,4 @@ mod authzen;
 mod http_edge;
 mod invariants;
 mod tampering;
+mod time;

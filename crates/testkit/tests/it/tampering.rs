@@ -236,3 +236,21 @@ async fn a_ledger_that_is_not_the_one_signed_for_is_not_served() {
     let refused = world.reopen().await.err().unwrap();
     assert_eq!(refused.code, intended_model::Code::StoreCorrupt, "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumption_under_a_halt_is_found_even_when_signed() {
+    let world = World::new().await.unwrap();
+    let submission = Submission { intent: refund(40, None).unwrap(), idempotency_key: None, audience: None };
+    let decided = world.runtime.submit(&world.owner, submission).await.unwrap();
+    let production = environment("production").unwrap();
+    let binding = intended_token::Binding::IntentHash(decided.record.input.intent_hash);
+    let token = decided.token.unwrap();
+    world.runtime.verify_token(&world.owner, token.as_str(), "intended", &production, &binding, true).await.unwrap();
+    world.runtime.halt(&world.owner, None, "stop").await.unwrap();
+    let mut forge = Forge::of(&world.export().await.unwrap().1);
+    verify(Forge(forge.0.clone()).rebuild()).unwrap();
+    let (consumed, halt) = (forge.position("token.consumed", 0), forge.position("halt.thrown", 0));
+    forge.0.swap(consumed, halt);
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Halt, Some(halt as u64)), "{failure}");
+}
