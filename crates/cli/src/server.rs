@@ -36,6 +36,9 @@ pub struct Config {
     /// Largest size of the data file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
+    /// Requests that one credential may make in a second; 0 for no limit.
+    #[serde(default = "default_requests")]
+    pub requests_per_second: u32,
 }
 
 pub const fn default_drain() -> u64 {
@@ -43,6 +46,11 @@ pub const fn default_drain() -> u64 {
 }
 pub const fn default_finish() -> u64 {
     10_000
+}
+
+/// Far above what an agent needs, and below what would keep others from being served.
+pub const fn default_requests() -> u32 {
+    5_000
 }
 
 impl Config {

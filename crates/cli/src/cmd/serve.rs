@@ -11,8 +11,8 @@ use crate::args::{Global, Init, Serve};
 use crate::error::{CliError, file};
 use crate::output::say;
 use crate::server::{
-    CONFIG, Config, ROOT_KEY, Stopping, default_drain, default_finish, listen, open, reopen, serve as run, stopped,
-    write_secret,
+    CONFIG, Config, ROOT_KEY, Stopping, default_drain, default_finish, default_requests, listen, open, reopen,
+    serve as run, stopped, write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -59,6 +59,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         drain_millis: default_drain(),
         finish_millis: default_finish(),
         max_bytes: None,
+        requests_per_second: default_requests(),
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
     let path = dir.join(CONFIG);
@@ -79,6 +80,7 @@ pub async fn serve(args: Serve) -> Outcome {
     let root = config.root_key(dir)?;
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
+    runtime.limit_requests(config.requests_per_second);
     let (listener, address) = listen(args.listen.as_deref().unwrap_or(&config.listen), false).await?;
     let tenants = runtime.tenants().len();
     eprintln!(

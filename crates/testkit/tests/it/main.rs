@@ -9,6 +9,7 @@
 )]
 
 mod authzen;
+mod golden;
 mod http_edge;
 mod invariants;
 mod tampering;
