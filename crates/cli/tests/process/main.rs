@@ -12,6 +12,7 @@
 
 mod cli;
 mod disk;
+mod docs;
 mod kill;
 mod stop;
 mod support;
