@@ -15,6 +15,7 @@ if [ ${#need_debian[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${need_debian[@]}"
 fi
 command -v cargo-nextest >/dev/null 2>&1 || cargo install --locked cargo-nextest
+command -v cargo-deny >/dev/null 2>&1 || cargo install --locked cargo-deny
 
 # A fast linker, where there is one.
 if command -v mold >/dev/null 2>&1; then
@@ -24,6 +25,7 @@ fi
 step() { printf '\n== %s\n' "$*"; }
 step "formatting";   cargo fmt --all --check
 step "layers, generated files"; cargo xtask check
+step "licences, bans, sources"; cargo deny --all-features --log-level error check licenses bans sources
 step "lints";        cargo clippy --workspace --all-targets --quiet -- -D warnings
 step "tests";        cargo nextest run --workspace --no-fail-fast
 step "documentation examples"; cargo test --workspace --doc --quiet

@@ -27,11 +27,24 @@ pub fn value(headers: &HeaderMap, body: &Bytes, max: usize) -> Result<Value, Pro
 /// A typed body. Unknown members are refused by the types themselves.
 pub fn typed<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes, max: usize) -> Result<T, Problem> {
     let value = value(headers, body, max)?;
-    T::deserialize(&value).map_err(|e| {
-        let text = e.to_string();
+    serde_path_to_error::deserialize(&value).map_err(|e| {
+        let pointer = pointer(e.path());
+        let text = e.into_inner().to_string();
         let code = if text.starts_with("unknown field") { Code::RequestUnknownField } else { Code::RequestInvalid };
-        Problem::new(code, text)
+        Problem::at(code, &pointer, text)
     })
+}
+
+/// Where in the body it is (RFC 6901).
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let segment = |s: &Segment| match s {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+        Segment::Enum { variant } => format!("/{variant}"),
+        Segment::Unknown => String::new(),
+    };
+    path.iter().map(segment).collect()
 }
 
 /// The idempotency key of a request.

@@ -224,6 +224,13 @@ impl State {
                 check_settings(&set.settings)?;
                 let settings = Arc::new(set.settings.clone());
                 let id = set.environment.clone();
+                // Who makes an environment can use it: nobody else could let anyone in.
+                if !self.environments.contains_key(&id)
+                    && let Some(by) = Arc::make_mut(&mut self.credentials).get_mut(&set.by)
+                    && !by.environments.contains(&id)
+                {
+                    by.environments.push(id.clone());
+                }
                 self.environments
                     .entry(id.clone())
                     .and_modify(|e| {

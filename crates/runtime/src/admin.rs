@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use intended_engine::{KeyStatus, State, keys};
 use intended_keyring::{ApiKey, SigningKey};
 use intended_model::entry::{
-    AgentSet, AgentState, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked,
+    AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked,
     EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, PolicyDeployed, PolicyPublished, Scope, Settings,
     TenantCreated, Tier,
 };
@@ -16,7 +16,7 @@ use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
 use intended_token::Alg;
 
 use crate::tenant::{ledger_key_fact, note_signer};
-use crate::{Principal, Runtime, RuntimeError, Tenant};
+use crate::{Principal, Runtime, RuntimeError};
 
 /// How often a change that lost the race against another one is tried again.
 const MAX_ATTEMPTS: usize = 16;
@@ -101,14 +101,11 @@ impl Runtime {
     }
 
     /// Commits one change of state, with the facts that go with it. Returns its ledger index.
-    pub async fn change(
-        &self,
-        tenant: &std::sync::Arc<Tenant>,
-        event: Event,
-        writes: Vec<Write>,
-    ) -> Result<u64, RuntimeError> {
+    pub async fn change(&self, by: &Principal, event: Event, writes: Vec<Write>) -> Result<u64, RuntimeError> {
+        let tenant = &by.tenant;
         for _ in 0..MAX_ATTEMPTS {
             let state = tenant.state();
+            self.check_current(by, &state)?;
             let mut tried = State::clone(&state);
             tried.apply(u64::MAX, &event)?;
             let commit = Commit {
@@ -169,7 +166,7 @@ impl Runtime {
             scopes: spec.scopes,
             v: BODY_VERSION,
         });
-        let index = self.change(&by.tenant, event, Vec::new()).await?;
+        let index = self.change(by, event, Vec::new()).await?;
         Ok(NewKey { credential: spec.credential, key: key.expose().to_owned(), index })
     }
 
@@ -180,13 +177,17 @@ impl Runtime {
         reason: &str,
     ) -> Result<u64, RuntimeError> {
         by.require(Scope::AccessWrite, None)?;
+        // Nobody takes away what reaches further than their own.
+        if let Some(known) = by.tenant.state().credentials.get(&credential) {
+            known.environments.iter().try_for_each(|e| by.require(Scope::AccessWrite, Some(e)))?;
+        }
         let event = Event::CredentialRevoked(CredentialRevoked {
             by: by.credential.clone(),
             credential,
             reason: reason.into(),
             v: BODY_VERSION,
         });
-        self.change(&by.tenant, event, Vec::new()).await
+        self.change(by, event, Vec::new()).await
     }
 
     /// Creates an environment or changes its settings; a new one gets a signing key.
@@ -197,10 +198,8 @@ impl Runtime {
         tier: Tier,
         settings: Settings,
     ) -> Result<u64, RuntimeError> {
-        by.require(
-            Scope::AccessWrite,
-            by.tenant.state().environments.contains_key(&environment).then_some(&environment),
-        )?;
+        let known = by.tenant.state().environments.contains_key(&environment);
+        by.require_in(Scope::AccessWrite, known.then_some(&environment))?;
         let event = Event::EnvironmentSet(EnvironmentSet {
             by: by.credential.clone(),
             environment: environment.clone(),
@@ -208,11 +207,11 @@ impl Runtime {
             tier,
             v: BODY_VERSION,
         });
-        let index = self.change(&by.tenant, event, Vec::new()).await?;
+        let index = self.change(by, event, Vec::new()).await?;
         let keyless = by.tenant.state().environments.get(&environment).is_some_and(|e| e.keys.is_empty());
         if keyless {
             let (added, write) = self.new_key(&by.tenant.id, &environment, Alg::EdDSA, &by.credential)?;
-            self.change(&by.tenant, added, vec![write]).await?;
+            self.change(by, added, vec![write]).await?;
         }
         Ok(index)
     }
@@ -220,32 +219,44 @@ impl Runtime {
     /// Registers an agent or changes its registration.
     pub async fn set_agent(&self, by: &Principal, agent: AgentSet) -> Result<u64, RuntimeError> {
         by.require(Scope::AccessWrite, None)?;
-        if agent.state == AgentState::Active
-            && let Some(environment) = agent.environments.iter().find(|e| !by.environments.contains(e))
-        {
+        // Where it may act now, and where it may act from now on.
+        let state = by.tenant.state();
+        let known = state.agents.get(&agent.agent).map(|a| a.environments.as_slice()).unwrap_or_default();
+        let mut all = known.iter().chain(&agent.environments);
+        if let Some(environment) = all.find(|e| !by.environments.contains(e)) {
             return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", format!("`{environment}`")));
         }
         let event = Event::AgentSet(AgentSet { by: by.credential.clone(), v: BODY_VERSION, ..agent });
-        self.change(&by.tenant, event, Vec::new()).await
+        self.change(by, event, Vec::new()).await
     }
 
     /// Says what a target is.
     pub async fn set_capability(&self, by: &Principal, capability: CapabilitySet) -> Result<u64, RuntimeError> {
-        by.require(Scope::AccessWrite, None)?;
+        let known = by
+            .tenant
+            .state()
+            .capabilities
+            .iter()
+            .find(|c| c.id == capability.capability)
+            .map(|c| c.environment.clone());
+        if let Some(environment) = &known {
+            by.require_in(Scope::AccessWrite, environment.as_ref())?;
+        }
+        by.require_in(Scope::AccessWrite, capability.environment.as_ref())?;
         let event = Event::CapabilitySet(CapabilitySet { by: by.credential.clone(), v: BODY_VERSION, ..capability });
-        self.change(&by.tenant, event, Vec::new()).await
+        self.change(by, event, Vec::new()).await
     }
 
     /// Replaces the tenant's own part of the tool catalogue.
     pub async fn set_catalogue(&self, by: &Principal, text: &str) -> Result<u64, RuntimeError> {
-        by.require(Scope::PolicyWrite, None)?;
+        by.require_whole(Scope::PolicyWrite)?;
         let event = Event::CatalogueSet(CatalogueSet {
             by: by.credential.clone(),
             digest: Digest::of(text.as_bytes()),
             text: text.into(),
             v: BODY_VERSION,
         });
-        self.change(&by.tenant, event, Vec::new()).await
+        self.change(by, event, Vec::new()).await
     }
 
     /// Validates a pack strictly against the tenant's schema, publishes it as an immutable version,
@@ -271,7 +282,7 @@ impl Runtime {
                 version: pack.version().into(),
                 v: BODY_VERSION,
             });
-            self.change(&by.tenant, event, Vec::new()).await?;
+            self.change(by, event, Vec::new()).await?;
         }
         let event = Event::PolicyDeployed(PolicyDeployed {
             by: by.credential.clone(),
@@ -280,7 +291,7 @@ impl Runtime {
             pack: name,
             v: BODY_VERSION,
         });
-        let index = self.change(&by.tenant, event, Vec::new()).await?;
+        let index = self.change(by, event, Vec::new()).await?;
         Ok((digest, index))
     }
 
@@ -291,7 +302,7 @@ impl Runtime {
         environment: Option<EnvironmentId>,
         reason: &str,
     ) -> Result<(Name, u64), RuntimeError> {
-        by.require(Scope::EmergencyWrite, environment.as_ref())?;
+        by.require_in(Scope::EmergencyWrite, environment.as_ref())?;
         let hex = intended_model::digest::hex(&self.random::<4>()?);
         let halt = Name::new(&format!("halt-{hex}")).map_err(RuntimeError::internal)?;
         let event = Event::HaltThrown(HaltThrown {
@@ -301,7 +312,7 @@ impl Runtime {
             reason: reason.into(),
             v: BODY_VERSION,
         });
-        let index = self.change(&by.tenant, event, Vec::new()).await?;
+        let index = self.change(by, event, Vec::new()).await?;
         Ok((halt, index))
     }
 
@@ -309,10 +320,10 @@ impl Runtime {
     pub async fn resume(&self, by: &Principal, halt: Name, reason: &str) -> Result<u64, RuntimeError> {
         let state = by.tenant.state();
         let known = state.halts.get(&halt).ok_or(Code::HaltUnknown)?;
-        by.require(Scope::EmergencyWrite, known.environment.as_ref())?;
+        by.require_in(Scope::EmergencyWrite, known.environment.as_ref())?;
         let event =
             Event::HaltResumed(HaltResumed { by: by.credential.clone(), halt, reason: reason.into(), v: BODY_VERSION });
-        self.change(&by.tenant, event, Vec::new()).await
+        self.change(by, event, Vec::new()).await
     }
 
     /// Makes a new active signing key; the one before becomes the previous, an older one retired.
@@ -326,7 +337,7 @@ impl Runtime {
         let (event, write) = self.new_key(&by.tenant.id, environment, alg, &by.credential)?;
         let Event::KeyAdded(added) = &event else { return Err(Code::Internal.into()) };
         let kid = added.kid.clone();
-        let index = self.change(&by.tenant, event, vec![write]).await?;
+        let index = self.change(by, event, vec![write]).await?;
         Ok((kid, index))
     }
 
@@ -355,7 +366,7 @@ impl Runtime {
             reason: reason.into(),
             v: BODY_VERSION,
         });
-        self.change(&by.tenant, event, Vec::new()).await
+        self.change(by, event, Vec::new()).await
     }
 
     fn new_key(

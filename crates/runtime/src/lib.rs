@@ -94,6 +94,17 @@ impl Principal {
             _ => Ok(()),
         }
     }
+    /// Fails unless the credential has the scope and every environment of the tenant: what is
+    /// everyone's is not changed by someone who is responsible for a part.
+    pub fn require_whole(&self, scope: Scope) -> Result<(), RuntimeError> {
+        let state = self.tenant.state();
+        self.require(scope, None)?;
+        state.environments.keys().try_for_each(|environment| self.require(scope, Some(environment)))
+    }
+    /// [`Self::require`] for one environment, [`Self::require_whole`] for none.
+    pub fn require_in(&self, scope: Scope, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
+        environment.map_or_else(|| self.require_whole(scope), |e| self.require(scope, Some(e)))
+    }
     /// The environment to use when a request names none: the credential's only one.
     #[must_use]
     pub fn only_environment(&self) -> Option<&EnvironmentId> {

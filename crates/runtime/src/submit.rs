@@ -194,7 +194,11 @@ impl Runtime {
     }
 
     /// A credential can have been revoked, or its environments narrowed, since it was authenticated.
-    fn check_current(&self, principal: &Principal, state: &intended_engine::State) -> Result<(), RuntimeError> {
+    pub(crate) fn check_current(
+        &self,
+        principal: &Principal,
+        state: &intended_engine::State,
+    ) -> Result<(), RuntimeError> {
         match state.credentials.get(&principal.credential) {
             Some(credential) if !credential.revoked => Ok(()),
             _ => Err(Code::CredentialRevoked.into()),

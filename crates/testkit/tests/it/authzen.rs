@@ -13,14 +13,15 @@ use crate::http_edge::call;
 async fn world() -> (World, axum::Router, String) {
     let world = World::new().await.unwrap();
     let records = environment("records").unwrap();
-    let (runtime, owner) = (&world.runtime, &world.owner);
-    runtime.set_environment(owner, records.clone(), Tier::Staging, Settings::default()).await.unwrap();
+    let runtime = &world.runtime;
+    runtime.set_environment(&world.owner, records.clone(), Tier::Staging, Settings::default()).await.unwrap();
+    // Who made the environment may use it, from the next request on.
+    let owner = &runtime.authenticate(&world.owner_key).unwrap();
     let mut tools = String::new();
     for (tool, operation) in [("read", "read"), ("write", "update"), ("delete", "delete")] {
         tools.push_str(&format!("\"{tool}\" = {{ category = \"OIL-1302\", operation = \"{operation}\" }}\n"));
     }
     runtime.set_catalogue(owner, &tools).await.unwrap();
-    // The owner was made before the environment: a credential of its own is good for it.
     let spec = intended_model::entry::CredentialCreated {
         by: owner.credential.clone(),
         credential: intended_model::CredentialId::new("authzen").unwrap(),
@@ -31,7 +32,7 @@ async fn world() -> (World, axum::Router, String) {
         scopes: intended_model::entry::Scope::ALL.to_vec(),
         v: BODY_VERSION,
     };
-    runtime.change(&owner.tenant, intended_model::Event::CredentialCreated(spec), vec![]).await.unwrap();
+    runtime.change(owner, intended_model::Event::CredentialCreated(spec), vec![]).await.unwrap();
     let authzen = runtime.authenticate(&key()).unwrap();
     for user in ["alice", "bob"] {
         let event = AgentSet {

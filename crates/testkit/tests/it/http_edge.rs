@@ -333,3 +333,72 @@ fn call_later(app: &axum::Router, path: &str, key: &str) -> tokio::task::JoinHan
     let (app, path, key) = (app.clone(), path.to_owned(), key.to_owned());
     tokio::spawn(async move { call(&app, "GET", &path, Some(&key), None).await })
 }
+
+/// A credential that may administer one environment: what is everyone's it may not change.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_responsible_for_one_environment_changes_nothing_of_the_others() {
+    let (_world, app, key) = app().await;
+    let scopes = ["access:read", "access:write", "policy:write", "emergency:read", "emergency:write", "key:write"];
+    let new = json!({"credential": "staging-admin", "environments": ["staging"], "scopes": scopes});
+    let (status, created) = call(&app, "POST", "/v1/tenants/acme/credentials", Some(&key), Some(&new)).await;
+    assert!(status < 300, "{created}");
+    let narrow = created["key"].as_str().unwrap();
+    let (status, halted) = call(
+        &app,
+        "POST",
+        "/v1/tenants/acme/emergency/halts",
+        Some(&key),
+        Some(&json!({"reason": "everything stops"})),
+    )
+    .await;
+    assert!(status < 300, "{halted}");
+    let resume = format!("emergency/halts/{}/resume", halted["halt"].as_str().unwrap());
+    let agent = json!({"environments": ["staging"], "owner": "x", "trust": 50, "state": "paused"});
+    let capability = json!({"resource_type": "order", "pattern": "*", "criticality": "low", "data_class": "public"});
+    for (method, path, body) in [
+        ("POST", resume.as_str(), json!({"reason": "let it run"})),
+        ("POST", "emergency/halts", json!({"reason": "stop all"})),
+        ("POST", "emergency/halts", json!({"reason": "stop", "environment": "production"})),
+        ("POST", "credentials/owner/revoke", json!({"reason": "mine now"})),
+        ("PUT", "agents/support-agent", agent),
+        ("PUT", "capabilities-registry/orders", capability),
+        ("PUT", "catalogue", json!({"text": ""})),
+        ("PUT", "environments/production", json!({"tier": "development"})),
+        ("PUT", "environments/mine", json!({"tier": "development"})),
+        ("POST", "keys/rotate", json!({"environment": "production"})),
+    ] {
+        let (status, problem) =
+            call(&app, method, &format!("/v1/tenants/acme/{path}"), Some(narrow), Some(&body)).await;
+        assert_eq!((status, problem["code"].as_str()), (403, Some("credential.environment")), "{path}: {problem}");
+    }
+    // Their own they do change.
+    let (status, own) = call(
+        &app,
+        "POST",
+        "/v1/tenants/acme/emergency/halts",
+        Some(narrow),
+        Some(&json!({"reason": "stop", "environment": "staging"})),
+    )
+    .await;
+    assert!(status < 300, "{own}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_an_environment_can_let_others_into_it() {
+    let (world, app, key) = app().await;
+    let put = json!({"tier": "development"});
+    let (status, made) = call(&app, "PUT", "/v1/tenants/acme/environments/lab", Some(&key), Some(&put)).await;
+    assert!(status < 300, "{made}");
+    let new = json!({"credential": "lab", "environments": ["lab"], "scopes": ["intent:submit"]});
+    let (status, created) = call(&app, "POST", "/v1/tenants/acme/credentials", Some(&key), Some(&new)).await;
+    assert!(status < 300, "{created}");
+    let lab = created["key"].as_str().unwrap();
+    let body = GOOD.replace("production", "lab");
+    let (status, denied) = raw(&app, "POST", INTENTS, Some(lab), Some(body.into()), "application/json").await;
+    assert_eq!(
+        (status, denied["decision"].as_str()),
+        (403, Some("deny")),
+        "decided, and nothing is deployed: {denied}"
+    );
+    drop(world);
+}
