@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
+use http::HeaderMap;
 use intended_model::Code;
+use intended_model::entry::Scope;
 use intended_runtime::health::Status;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Answer, App, Problem, json};
+use crate::{Answer, App, Problem, auth, json};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -73,24 +75,40 @@ struct HealthBody {
     components: Vec<ComponentBody>,
 }
 
-/// Every component with its checks.
+/// Every component with its checks. Who brings a credential with `status:read` gets the details of
+/// its tenant; without one, nothing is said of tenants, environments, keys or policies.
 #[utoipa::path(get, path = "/healthz", tag = "operate", responses((status = 200, description = "healthy or degraded"), (status = 503, description = "unavailable")))]
-async fn healthz(State(app): State<App>) -> Answer {
+async fn healthz(State(app): State<App>, headers: HeaderMap) -> Answer {
+    let caller = match headers.get(http::header::AUTHORIZATION) {
+        Some(_) => Some(auth::principal(&app, &headers)?),
+        None => None,
+    };
+    if let Some(caller) = &caller {
+        caller.require(Scope::StatusRead, None)?;
+    }
     let checks = app.runtime.health().await;
     let mut worst = Status::Healthy;
     let mut components: Vec<(Status, ComponentBody)> = Vec::new();
     for check in checks {
         worst = worst.max(check.status);
-        let body = CheckBody { check: check.check, status: check.status.as_str(), detail: check.detail };
+        let own = caller.as_ref().is_some_and(|c| check.tenant.as_ref().is_none_or(|t| *t == c.tenant.id));
+        let detail = if own { check.detail } else { String::new() };
+        let body = CheckBody { check: check.check, status: check.status.as_str(), detail };
+        // Of the others only what it means for the component.
+        let told = own || check.tenant.is_none();
         match components.iter_mut().find(|(_, c)| c.component == check.component) {
             Some((status, component)) => {
                 *status = (*status).max(check.status);
                 component.status = status.as_str();
-                component.checks.push(body);
+                component.checks.extend(told.then_some(body));
             }
             None => components.push((
                 check.status,
-                ComponentBody { component: check.component, status: check.status.as_str(), checks: vec![body] },
+                ComponentBody {
+                    component: check.component,
+                    status: check.status.as_str(),
+                    checks: told.then_some(body).into_iter().collect(),
+                },
             )),
         }
     }

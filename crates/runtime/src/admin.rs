@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use intended_engine::{KeyStatus, State, keys};
 use intended_keyring::{ApiKey, SigningKey};
+use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::entry::{
-    AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked,
-    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, PolicyDeployed, PolicyPublished, Scope, Settings,
-    TenantCreated, Tier,
+    AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, EnvironmentSet,
+    HaltResumed, HaltThrown, KeyAdded, KeyRetired, PolicyDeployed, PolicyPublished, Scope, Settings, TenantCreated,
+    Tier,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, TenantId, Timestamp};
 use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
@@ -90,9 +91,24 @@ impl Runtime {
         for (index, event) in (1_u64..).zip(events.iter().skip(1)) {
             state.apply(index, event)?;
         }
-        self.store().create_tenant(id).await?;
-        let entries = events.iter().map(entry_of).collect::<Result<_, _>>()?;
+        match self.store().create_tenant(id).await {
+            // A set-up that ended between the two: there is a name, and nothing else.
+            Err(StoreError::TenantExists) if self.store().head(id).await?.size == 0 => {}
+            other => other?,
+        }
+        let entries: Vec<NewEntry> = events.iter().map(entry_of).collect::<Result<_, _>>()?;
         let now = self.now();
+        // The first checkpoint goes down with what it signs for: no ledger is without one.
+        let mut frontier = Frontier::empty();
+        for (index, entry) in (0_u64..).zip(&entries) {
+            frontier.push(leaf_hash(&encode_leaf(id, index, now, &entry.kind, &entry.body)));
+        }
+        let first = Checkpoint { origin: origin(id), size: frontier.size(), root: frontier.root() };
+        writes.push(Write::Put {
+            key: keys::checkpoint(first.size).into(),
+            value: first.sign(&signer).map_err(RuntimeError::internal)?.into_bytes(),
+            expires_at: None,
+        });
         let commit = Commit { tenant: id.clone(), now, control_version: Some(0), reads: Vec::new(), writes, entries };
         self.store().commit(commit).await?;
         self.load_tenant(id).await?;
@@ -125,6 +141,7 @@ impl Runtime {
                     }
                     return Ok(committed.first_index);
                 }
+                Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
                 Err(StoreError::Conflict(Conflict::Control { .. })) => {
                     tenant.catch_up(self.store(), self.root_key()).await?;
                 }

@@ -1,6 +1,6 @@
 //! Reading the ledger: entries, decisions, proofs, receipts, exports, and deciding again.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use intended_engine::{State, decide, keys};
 use intended_ledger::{ExportHeader, NodeHash};
@@ -59,22 +59,32 @@ impl Runtime {
         Ok((head, note))
     }
 
-    /// Keeps the current checkpoint as a fact, so that later ones can be held against it (I6).
+    /// Keeps the current checkpoint as a fact, so that later ones can be held against it (I6). Of
+    /// each hour the last one stays, and the newest always: an export carries all that are kept.
     pub async fn save_checkpoint(&self, tenant: &Tenant) -> Result<(), RuntimeError> {
         let (head, note) = self.head(tenant).await?;
+        let now = self.now();
+        let hour = now.as_secs().div_euclid(3_600);
+        let before = *tenant.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writes = Vec::with_capacity(2);
+        if let Some((size, _)) = before.filter(|(size, kept)| *kept == hour && *size < head.size) {
+            writes.push(Write::Delete { key: keys::checkpoint(size).into() });
+        }
+        writes.push(Write::Put {
+            key: keys::checkpoint(head.size).into(),
+            value: note.as_bytes().to_vec(),
+            expires_at: None,
+        });
         let commit = Commit {
             tenant: tenant.id.clone(),
-            now: self.now(),
+            now,
             control_version: None,
             reads: Vec::new(),
-            writes: vec![Write::Put {
-                key: keys::checkpoint(head.size).into(),
-                value: note.as_bytes().to_vec(),
-                expires_at: None,
-            }],
+            writes,
             entries: Vec::new(),
         };
         self.store().commit(commit).await?;
+        *tenant.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((head.size, hour));
         Ok(())
     }
 

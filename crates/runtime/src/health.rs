@@ -1,6 +1,6 @@
 //! What works and what does not. Each line measures something; nothing is `healthy` by default.
 
-use intended_model::Code;
+use intended_model::{Code, TenantId};
 
 use crate::Runtime;
 
@@ -26,6 +26,8 @@ impl Status {
 /// One named check of one component.
 #[derive(Debug, Clone)]
 pub struct Check {
+    /// Whose it is; its details are for that tenant only.
+    pub tenant: Option<TenantId>,
     pub component: &'static str,
     pub check: &'static str,
     pub status: Status,
@@ -39,23 +41,26 @@ impl Runtime {
     /// Runs every check.
     pub async fn health(&self) -> Vec<Check> {
         let mut out = Vec::new();
-        let mut add = |component, check, status, detail: String| out.push(Check { component, check, status, detail });
-        add("gateway", "answers", Status::Healthy, String::new());
+        let mut whose: Option<TenantId> = None;
+        let mut add = |tenant: &Option<TenantId>, component, check, status, detail: String| {
+            out.push(Check { tenant: tenant.clone(), component, check, status, detail });
+        };
+        add(&whose, "gateway", "answers", Status::Healthy, String::new());
         let store = self.store().health().await;
         let writable = if store.writable { Status::Healthy } else { Status::Unavailable };
-        add("store", "writable", writable, store.detail.clone());
+        add(&whose, "store", "writable", writable, store.detail.clone());
         if let Some(free) = store.free_bytes {
             let status = if free < LOW_DISK_BYTES { Status::Degraded } else { Status::Healthy };
-            add("store", "disk", status, format!("{} MiB free", free / (1024 * 1024)));
+            add(&whose, "store", "disk", status, format!("{} MiB free", free / (1024 * 1024)));
         }
         let tenants = self.tenants();
         for tenant in &tenants {
-            let head = self.head(tenant).await;
-            let (status, detail) = match &head {
-                Ok((head, _)) => (Status::Healthy, format!("{}: {} entries", tenant.id, head.size)),
+            whose = Some(tenant.id.clone());
+            let (status, detail) = match self.store().head(&tenant.id).await {
+                Ok(head) => (Status::Healthy, format!("{}: {} entries", tenant.id, head.size)),
                 Err(error) => (Status::Unavailable, format!("{}: {error}", tenant.id)),
             };
-            add("audit ledger", "checkpoint", status, detail);
+            add(&whose, "audit ledger", "checkpoint", status, detail);
             for environment in tenant.state().environments.values() {
                 let (status, detail) = match tenant.signer(&environment.id) {
                     Ok(key) => (
@@ -66,7 +71,7 @@ impl Runtime {
                         (Status::Unavailable, format!("{}/{}: {}", tenant.id, environment.id, Code::KeyMissing.title()))
                     }
                 };
-                add("token service", "signing key", status, detail);
+                add(&whose, "token service", "signing key", status, detail);
                 let (status, detail) = match &environment.deployed {
                     Some(v) => (
                         Status::Healthy,
@@ -77,11 +82,12 @@ impl Runtime {
                         format!("{}/{}: nothing deployed, everything is denied", tenant.id, environment.id),
                     ),
                 };
-                add("policy engine", "policy version", status, detail);
+                add(&whose, "policy engine", "policy version", status, detail);
             }
         }
+        whose = None;
         let status = if tenants.is_empty() { Status::Degraded } else { Status::Healthy };
-        add("enforcement runtime", "tenants", status, format!("{} loaded", tenants.len()));
+        add(&whose, "enforcement runtime", "tenants", status, format!("{} loaded", tenants.len()));
         out
     }
 

@@ -139,6 +139,10 @@ impl Runtime {
             started,
         };
         for id in runtime.store.tenants().await? {
+            if runtime.store.head(&id).await?.size == 0 {
+                tracing::warn!(tenant = %id, "a tenant whose set-up did not finish is not served");
+                continue;
+            }
             runtime.load_tenant(&id).await?;
         }
         Ok(runtime)
@@ -230,6 +234,7 @@ impl Runtime {
     /// Notes a time that a ledger says.
     pub(crate) fn saw(&self, at: Timestamp) {
         self.floor.fetch_max(at.as_millis(), Ordering::AcqRel);
+        self.clock.not_before(at);
     }
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

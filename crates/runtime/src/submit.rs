@@ -21,8 +21,6 @@ use crate::{Principal, Runtime, RuntimeError};
 /// How often a decision that lost its commit is decided again. Sixteen concurrent writers of one
 /// session each lose at most to every other once.
 pub const MAX_ATTEMPTS: usize = 16;
-/// A decision whose commit took longer than this is not made into a token.
-pub const DEADLINE_MS: i64 = 10_000;
 /// How long the answer to an idempotency key is kept.
 pub const IDEMPOTENCY_TTL_MS: i64 = 24 * 3_600_000;
 
@@ -183,6 +181,7 @@ impl Runtime {
                             let answered = self.answered(principal, key, &submission, intent_hash).await?;
                             return answered.ok_or_else(|| Code::ConflictExhausted.into());
                         }
+                        Conflict::Late { head } => self.saw(*head),
                         Conflict::Fact { .. } | Conflict::Bound { .. } => {}
                     }
                     intent = record.input.intent;
@@ -213,11 +212,7 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
-        let late = c.recorded_at.millis_since(record.input.at) > DEADLINE_MS;
-        let token = if late { None } else { self.authority(principal, &record, c.first_index, &c.head)? };
-        if late && record.decision.decision.permits() {
-            return Err(Code::DecisionLate.into());
-        }
+        let token = self.authority(principal, &record, c.first_index, &c.head)?;
         let checkpoint = principal.tenant.checkpoint(&c.head)?;
         self.metrics().decided(&record);
         Ok(Decided {
@@ -321,6 +316,19 @@ pub fn bound_arguments<'r>(decision: &'r Decision, intent: &'r Intent) -> &'r Va
     }
 }
 
+/// The hash of the intent as it may be carried out. For a `modify` that is another than the one that
+/// was submitted: a token bound to the submitted one would let exactly what policy changed go ahead.
+fn effective_hash(record: &DecisionRecord) -> Digest {
+    let submitted = record.input.intent_hash;
+    if record.decision.decision != Outcome::Modify {
+        return submitted;
+    }
+    let mut intent = record.input.intent.clone();
+    intent.action.properties = bound_arguments(&record.decision, &record.input.intent).clone();
+    // An intent that has no hash matches no call.
+    intent.digest().unwrap_or_else(|_| Digest::of(submitted.to_string().as_bytes()))
+}
+
 /// The claims are a function of the recorded decision and its ledger position.
 #[must_use]
 pub fn claims_of(
@@ -351,7 +359,7 @@ pub fn claims_of(
             resource_id: intent.resource.id.to_string(),
             arguments_digest: intended_model::intent::arguments_digest(bound_arguments(&record.decision, intent)),
         },
-        intent_hash: record.input.intent_hash,
+        intent_hash: effective_hash(record),
         policy: record.decision.policy.as_ref().map(|p| p.digest.to_string()).unwrap_or_default(),
         ledger: LedgerPosition { index, size: head.size, root: head.root.to_string() },
     }

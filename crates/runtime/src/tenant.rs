@@ -26,6 +26,8 @@ pub struct Tenant {
     ledger_signer: Ed25519NoteSigner,
     checkpoint: ArcSwapOption<SignedHead>,
     signing: Mutex<()>,
+    /// The checkpoint kept last, and the hour that it was kept in.
+    pub(crate) kept: Mutex<Option<(u64, i64)>>,
 }
 
 /// A tree head and its signed note.
@@ -48,6 +50,13 @@ impl Tenant {
         let genesis = first.first().ok_or_else(|| RuntimeError::new(Code::StoreCorrupt, "the ledger is empty"))?;
         let state = State::genesis(&event_of(&genesis.leaf)?)?;
         let ledger_signer = ledger_signer(store, id, root)?;
+        if ledger_signer.vkey() != *state.vkey {
+            // Whoever can write the store can write another key into the ledger, and sign with it.
+            return Err(RuntimeError::new(
+                Code::StoreCorrupt,
+                format!("tenant `{id}`: the ledger is signed for by another key than the sealed one"),
+            ));
+        }
         let tenant = Self {
             id: id.clone(),
             state: ArcSwap::from_pointee(state),
@@ -56,6 +65,7 @@ impl Tenant {
             ledger_signer,
             checkpoint: ArcSwapOption::empty(),
             signing: Mutex::new(()),
+            kept: Mutex::new(None),
         };
         tenant.catch_up(store, root).await?;
         let vkey = tenant.state().vkey.to_string();
@@ -187,7 +197,7 @@ async fn hold_against_checkpoint(store: &dyn Store, id: &TenantId, vkey: &str) -
             break fact.value.clone();
         }
         if back >= size {
-            return Ok(());
+            return Err(damaged("no signed checkpoint of it is kept".to_owned()));
         }
         back = back.saturating_mul(8);
     };

@@ -143,6 +143,10 @@ impl Runtime {
                 let refusal = if *lost == *key { Refusal::Consumed } else { Refusal::Revoked };
                 Ok(Some(self.refused(refusal)))
             }
+            Err(StoreError::Conflict(Conflict::Late { head })) => {
+                self.saw(head);
+                Ok(None)
+            }
             Err(StoreError::Conflict(Conflict::Control { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -168,6 +172,10 @@ impl Runtime {
         let environment = decided.record.input.intent.environment.clone();
         principal.require(Scope::TokenRevoke, Some(&environment))?;
         let grant = decided.record.grant.as_ref().filter(|g| *g.jti == *jti).ok_or(Code::TokenUnknown)?;
+        // The fact that it is revoked outlives a token that is valid, and only that.
+        if grant.exp <= self.now().as_secs() {
+            return Err(RuntimeError::new(Code::Conflict, "the token has expired: there is nothing left to revoke"));
+        }
         let event = Event::TokenRevoked(TokenRevoked {
             by: principal.credential.clone(),
             environment,

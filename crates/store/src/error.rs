@@ -9,6 +9,8 @@ pub enum Conflict {
     Fact { key: Box<str> },
     #[error("the counter `{key}` stands at {current} and may not go above {max}")]
     Bound { key: Box<str>, current: i64, max: i64 },
+    #[error("it is from before {head}, the ledger's time")]
+    Late { head: intended_model::Timestamp },
 }
 
 /// Why the store refused or failed. Whatever it is, nothing of the commit is there, except for

@@ -34,6 +34,9 @@ impl Head {
     }
 }
 
+/// How far a commit's time may be behind the ledger's: the skew between nodes that is borne.
+pub const MAX_LAG_MS: i64 = 10_000;
+
 /// Where the facts of the transaction's snapshot are read.
 pub trait Facts {
     fn fact(&mut self, tenant: &TenantId, key: &str) -> Result<Option<Fact>>;
@@ -124,6 +127,11 @@ impl Tenant {
             && expected != self.head.control_version
         {
             return Err(Conflict::Control { expected, actual: self.head.control_version }.into());
+        }
+        if self.head.last_at.millis_since(commit.now) > MAX_LAG_MS {
+            // Recorded as of the head's time it would not be what was decided; and it would be refused
+            // by whoever verifies the ledger.
+            return Err(Conflict::Late { head: self.head.last_at }.into());
         }
         for (key, version) in &commit.reads {
             let actual = self.fact(facts, key)?.map_or(0, |f| f.version);
