@@ -367,6 +367,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_far_behind_the_ledgers_time_is_refused_and_told_the_time() {
+        let at = |millis| Commit { now: Timestamp::from_millis(millis), ..commit() };
+        let (outcomes, head, _) = run(&[at(50_000), at(50_000 - MAX_LAG_MS), at(50_000 - MAX_LAG_MS - 1)], 1);
+        let late = Conflict::Late { head: Timestamp::from_millis(50_000) };
+        assert_eq!(outcomes, [Ok(0), Ok(0), Err(late.into())]);
+        assert_eq!(head.last_at.as_millis(), 50_000);
+    }
+
+    #[test]
     fn a_name_without_bytes_or_with_too_many_is_refused() {
         for key in [String::new(), "k".repeat(MAX_KEY + 1), "a\0b".to_owned()] {
             let writes = vec![Write::Delete { key: key.into() }];

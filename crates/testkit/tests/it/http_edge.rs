@@ -402,3 +402,30 @@ async fn who_makes_an_environment_can_let_others_into_it() {
     );
     drop(world);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_nothing_of_tenants_to_strangers() {
+    let (world, app, key) = app().await;
+    let other = intended_model::TenantId::new("other").unwrap();
+    let environments = vec![(
+        intended_testkit::environment("vault").unwrap(),
+        intended_model::entry::Tier::Production,
+        Default::default(),
+    )];
+    let foreign = world.runtime.create_tenant(&other, &environments).await.unwrap().owner.key;
+    let (status, stranger) = call(&app, "GET", "/healthz", None, None).await;
+    assert_eq!(
+        (status, stranger["status"].as_str()),
+        (200, Some("degraded")),
+        "nothing is deployed for one: {stranger}"
+    );
+    for secret in ["acme", "other", "production", "vault", "demo", "sha256"] {
+        assert!(!stranger.to_string().contains(secret), "{secret}: {stranger}");
+        let (_, page) = call(&app, "GET", "/metrics", None, None).await;
+        assert!(!page.to_string().contains(secret));
+    }
+    let (_, own) = call(&app, "GET", "/healthz", Some(&key), None).await;
+    assert!(own.to_string().contains("acme/production") && !own.to_string().contains("vault"), "{own}");
+    let (_, theirs) = call(&app, "GET", "/healthz", Some(&foreign), None).await;
+    assert!(theirs.to_string().contains("other/vault") && !theirs.to_string().contains("acme"), "{theirs}");
+}

@@ -297,3 +297,59 @@ async fn a_revoked_credential_and_a_revoked_token_are_refused_at_once() {
     );
     verify_all(&world).await;
 }
+
+/// What policy changed is what may be done, and nothing else: by the call, and by the intent's hash.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_modified_intent_lets_only_the_modified_call_go_ahead() {
+    let world = World::new().await.unwrap();
+    let staging = environment("staging").unwrap();
+    let mut pack = intended_testkit::demo_pack();
+    pack.retain(|file, _| file == "pack.toml");
+    let policy = r#"@id("cap") @modify("cap amount = 100") permit (principal, action, resource);"#;
+    pack.insert("cap.cedar".to_owned(), policy.to_owned());
+    world.runtime.deploy_pack(&world.owner, &staging, pack).await.unwrap();
+    let of = |amount: u32| {
+        intent(&format!(r#"{{"subject":{{"type":"agent","id":"support-agent"}},"action":{{"name":"stripe.create_refund","properties":{{"amount":{amount}}}}},"resource":{{"type":"charge","id":"ch_1"}},"environment":"staging"}}"#)).unwrap()
+    };
+    let decided = world.runtime.submit(&world.owner, submission(of(900))).await.unwrap();
+    assert_eq!(decided.record.decision.decision, Outcome::Modify);
+    let token = decided.token.unwrap();
+    let verify = async |binding: Binding, consume| {
+        let verdict = world.runtime.verify_token(&world.owner, token.as_str(), "intended", &staging, &binding, consume);
+        match verdict.await.unwrap() {
+            Verification::Accepted(_) => Ok(()),
+            Verification::Refused(refusal) => Err(refusal),
+        }
+    };
+    let call = |amount: u32| {
+        Binding::Call(intended_token::Call {
+            agent: "support-agent".into(),
+            tool: "stripe.create_refund".into(),
+            resource_type: "charge".into(),
+            resource_id: "ch_1".into(),
+            arguments_digest: intended_model::intent::arguments_digest(&of(amount).action.properties),
+        })
+    };
+    for refused in [call(900), Binding::IntentHash(of(900).digest().unwrap()), call(101)] {
+        assert_eq!(verify(refused, true).await, Err(Refusal::Binding));
+    }
+    assert_eq!(verify(Binding::IntentHash(of(100).digest().unwrap()), false).await, Ok(()));
+    assert_eq!(verify(call(100), true).await, Ok(()));
+    verify_all(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_revoked_once_and_not_after_its_time() {
+    let world = World::new().await.unwrap();
+    let decided = world.runtime.submit(&world.owner, submission(refund(1, None).unwrap())).await.unwrap();
+    let (id, jti) = (decided.record.input.id.to_string(), decided.record.grant.unwrap().jti);
+    let revoke = async || world.runtime.revoke_token(&world.owner, &id, &jti, "test").await.map_err(|e| e.code);
+    assert!(revoke().await.is_ok());
+    assert_eq!(revoke().await, Err(Code::Conflict));
+    for _ in 0..3 {
+        world.clock.advance_millis(2 * 3_600_000);
+        world.runtime.purge().await.unwrap();
+        assert_eq!(revoke().await, Err(Code::Conflict));
+    }
+    verify_all(&world).await;
+}

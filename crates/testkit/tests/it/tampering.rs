@@ -254,3 +254,43 @@ async fn a_consumption_under_a_halt_is_found_even_when_signed() {
     let failure = verify(forge.rebuild()).unwrap_err();
     assert_eq!((failure.check, failure.index), (Check::Halt, Some(halt as u64)), "{failure}");
 }
+
+/// Who can write the data file but has not the root key: another ledger key, or no checkpoint to
+/// hold the tree against.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_without_the_sealed_keys_signature_is_not_served() {
+    for forged in [false, true] {
+        let world = World::new().await.unwrap();
+        world.runtime.close().await.unwrap();
+        let file = world.dir.path().join(intended_store_sqlite::FILE);
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        if forged {
+            // Genesis names a key of the attacker's own, and everything after it fits.
+            let leaves = leaves_of(&connection);
+            let (header, leaves) = Forge::of(&leaves).rebuild();
+            verify((header.clone(), leaves.clone())).unwrap();
+            let mut frontier = Frontier::empty();
+            for (index, leaf) in leaves.iter().enumerate() {
+                frontier.push(leaf_hash(leaf));
+                let update = "UPDATE entries SET leaf = ?1 WHERE id & ((1 << 40) - 1) = ?2";
+                assert_eq!(connection.execute(update, (leaf, index as u64 as i64)).unwrap(), 1);
+            }
+            connection.execute("UPDATE tenants SET frontier = ?1", [frontier.to_bytes()]).unwrap();
+            connection.execute("DELETE FROM facts WHERE key LIKE 'c/%'", []).unwrap();
+            let key = format!("c/{:020}", header.size);
+            let put = "INSERT INTO facts (tenant, key, value, version) VALUES (1, ?1, ?2, 1)";
+            connection.execute(put, (key, header.checkpoint.as_bytes())).unwrap();
+        } else {
+            assert!(connection.execute("DELETE FROM facts WHERE key LIKE 'c/%'", []).unwrap() > 0);
+        }
+        drop(connection);
+        let refused = world.reopen().await.err().unwrap();
+        assert_eq!(refused.code, intended_model::Code::StoreCorrupt, "{refused}");
+        assert_eq!(refused.to_string().contains("another key"), forged, "{refused}");
+    }
+}
+
+fn leaves_of(connection: &rusqlite::Connection) -> Vec<Vec<u8>> {
+    let mut select = connection.prepare("SELECT leaf FROM entries ORDER BY id").unwrap();
+    select.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+}
