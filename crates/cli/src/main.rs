@@ -14,6 +14,9 @@ use intended_model::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Stack of the threads that decide: enough for any policy without making more for each decision.
+const STACK: usize = 8 << 20;
+
 fn main() -> std::process::ExitCode {
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
@@ -27,7 +30,7 @@ fn main() -> std::process::ExitCode {
     let level = if cli.global.verbose { "info" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("INTENDED_LOG").unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: the async runtime does not start: {error}");

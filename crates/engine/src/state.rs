@@ -92,6 +92,16 @@ pub struct Credential {
     pub member: Option<MemberId>,
     pub revoked: bool,
     pub scopes: Vec<Scope>,
+    /// Good for every environment, also for those that are made later.
+    pub whole: bool,
+}
+
+impl Credential {
+    /// Whether it is good for the environment.
+    #[must_use]
+    pub fn covers(&self, environment: &EnvironmentId) -> bool {
+        self.whole || self.environments.contains(environment)
+    }
 }
 
 /// An immutable policy version, parsed and indexed once.
@@ -224,13 +234,6 @@ impl State {
                 check_settings(&set.settings)?;
                 let settings = Arc::new(set.settings.clone());
                 let id = set.environment.clone();
-                // Who makes an environment can use it: nobody else could let anyone in.
-                if !self.environments.contains_key(&id)
-                    && let Some(by) = Arc::make_mut(&mut self.credentials).get_mut(&set.by)
-                    && !by.environments.contains(&id)
-                {
-                    by.environments.push(id.clone());
-                }
                 self.environments
                     .entry(id.clone())
                     .and_modify(|e| {
@@ -255,6 +258,7 @@ impl State {
                     member: new.member.clone(),
                     revoked: false,
                     scopes: new.scopes.clone(),
+                    whole: new.whole,
                 };
                 Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), credential);
             }
@@ -428,7 +432,7 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
         "a budget's limit is not negative and its window at least 1 second",
     )?;
     ok(settings.hours.weekdays.iter().all(|d| (1..=7).contains(d)), "weekdays are 1 (Monday) to 7")?;
-    ok(settings.hours.to_minute <= 1440 && settings.hours.offset_minutes.abs() <= 14 * 60, "hours lie within one day")?;
+    ok(settings.hours.to_minute <= 1440 && (-14 * 60..=14 * 60).contains(&settings.hours.offset_minutes), "hours lie within one day")?;
     let ids: std::collections::BTreeSet<_> = settings.budgets.iter().map(|b| &b.id).collect();
     ok(ids.len() == settings.budgets.len(), "each budget has its own id")
 }

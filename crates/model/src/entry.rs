@@ -114,6 +114,8 @@ bodies! {
         /// The member it belongs to, if it is a person's.
         member: Option<MemberId>,
         scopes: Vec<Scope>,
+        /// Good for every environment, also for those that are made later.
+        whole: bool,
     }
     CredentialRevoked {
         by: CredentialId,

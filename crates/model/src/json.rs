@@ -21,6 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const MAX_DEPTH: usize = 32;
 /// Largest integer magnitude: 2^53 − 1 (RFC 7493, section 2.2).
 pub const MAX_INTEGER: i64 = 9_007_199_254_740_991;
+/// Up to so many members an object is looked through, above it searched.
+const FEW: usize = 16;
 
 /// A JSON value that has passed the strict reader, or was built by code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +101,26 @@ impl Object {
     }
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(n, _)| &**n == name).map(|(_, v)| v)
+        if self.0.len() <= FEW {
+            return self.0.iter().find(|(n, _)| &**n == name).map(|(_, v)| v);
+        }
+        let at = self.0.binary_search_by(|(n, _)| utf16_cmp(n, name)).ok()?;
+        self.0.get(at).map(|(_, v)| v)
+    }
+    /// Adds a member that is not there yet; gives its name back if it is. Members that come in
+    /// canonical order, as recorded ones do, are appended.
+    pub fn add(&mut self, name: Box<str>, value: Value) -> Result<(), Box<str>> {
+        if self.0.last().is_none_or(|(last, _)| utf16_cmp(last, &name).is_lt()) {
+            self.0.push((name, value));
+            return Ok(());
+        }
+        match self.0.binary_search_by(|(n, _)| utf16_cmp(n, &name)) {
+            Ok(_) => Err(name),
+            Err(at) => {
+                self.0.insert(at, (name, value));
+                Ok(())
+            }
+        }
     }
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(n, v)| (&**n, v))
@@ -226,7 +247,7 @@ impl Number {
                 return Err(precision());
             }
             let n: i64 = text.parse().map_err(|_| range())?;
-            return if n.abs() <= MAX_INTEGER { Ok(Self::Int(n)) } else { Err(range()) };
+            return if n.unsigned_abs() <= MAX_INTEGER.unsigned_abs() { Ok(Self::Int(n)) } else { Err(range()) };
         }
         let float: f64 = text.parse().map_err(|_| range())?;
         if !float.is_finite() {
@@ -710,11 +731,10 @@ impl<'de> Deserialize<'de> for Value {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
                 let mut object = Object::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if object.get(&name).is_some() {
+                while let Some((name, value)) = map.next_entry::<Box<str>, Value>()? {
+                    if let Err(name) = object.add(name, value) {
                         return Err(de::Error::custom(format_args!("the member `{name}` stands twice in one object")));
                     }
-                    object.insert(&name, value);
                 }
                 Ok(Value::Object(object))
             }

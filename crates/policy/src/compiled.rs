@@ -22,6 +22,10 @@ use crate::obligation::{Change, Obligation, Requirement, merge};
 use crate::pack::Pack;
 use crate::request::{EvalError, EvalRequest, Types, build, resource_id};
 
+/// What an expression of [`crate::pack::MAX_DEPTH`] needs at most, many times over: evaluation never
+/// meets the end of a stack, on whatever thread it runs.
+const ENOUGH_STACK: usize = 4 << 20;
+
 /// What the policies come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyDecision {
@@ -172,6 +176,10 @@ impl PolicySetVersion {
 
     /// Evaluates the policies whose scope can match.
     pub fn evaluate(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
+        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || self.evaluate_here(r))
+    }
+
+    fn evaluate_here(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
         let (request, entities) = build(&self.types, r)?;
         let candidates = self.candidates(r);
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());

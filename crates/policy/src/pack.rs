@@ -14,8 +14,17 @@ use crate::obligation::Obligation;
 pub const MAX_FILE: usize = 1024 * 1024;
 pub const MAX_TOTAL: usize = 4 * 1024 * 1024;
 pub const MAX_POLICIES: usize = 10_000;
-/// Deepest nesting of brackets, negations and conditionals: keeps parsing within its stack.
+/// Deepest nesting of brackets, negations and conditionals.
 pub const MAX_NESTING: usize = 64;
+/// Most tokens of one policy. Cedar's parser and validator recurse over what they read: this bounds
+/// how deep, whatever the tokens are, to less than [`PARSE_STACK`] holds.
+pub const MAX_TOKENS: usize = 4_096;
+/// Deepest expression of a policy, counted in its tree: a chain of a hundred `||` is a hundred deep.
+/// Cedar's evaluator gives up when its thread's stack runs out; no expression may come near that, or
+/// a decision would depend on where it is made.
+pub const MAX_DEPTH: usize = 100;
+/// Stack for parsing and validating.
+pub(crate) const PARSE_STACK: usize = 128 << 20;
 /// The annotations that mean something. Any other is refused: a typing error must not be silent.
 pub const ANNOTATIONS: &[&str] = &["advice", "defer", "description", "escalate", "id", "modify", "reason"];
 
@@ -92,6 +101,10 @@ struct Manifest {
 impl Pack {
     /// Reads a pack. Nothing outside `source` is looked at.
     pub fn parse(source: &PackSource) -> Result<Self, PackError> {
+        stacker::maybe_grow(PARSE_STACK, PARSE_STACK, || Self::parse_here(source))
+    }
+
+    fn parse_here(source: &PackSource) -> Result<Self, PackError> {
         let mut total = 0;
         for (name, text) in &source.files {
             total += text.len();
@@ -171,8 +184,22 @@ fn digest(source: &PackSource) -> Digest {
 fn nesting(file: &str, text: &str) -> Result<(), PackError> {
     let mut depth = 0_usize;
     let mut run = 0_usize;
+    let (mut tokens, mut in_word) = (0_usize, false);
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
+        let word = c.is_alphanumeric() || c == '_';
+        tokens += usize::from(!c.is_whitespace() && !(word && in_word));
+        in_word = word;
+        if c == ';' && depth == 0 {
+            tokens = 0;
+        }
+        if tokens > MAX_TOKENS {
+            return Err(PackError {
+                file: file.to_owned(),
+                position: Some(position(text, at)),
+                message: format!("a policy has more than {MAX_TOKENS} words and signs: make several of it"),
+            });
+        }
         match c {
             '"' => {
                 let mut closed = false;
@@ -236,6 +263,12 @@ fn read(file: &str, text: &str, policies: &mut Vec<PackPolicy>, ids: &mut BTreeS
             policy.annotation("id").ok_or_else(|| PackError::new(file, "a policy has no `@id(\"…\")`"))?.to_owned();
         let wrong = |message: String| PackError::new(file, format!("policy `{id}`: {message}"));
         Name::new(&id).map_err(|e| wrong(e.to_string()))?;
+        let deep = depth(AsRef::<cedar_policy_core::ast::Policy>::as_ref(&policy).condition());
+        if deep > MAX_DEPTH {
+            return Err(wrong(format!(
+                "its condition is {deep} expressions deep, at most {MAX_DEPTH}: instead of a long chain use a set and `contains`, or several policies"
+            )));
+        }
         if !ids.insert(id.clone()) {
             return Err(wrong("the id stands twice in the pack".to_owned()));
         }
@@ -269,6 +302,35 @@ fn read(file: &str, text: &str, policies: &mut Vec<PackPolicy>, ids: &mut BTreeS
         }
     }
     Ok(())
+}
+
+/// How deep an expression is; without recursion, because that is what it is asked for.
+fn depth(expr: cedar_policy_core::ast::Expr) -> usize {
+    use cedar_policy_core::ast::{Expr, ExprKind as E};
+    let mut deepest = 0;
+    let mut todo: Vec<(&Expr, usize)> = vec![(&expr, 1)];
+    while let Some((expr, depth)) = todo.pop() {
+        deepest = deepest.max(depth);
+        let below = depth + 1;
+        match expr.expr_kind() {
+            E::If { test_expr, then_expr, else_expr } => {
+                todo.extend([test_expr, then_expr, else_expr].map(|e| (&**e, below)));
+            }
+            E::And { left, right } | E::Or { left, right } => todo.extend([left, right].map(|e| (&**e, below))),
+            E::BinaryApp { arg1, arg2, .. } => todo.extend([arg1, arg2].map(|e| (&**e, below))),
+            E::UnaryApp { arg: e, .. }
+            | E::GetAttr { expr: e, .. }
+            | E::HasAttr { expr: e, .. }
+            | E::Like { expr: e, .. }
+            | E::ExtHasAttr { expr: e, .. }
+            | E::Is { expr: e, .. } => todo.push((e, below)),
+            E::ExtensionFunctionApp { args, .. } => todo.extend(args.iter().map(|e| (e, below))),
+            E::Set(items) => todo.extend(items.iter().map(|e| (e, below))),
+            E::Record(members) => todo.extend(members.values().map(|e| (e, below))),
+            E::Lit(_) | E::Var(_) | E::Slot(_) | E::Unknown(_) => {}
+        }
+    }
+    deepest
 }
 
 /// One sign more, fewer or different.

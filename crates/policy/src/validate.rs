@@ -2,7 +2,7 @@
 
 use cedar_policy::{PolicySet, ValidationMode, Validator};
 
-use crate::pack::{Pack, place};
+use crate::pack::{PARSE_STACK, Pack, place};
 use crate::schema::Schema;
 
 /// What is wrong, and where.
@@ -36,6 +36,10 @@ pub struct Report {
 /// Validates every policy strictly.
 #[must_use]
 pub fn validate(pack: &Pack, schema: &Schema) -> Report {
+    stacker::maybe_grow(PARSE_STACK, PARSE_STACK, || validate_here(pack, schema))
+}
+
+fn validate_here(pack: &Pack, schema: &Schema) -> Report {
     let mut set = PolicySet::new();
     let mut report = Report::default();
     for entry in pack.policies() {

@@ -43,6 +43,8 @@ pub struct CredentialSpec {
     pub scopes: Vec<Scope>,
     pub expires_at: Option<Timestamp>,
     pub live: bool,
+    /// Good for the whole tenant, whatever environments it gets.
+    pub whole: bool,
 }
 
 impl Runtime {
@@ -79,11 +81,12 @@ impl Runtime {
         events.push(Event::CredentialCreated(CredentialCreated {
             by,
             credential: owner.clone(),
-            environments: environments.iter().map(|(e, _, _)| e.clone()).collect(),
+            environments: Vec::new(),
             expires_at: None,
             hash: key.hash(),
             member: None,
             scopes: Scope::ALL.to_vec(),
+            whole: true,
             v: BODY_VERSION,
         }));
         // Tried before anything is stored.
@@ -165,11 +168,14 @@ impl Runtime {
                 format!("`{environment}` is not yours to give"),
             ));
         }
-        if spec.scopes.is_empty() || spec.environments.is_empty() {
+        if spec.whole {
+            by.require_whole(Scope::AccessWrite)?;
+        }
+        if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
             return Err(RuntimeError::at(
                 Code::RequestInvalid,
-                "/scopes",
-                "a credential needs a scope and an environment",
+                "/environments",
+                "a credential needs a scope, and either environments or `\"whole\": true`",
             ));
         }
         let key = ApiKey::generate(self.rng(), spec.live).map_err(RuntimeError::internal)?;
@@ -181,6 +187,7 @@ impl Runtime {
             hash: key.hash(),
             member: None,
             scopes: spec.scopes,
+            whole: spec.whole,
             v: BODY_VERSION,
         });
         let index = self.change(by, event, Vec::new()).await?;
@@ -196,6 +203,9 @@ impl Runtime {
         by.require(Scope::AccessWrite, None)?;
         // Nobody takes away what reaches further than their own.
         if let Some(known) = by.tenant.state().credentials.get(&credential) {
+            if known.whole {
+                by.require_whole(Scope::AccessWrite)?;
+            }
             known.environments.iter().try_for_each(|e| by.require(Scope::AccessWrite, Some(e)))?;
         }
         let event = Event::CredentialRevoked(CredentialRevoked {

@@ -16,6 +16,8 @@ use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
 pub const MAX_PAGE: usize = 500;
 /// Most entries one query looks at before it hands back a cursor: a bound on work, not on results.
 pub const MAX_SCAN: usize = 20_000;
+/// And most bytes of them.
+pub const MAX_SCAN_BYTES: usize = 32 << 20;
 
 /// What to look for in the ledger. Everything given must match.
 #[derive(Debug, Clone, Default)]
@@ -145,13 +147,16 @@ impl Runtime {
             None => self.store().head(&tenant.id).await?.size,
         };
         let mut entries = Vec::new();
-        let mut scanned = 0;
-        while before > 0 && scanned < MAX_SCAN {
+        let (mut scanned, mut bytes) = (0, 0);
+        while before > 0 && scanned < MAX_SCAN && bytes < MAX_SCAN_BYTES {
+            // Reading a page takes some milliseconds: others come in between.
+            tokio::task::yield_now().await;
             let page = self.store().entries_before(&tenant.id, before, MAX_PAGE).await?;
             let Some(oldest) = page.last() else { break };
             let oldest = oldest.index;
             for entry in page {
                 scanned += 1;
+                bytes += entry.leaf.len();
                 before = entry.index;
                 if query.since.is_some_and(|since| entry.at.as_millis() < since) {
                     return Ok(Page { entries, before: None });

@@ -76,8 +76,10 @@ impl std::fmt::Debug for Runtime {
 pub struct Principal {
     pub tenant: Arc<Tenant>,
     pub credential: CredentialId,
+    /// Those that it is good for now; all of them, if it is good for the whole tenant.
     pub environments: Vec<EnvironmentId>,
     pub scopes: Vec<Scope>,
+    pub whole: bool,
     usage: Arc<rate::Bucket>,
 }
 
@@ -94,12 +96,14 @@ impl Principal {
             _ => Ok(()),
         }
     }
-    /// Fails unless the credential has the scope and every environment of the tenant: what is
-    /// everyone's is not changed by someone who is responsible for a part.
+    /// Fails unless the credential has the scope and is good for the whole tenant: what is everyone's
+    /// is not changed by someone who is responsible for a part.
     pub fn require_whole(&self, scope: Scope) -> Result<(), RuntimeError> {
-        let state = self.tenant.state();
         self.require(scope, None)?;
-        state.environments.keys().try_for_each(|environment| self.require(scope, Some(environment)))
+        if self.whole {
+            return Ok(());
+        }
+        Err(RuntimeError::new(Code::EnvironmentForbidden, "this concerns the whole tenant"))
     }
     /// [`Self::require`] for one environment, [`Self::require_whole`] for none.
     pub fn require_in(&self, scope: Scope, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
@@ -190,7 +194,11 @@ impl Runtime {
         Ok(Principal {
             tenant: Arc::clone(tenant),
             credential: id.clone(),
-            environments: credential.environments.clone(),
+            environments: match credential.whole {
+                true => state.environments.keys().cloned().collect(),
+                false => credential.environments.clone(),
+            },
+            whole: credential.whole,
             scopes: credential.scopes.clone(),
             usage: Arc::clone(usage),
         })

@@ -333,8 +333,8 @@ impl Verifier {
         let able = state.credentials.get(&input.credential).is_some_and(|c| {
             !c.revoked
                 && c.scopes.contains(&Scope::IntentSubmit)
-                && c.environments.contains(&input.intent.environment)
-                && c.expires_at.is_none_or(|expires_at| input.at.as_millis() < expires_at.as_millis() + MAX_LAG_MS)
+                && c.covers(&input.intent.environment)
+                && c.expires_at.is_none_or(|expires_at| input.at.as_millis() < expires_at.as_millis().saturating_add(MAX_LAG_MS))
         });
         if !able {
             return Err(wrong(format!("the credential `{}` could not submit it", input.credential)));

@@ -33,8 +33,12 @@ struct Index {
 #[serde(deny_unknown_fields)]
 struct CredentialBody {
     credential: CredentialId,
+    #[serde(default)]
     environments: Vec<EnvironmentId>,
     scopes: Vec<Scope>,
+    /// Good for every environment, also for those that are made later.
+    #[serde(default)]
+    whole: bool,
     /// Milliseconds since the epoch.
     expires_at: Option<Timestamp>,
     #[serde(default)]
@@ -50,7 +54,7 @@ struct Created {
 
 /// Creates a service credential. The key is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path)),
-    request_body(content_type = "application/json", description = "credential, environments, scopes, expires_at, test"), responses((status = 201, description = "created")))]
+    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, expires_at, test"), responses((status = 201, description = "created")))]
 async fn create_credential(
     State(app): State<App>,
     Path(tenant): Path<String>,
@@ -65,6 +69,7 @@ async fn create_credential(
         scopes: b.scopes,
         expires_at: b.expires_at,
         live: !b.test,
+        whole: b.whole,
     };
     let new = app.runtime.create_credential(&principal, spec).await?;
     json(201, &Created { credential: new.credential, key: new.key, index: new.index })
@@ -78,6 +83,7 @@ struct CredentialRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     revoked: bool,
+    whole: bool,
 }
 
 /// Credentials, without their keys.
@@ -93,6 +99,7 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, headers
         scopes: c.scopes.clone(),
         expires_at: c.expires_at.map(|t| t.to_string()),
         revoked: c.revoked,
+        whole: c.whole,
     };
     json(200, &state.credentials.values().map(row).collect::<Vec<_>>())
 }

@@ -150,6 +150,7 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
         scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],
         expires_at: None,
         live: false,
+        whole: false,
     };
     let agents = runtime.create_credential(&owner, spec).await?;
     write_secret(&owner_file, &bootstrap.owner.key)?;

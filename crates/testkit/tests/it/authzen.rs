@@ -30,6 +30,7 @@ async fn world() -> (World, axum::Router, String) {
         hash: intended_keyring_hash(),
         member: None,
         scopes: intended_model::entry::Scope::ALL.to_vec(),
+        whole: false,
         v: BODY_VERSION,
     };
     runtime.change(owner, intended_model::Event::CredentialCreated(spec), vec![]).await.unwrap();

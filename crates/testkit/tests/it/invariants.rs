@@ -270,6 +270,7 @@ async fn a_revoked_credential_and_a_revoked_token_are_refused_at_once() {
         scopes: vec![intended_model::entry::Scope::IntentSubmit],
         expires_at: None,
         live: true,
+        whole: false,
     };
     let new = world.runtime.create_credential(&world.owner, spec.clone()).await.unwrap();
     let bot = world.runtime.authenticate(&new.key).unwrap();
