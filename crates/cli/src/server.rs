@@ -186,7 +186,9 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         let ready = runtime.ready().await;
         if ticks.is_multiple_of(10) || !ready {
             for tenant in runtime.tenants() {
-                let size = tenant.latest_checkpoint().map_or(0, |c| c.size);
+                // Not what was signed last: a halt without a decision after it is kept too.
+                let Ok(head) = runtime.store().head(&tenant.id).await else { continue };
+                let size = head.size;
                 if ready && kept.get(&tenant.id) == Some(&size) {
                     continue;
                 }

@@ -15,7 +15,7 @@ use intended_model::decision::{
     DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Requirement, Risk,
 };
 use intended_model::entry::{AgentState, BreakerScope, Criticality};
-use intended_model::{Code, Value};
+use intended_model::{Code, MemberId, Value};
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
 use crate::needs::{Needs, needs};
@@ -202,8 +202,7 @@ fn capability_gate(environment: &Environment, found: Result<Option<&Capability>,
     let deny = |code, detail: String| gate(GateName::Capability, GateOutcome::Deny, code, detail);
     match found {
         Err(()) => deny(Code::CapabilityAmbiguous, String::new()),
-        Ok(None) if environment.settings.require_capability => deny(Code::CapabilityUnknown, String::new()),
-        Ok(None) => gate(GateName::Capability, GateOutcome::Pass, Code::GatePass, "not registered"),
+        Ok(None) => deny(Code::CapabilityUnknown, String::new()),
         Ok(Some(capability)) => match &capability.environment {
             Some(only) if *only != environment.id => {
                 deny(Code::CapabilityEnvironment, format!("`{}` belongs to `{only}`", capability.id))
@@ -325,7 +324,7 @@ fn evaluate(
         minute: input.at.minute_of_day(hours.offset_minutes) % 60,
         weekday: input.at.weekday(hours.offset_minutes),
         epoch: input.at.as_secs(),
-        approvals: i64::try_from(input.approvals.len()).unwrap_or(i64::MAX),
+        approvals: i64::try_from(counting(state, environment, input).count()).unwrap_or(i64::MAX),
     };
     match version.compiled.evaluate(&request) {
         Ok(outcome) => Evaluated::Done(outcome),
@@ -397,6 +396,24 @@ fn policy(evaluated: &Evaluated, input: &Input, obligations: &mut Obligations) -
     }
 }
 
+/// The members whose approvals count, each once: given for this intent, under the deployed version,
+/// not expired, by an active member who is not the requester.
+fn counting<'i>(
+    state: &'i State,
+    environment: &'i Environment,
+    input: &'i Input,
+) -> impl Iterator<Item = &'i MemberId> {
+    let digest = environment.deployed.as_ref().map(|v| v.digest);
+    let requester = state.credentials.get(&input.credential).and_then(|c| c.member.as_ref());
+    let counts = input
+        .approvals
+        .iter()
+        .filter(move |a| a.intent_hash == input.intent_hash && Some(a.policy) == digest && a.expires_at > input.at)
+        .map(|a| &a.approver)
+        .filter(move |m| requester != Some(m) && state.members.get(*m).is_some_and(|m| m.active));
+    counts.collect::<BTreeSet<_>>().into_iter()
+}
+
 /// I5: an approval counts for exactly this intent, policy version and time, from distinct active
 /// members of the group, never from the requester.
 fn approval(
@@ -409,21 +426,10 @@ fn approval(
     let Evaluated::Done(PolicyOutcome { outcome: PolicyDecision::Escalate { requirements }, .. }) = evaluated else {
         return gate(GateName::Approval, GateOutcome::Pass, Code::ApprovalNotRequired, "");
     };
-    let digest = environment.deployed.as_ref().map(|v| v.digest);
-    let requester = state.credentials.get(&input.credential).and_then(|c| c.member.as_ref());
     let eligible = |group: &str| {
-        input
-            .approvals
-            .iter()
-            .filter(|a| a.intent_hash == input.intent_hash && Some(a.policy) == digest && a.expires_at > input.at)
-            .filter(|a| requester != Some(&a.approver))
-            .filter(|a| {
-                let member = state.members.get(&a.approver);
-                member.is_some_and(|m| m.active && m.groups.iter().any(|g| g.as_str() == group))
-            })
-            .map(|a| &a.approver)
-            .collect::<BTreeSet<_>>()
-            .len()
+        let of_group =
+            |m: &&MemberId| state.members.get(*m).is_some_and(|m| m.groups.iter().any(|g| g.as_str() == group));
+        counting(state, environment, input).filter(of_group).count()
     };
     let missing: Vec<String> = requirements
         .iter()

@@ -2,8 +2,10 @@
 //! with the decision; the verifier applies them while it walks the ledger. One function, so that
 //! the two cannot differ.
 
-use intended_model::Timestamp;
+use std::borrow::Cow;
+
 use intended_model::decision::{DecisionRecord, Outcome, SessionContext};
+use intended_model::{Intent, Timestamp};
 
 use crate::keys;
 use crate::needs::needs;
@@ -15,6 +17,28 @@ pub const MAX_SESSION_TOOLS: usize = 64;
 /// How long a session is remembered after its last intent: from then on it is a new one, by the
 /// time of the decision, whether or not its fact has been removed.
 pub const SESSION_TTL_MS: i64 = 24 * 3_600_000;
+
+/// A session as its fact holds it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeptSession {
+    pub context: SessionContext,
+    /// From then on it is a new session.
+    pub expires_at: Timestamp,
+}
+
+/// The intent as it may be carried out: with the transformed arguments of a `modify`.
+#[must_use]
+pub fn effective(record: &DecisionRecord) -> Cow<'_, Intent> {
+    let intent = &record.input.intent;
+    match (record.decision.decision, &record.decision.obligations.arguments) {
+        (Outcome::Modify, Some(arguments)) => {
+            let mut intent = intent.clone();
+            intent.action.properties = arguments.clone();
+            Cow::Owned(intent)
+        }
+        _ => Cow::Borrowed(intent),
+    }
+}
 
 /// One change to one fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +54,8 @@ pub enum Effect {
 /// The effects of `record`, decided on `state`.
 #[must_use]
 pub fn effects(state: &State, record: &DecisionRecord) -> Vec<Effect> {
-    let intent = &record.input.intent;
-    let wanted = needs(state, intent, record.input.at);
+    // Budgets count what may be done, not what was asked for.
+    let wanted = needs(state, &effective(record), record.input.at);
     let mut out = Vec::with_capacity(2);
     if let Some(key) = wanted.session {
         let seen = record.input.session.clone().unwrap_or_default();

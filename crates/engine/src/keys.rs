@@ -22,6 +22,10 @@ pub fn open(intent: &IntentId) -> String {
 }
 /// All open escalations.
 pub const OPEN_PREFIX: &str = "o/";
+/// All consumed tokens, budget windows, sessions.
+pub const CONSUMED_PREFIX: &str = "j/";
+pub const BUDGET_PREFIX: &str = "b/";
+pub const SESSION_PREFIX: &str = "s/";
 /// A consumed token.
 #[must_use]
 pub fn consumed(jti: &str) -> String {
@@ -46,6 +50,8 @@ pub fn checkpoint(size: u64) -> String {
 }
 /// All checkpoints, in order of size.
 pub const CHECKPOINT_PREFIX: &str = "c/";
+/// How many control entries there are, signed: see `intended-runtime`.
+pub const CONTROL_COUNT: &str = "n";
 /// A sealed private key.
 #[must_use]
 pub fn sealed_key(scope: &str, kid: &str) -> String {

@@ -18,6 +18,6 @@ pub mod risk;
 pub mod state;
 
 pub use decide::decide;
-pub use effects::{Effect, effects};
+pub use effects::{Effect, KeptSession, effective, effects};
 pub use needs::{Needs, needs};
 pub use state::{Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, State, Version};

@@ -432,7 +432,10 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
         "a budget's limit is not negative and its window at least 1 second",
     )?;
     ok(settings.hours.weekdays.iter().all(|d| (1..=7).contains(d)), "weekdays are 1 (Monday) to 7")?;
-    ok(settings.hours.to_minute <= 1440 && (-14 * 60..=14 * 60).contains(&settings.hours.offset_minutes), "hours lie within one day")?;
+    ok(
+        settings.hours.to_minute <= 1440 && (-14 * 60..=14 * 60).contains(&settings.hours.offset_minutes),
+        "hours lie within one day",
+    )?;
     let ids: std::collections::BTreeSet<_> = settings.budgets.iter().map(|b| &b.id).collect();
     ok(ids.len() == settings.budgets.len(), "each budget has its own id")
 }

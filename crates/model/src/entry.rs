@@ -347,8 +347,6 @@ pub struct Settings {
     /// 0–100, denies from here on; 101 never denies by score alone.
     pub risk_deny_at: u8,
     pub risk_weights: RiskWeights,
-    /// Refuse targets that no capability describes.
-    pub require_capability: bool,
     /// 1–300.
     pub token_ttl_secs: u32,
 }
@@ -363,7 +361,6 @@ impl Default for Settings {
             hours: BusinessHours::default(),
             risk_deny_at: 90,
             risk_weights: RiskWeights::default(),
-            require_capability: true,
             token_ttl_secs: 60,
         }
     }

@@ -188,7 +188,7 @@ fn nesting(file: &str, text: &str) -> Result<(), PackError> {
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let word = c.is_alphanumeric() || c == '_';
-        tokens += usize::from(!c.is_whitespace() && !(word && in_word));
+        tokens += usize::from(!(c.is_whitespace() || word && in_word));
         in_word = word;
         if c == ';' && depth == 0 {
             tokens = 0;

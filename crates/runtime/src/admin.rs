@@ -16,7 +16,7 @@ use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, Ten
 use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
 use intended_token::Alg;
 
-use crate::tenant::{ledger_key_fact, note_signer};
+use crate::tenant::{control_count, ledger_key_fact, note_signer};
 use crate::{Principal, Runtime, RuntimeError};
 
 /// How often a change that lost the race against another one is tried again.
@@ -112,6 +112,8 @@ impl Runtime {
             value: first.sign(&signer).map_err(RuntimeError::internal)?.into_bytes(),
             expires_at: None,
         });
+        let count = control_count(&signer, id, first.size, first.size);
+        writes.push(Write::Put { key: keys::CONTROL_COUNT.into(), value: count.into_bytes(), expires_at: None });
         let commit = Commit { tenant: id.clone(), now, control_version: Some(0), reads: Vec::new(), writes, entries };
         self.store().commit(commit).await?;
         self.load_tenant(id).await?;
@@ -167,6 +169,12 @@ impl Runtime {
                 "/environments",
                 format!("`{environment}` is not yours to give"),
             ));
+        }
+        let state = by.tenant.state();
+        let own_end = state.credentials.get(&by.credential).and_then(|c| c.expires_at);
+        if own_end.is_some_and(|end| spec.expires_at.is_none_or(|at| at > end)) {
+            let detail = "it would outlive the credential that makes it";
+            return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
         }
         if spec.whole {
             by.require_whole(Scope::AccessWrite)?;

@@ -68,13 +68,18 @@ impl Runtime {
         let now = self.now();
         let hour = now.as_secs().div_euclid(3_600);
         let before = *tenant.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut writes = Vec::with_capacity(2);
+        let mut writes = Vec::with_capacity(3);
         if let Some((size, _)) = before.filter(|(size, kept)| *kept == hour && *size < head.size) {
             writes.push(Write::Delete { key: keys::checkpoint(size).into() });
         }
         writes.push(Write::Put {
             key: keys::checkpoint(head.size).into(),
             value: note.as_bytes().to_vec(),
+            expires_at: None,
+        });
+        writes.push(Write::Put {
+            key: keys::CONTROL_COUNT.into(),
+            value: tenant.control_count(&head).into_bytes(),
             expires_at: None,
         });
         let commit = Commit {
@@ -260,12 +265,16 @@ impl Runtime {
     }
 }
 
-/// A credential sees the decisions of its own environments only.
+/// A credential sees the decisions of its own environments only, and what became of them.
 fn visible(principal: &Principal, event: &Event) -> bool {
-    match event {
-        Event::Decision(record) => principal.environments.contains(&record.input.intent.environment),
-        _ => true,
-    }
+    let environment = match event {
+        Event::Decision(record) => &record.input.intent.environment,
+        Event::TokenConsumed(consumed) => &consumed.environment,
+        Event::TokenRevoked(revoked) => &revoked.environment,
+        Event::EscalationClosed(closed) => &closed.environment,
+        _ => return true,
+    };
+    principal.environments.contains(environment)
 }
 
 fn matches(query: &Query, principal: &Principal, entry: &StoredEntry, event: &Event) -> bool {

@@ -5,10 +5,11 @@
 //! [`Authority`] has no other constructor. A commit that lost is decided again on the new state, a
 //! bounded number of times; then nothing was decided.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use intended_engine::{Effect, decide, effects, keys, needs};
+use intended_engine::{Effect, KeptSession, decide, effective, effects, keys, needs};
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
@@ -21,6 +22,8 @@ use crate::{Principal, Runtime, RuntimeError};
 /// How often a decision that lost its commit is decided again. Sixteen concurrent writers of one
 /// session each lose at most to every other once.
 pub const MAX_ATTEMPTS: usize = 16;
+/// A decision whose commit took longer than this is not made into a token.
+pub const DEADLINE_MS: i64 = 10_000;
 /// How long the answer to an idempotency key is kept.
 pub const IDEMPOTENCY_TTL_MS: i64 = 24 * 3_600_000;
 
@@ -199,6 +202,9 @@ impl Runtime {
         state: &intended_engine::State,
     ) -> Result<(), RuntimeError> {
         match state.credentials.get(&principal.credential) {
+            Some(credential) if credential.expires_at.is_some_and(|at| at <= self.now()) => {
+                Err(Code::CredentialExpired.into())
+            }
             Some(credential) if !credential.revoked => Ok(()),
             _ => Err(Code::CredentialRevoked.into()),
         }
@@ -212,6 +218,10 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
+        // The disk stood still, say: what was allowed then need not be right now.
+        if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
+            return Err(Code::DecisionLate.into());
+        }
         let token = self.authority(principal, &record, c.first_index, &c.head)?;
         let checkpoint = principal.tenant.checkpoint(&c.head)?;
         self.metrics().decided(&record);
@@ -281,13 +291,6 @@ impl Runtime {
     }
 }
 
-/// A session as its fact holds it.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct KeptSession {
-    context: SessionContext,
-    expires_at: Timestamp,
-}
-
 fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
     Ok(match effect {
         Effect::Session { key, context, expires_at } => Write::Put {
@@ -318,15 +321,14 @@ pub fn bound_arguments<'r>(decision: &'r Decision, intent: &'r Intent) -> &'r Va
 
 /// The hash of the intent as it may be carried out. For a `modify` that is another than the one that
 /// was submitted: a token bound to the submitted one would let exactly what policy changed go ahead.
-fn effective_hash(record: &DecisionRecord) -> Digest {
+#[must_use]
+pub fn effective_hash(record: &DecisionRecord) -> Digest {
     let submitted = record.input.intent_hash;
-    if record.decision.decision != Outcome::Modify {
-        return submitted;
+    match effective(record) {
+        Cow::Borrowed(_) => submitted,
+        // An intent that has no hash matches no call.
+        Cow::Owned(intent) => intent.digest().unwrap_or_else(|_| Digest::of(submitted.to_string().as_bytes())),
     }
-    let mut intent = record.input.intent.clone();
-    intent.action.properties = bound_arguments(&record.decision, &record.input.intent).clone();
-    // An intent that has no hash matches no call.
-    intent.digest().unwrap_or_else(|_| Digest::of(submitted.to_string().as_bytes()))
 }
 
 /// The claims are a function of the recorded decision and its ledger position.

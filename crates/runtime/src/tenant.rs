@@ -1,7 +1,7 @@
 //! One tenant in memory: its state behind an atomic pointer, its signing keys, its latest signed
 //! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -45,7 +45,6 @@ impl std::fmt::Debug for Tenant {
 impl Tenant {
     /// Rebuilds a tenant from its ledger and unseals its keys.
     pub async fn load(store: &dyn Store, id: &TenantId, root: &RootKey) -> Result<Self, RuntimeError> {
-        hold_against_tree(store, id).await?;
         let first = store.control_entries(id, 0, 1).await?;
         let genesis = first.first().ok_or_else(|| RuntimeError::new(Code::StoreCorrupt, "the ledger is empty"))?;
         let state = State::genesis(&event_of(&genesis.leaf)?)?;
@@ -57,6 +56,7 @@ impl Tenant {
                 format!("tenant `{id}`: the ledger is signed for by another key than the sealed one"),
             ));
         }
+        hold_against_tree(store, id, &ledger_signer).await?;
         let tenant = Self {
             id: id.clone(),
             state: ArcSwap::from_pointee(state),
@@ -142,6 +142,12 @@ impl Tenant {
         Ok(note)
     }
 
+    /// The signed number of control entries of a head that is durable.
+    #[must_use]
+    pub fn control_count(&self, head: &TreeHead) -> String {
+        control_count(&self.ledger_signer, &self.id, head.size, head.control_version)
+    }
+
     /// The newest checkpoint that this node has signed.
     #[must_use]
     pub fn latest_checkpoint(&self) -> Option<Arc<SignedHead>> {
@@ -149,13 +155,22 @@ impl Tenant {
     }
 }
 
-/// Holds everything that state is folded from against the tree: each control entry's block of
-/// leaves must lead to the head's root, and there must be as many control entries as the head says.
+/// Holds everything that state is folded from against the tree and against what was signed: each
+/// control entry's block of leaves must lead to the head's root, and no control entry may be hidden.
 /// A changed or hidden one would otherwise be decided by until somebody verifies the ledger.
-async fn hold_against_tree(store: &dyn Store, id: &TenantId) -> Result<(), RuntimeError> {
+///
+/// Which entries are control entries stands beside them, not in what is hashed. So their number up
+/// to some size is kept as a signed note, and the entries after that are looked at one by one.
+async fn hold_against_tree(store: &dyn Store, id: &TenantId, signer: &Ed25519NoteSigner) -> Result<(), RuntimeError> {
     let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, format!("tenant `{id}`: {what}"));
     let head = store.head(id).await?;
-    let (mut from, mut count, mut held) = (0, 0_u64, None);
+    let kept = store.fact_now(id, keys::CONTROL_COUNT)?;
+    let kept = kept.ok_or_else(|| damaged("the signed number of control entries is missing".to_owned()))?;
+    let key = NoteVerifier::parse(&signer.vkey()).map_err(|e| damaged(e.to_string()))?;
+    let (size, signed) = read_control_count(&String::from_utf8_lossy(&kept.value), &key, id)
+        .filter(|(size, _)| *size <= head.size)
+        .ok_or_else(|| damaged("the signed number of control entries does not hold".to_owned()))?;
+    let (mut from, mut count, mut before, mut after, mut held) = (0, 0_u64, 0_u64, HashSet::new(), None);
     loop {
         let mut page = store.control_entries(id, from, CONTROL_PAGE).await?;
         page.retain(|e| e.index < head.size);
@@ -163,6 +178,11 @@ async fn hold_against_tree(store: &dyn Store, id: &TenantId) -> Result<(), Runti
         from = last.index + 1;
         count += page.len() as u64;
         for entry in &page {
+            if entry.index < size {
+                before += 1;
+            } else {
+                after.insert(entry.index);
+            }
             // One proof is made of all leaves of its block.
             let block = entry.index / BLOCK;
             if held != Some(block) {
@@ -178,10 +198,37 @@ async fn hold_against_tree(store: &dyn Store, id: &TenantId) -> Result<(), Runti
             }
         }
     }
-    if count == head.control_version {
-        return Ok(());
+    if before != signed || count != head.control_version {
+        return Err(damaged(format!(
+            "there are {count} control entries, {before} of them among the first {size}; {} and {signed} are recorded",
+            head.control_version
+        )));
     }
-    Err(damaged(format!("there are {count} control entries, the head counts {}", head.control_version)))
+    let mut next = size;
+    while next < head.size {
+        let page = store.entries(id, next, CONTROL_PAGE).await?;
+        let Some(last) = page.last() else { return Err(damaged(format!("entry {next} is missing"))) };
+        next = last.index + 1;
+        for entry in page.iter().filter(|e| e.index < head.size) {
+            let leaf = Leaf::parse(&entry.leaf).map_err(|e| damaged(e.to_string()))?;
+            if Kind::parse(leaf.kind).is_some_and(Kind::is_control) != after.contains(&entry.index) {
+                return Err(damaged(format!("entry {} is not marked as what it is", entry.index)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The note that there are `control` control entries among the first `size` entries.
+pub(crate) fn control_count(signer: &Ed25519NoteSigner, id: &TenantId, size: u64, control: u64) -> String {
+    signer.sign(&format!("{}/control\n{size}\n{control}\n", origin(id)))
+}
+
+fn read_control_count(note: &str, key: &NoteVerifier, id: &TenantId) -> Option<(u64, u64)> {
+    let mut lines = key.verify(note).ok()?.lines();
+    let named = lines.next()? == format!("{}/control", origin(id));
+    let read = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
+    (named && lines.next().is_none()).then_some(read)
 }
 
 /// Holds the tree against the newest kept checkpoint: it was signed with a key that is not in the

@@ -1,15 +1,16 @@
 //! Online verification. It does everything that offline verification does, and then what only shared
 //! state can: halts and revocation as of now, and consumption, at most once (I4), fenced in the store.
 
-use intended_engine::{KeyStatus, State, keys};
+use intended_engine::{KeyStatus, State, effective, keys};
 use intended_model::entry::{BODY_VERSION, Scope, TokenConsumed, TokenRevoked};
 use intended_model::{Code, EnvironmentId, Event, Timestamp};
 use intended_store::{Commit, Conflict, StoreError, Write};
 use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
 
 use crate::admin::entry_of;
-use crate::submit::MAX_ATTEMPTS;
-use crate::{Principal, Runtime, RuntimeError};
+use crate::submit::{MAX_ATTEMPTS, effective_hash};
+use crate::tenant::event_of;
+use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 /// How long after its expiry the consumption of a token is remembered as a fact; the ledger
 /// remembers it for ever. Longer than any clock skew that verification tolerates.
@@ -101,6 +102,9 @@ impl Runtime {
         if state.halt_over(environment).is_some() {
             return Ok(Some(self.refused(Refusal::Halted)));
         }
+        if !self.granted(tenant, environment, &claims).await? {
+            return Ok(Some(self.refused(Refusal::NotGranted)));
+        }
         if self.store().fact_now(&tenant.id, &keys::revoked(&claims.jti))?.is_some() {
             return Ok(Some(self.refused(Refusal::Revoked)));
         }
@@ -150,6 +154,29 @@ impl Runtime {
             Err(StoreError::Conflict(Conflict::Control { .. })) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the decision that the token names is in the ledger and granted exactly this token: a
+    /// signature alone, made with a key that leaked, is not an authority.
+    async fn granted(
+        &self,
+        tenant: &Tenant,
+        environment: &EnvironmentId,
+        claims: &Claims,
+    ) -> Result<bool, RuntimeError> {
+        let Some(entry) = self.store().entry(&tenant.id, claims.ledger.index).await? else { return Ok(false) };
+        let Event::Decision(record) = event_of(&entry.leaf)? else { return Ok(false) };
+        let Some(grant) = record.grant.as_ref().filter(|g| *g.jti == *claims.jti) else { return Ok(false) };
+        let intent = effective(&record);
+        let digest = intended_model::intent::arguments_digest(&intent.action.properties);
+        Ok(record.decision.decision.permits()
+            && intent.environment == *environment
+            && record.input.id.to_string() == claims.txn
+            && effective_hash(&record) == claims.intent_hash
+            && digest == claims.action.arguments_digest
+            && *intent.subject.id == *claims.sub
+            && *grant.aud == *claims.aud
+            && grant.exp == claims.exp)
     }
 
     fn refused(&self, refusal: Refusal) -> Verification {

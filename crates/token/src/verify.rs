@@ -54,6 +54,9 @@ pub enum Refusal {
     Binding,
     #[error("the token was used before")]
     Consumed,
+    /// Said only online: the signature holds, but no decision in the ledger granted the token.
+    #[error("no recorded decision granted the token")]
+    NotGranted,
     /// Said only online: offline nobody knows of a halt.
     #[error("a halt covers what the token would do")]
     Halted,
@@ -82,6 +85,7 @@ impl Refusal {
             Self::RevocationsStale => "token.revocations_stale",
             Self::Binding => "token.binding",
             Self::Consumed => "token.consumed",
+            Self::NotGranted => "token.not_granted",
             Self::Halted => "token.halted",
         }
     }

@@ -8,9 +8,11 @@
 //! The first entry that fails is named, with what differs; nothing after it is looked at.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod authority;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use intended_engine::{Effect, KeyStatus, State, decide, effects, needs};
+use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs};
 use intended_ledger::{Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash};
 use intended_model::decision::{DecisionRecord, PROCEDURE, SessionContext};
 use intended_model::entry::{ApprovalGranted, Scope};
@@ -40,6 +42,10 @@ pub enum Check {
     Consumption,
     /// An approval that was not given for this (I5).
     Approval,
+    /// A change by a credential that could not make it.
+    Authority,
+    /// A fact that is not what the ledger says (I7).
+    Fact,
 }
 
 impl Check {
@@ -55,6 +61,8 @@ impl Check {
             Self::Decision => "I3 re-execution",
             Self::Consumption => "I4 single use",
             Self::Approval => "I5 approvals",
+            Self::Authority => "authority",
+            Self::Fact => "I7 facts",
         }
     }
 }
@@ -69,6 +77,10 @@ pub struct Failure {
     pub what: String,
 }
 
+/// The facts that follow from the ledger.
+pub const FACTS: [&str; 5] =
+    [keys::CONSUMED_PREFIX, keys::REVOKED_PREFIX, keys::OPEN_PREFIX, keys::BUDGET_PREFIX, keys::SESSION_PREFIX];
+
 /// What was checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -79,6 +91,8 @@ pub struct Report {
     pub control: u64,
     pub consumptions: u64,
     pub checkpoints: u64,
+    /// Entries after the newest checkpoint: re-executed, not signed.
+    pub unsigned: u64,
     pub root: String,
     pub first_at: Option<Timestamp>,
     pub last_at: Option<Timestamp>,
@@ -99,9 +113,9 @@ pub struct Verifier {
     frontier: Frontier,
     state: Option<State>,
     last_at: Timestamp,
-    /// Contexts, and until when they count.
-    sessions: HashMap<String, (SessionContext, Timestamp)>,
-    counters: HashMap<String, i64>,
+    sessions: HashMap<String, KeptSession>,
+    /// Counters, and until when they are needed.
+    counters: HashMap<String, (i64, Timestamp)>,
     open: HashMap<IntentId, Timestamp>,
     granted: HashMap<Box<str>, Granted>,
     consumed: HashSet<Box<str>>,
@@ -215,6 +229,9 @@ impl Verifier {
     }
 
     fn event(&mut self, index: u64, at: Timestamp, event: Event) -> Result<(), Failure> {
+        if let Some(what) = self.state.as_ref().and_then(|state| authority::refuse(state, &event)) {
+            return Err(fail(Check::Authority, index, what));
+        }
         if kind_is_control(&event) {
             return self.control(index, at, &event);
         }
@@ -334,7 +351,8 @@ impl Verifier {
             !c.revoked
                 && c.scopes.contains(&Scope::IntentSubmit)
                 && c.covers(&input.intent.environment)
-                && c.expires_at.is_none_or(|expires_at| input.at.as_millis() < expires_at.as_millis().saturating_add(MAX_LAG_MS))
+                && c.expires_at
+                    .is_none_or(|expires_at| input.at.as_millis() < expires_at.as_millis().saturating_add(MAX_LAG_MS))
         });
         if !able {
             return Err(wrong(format!("the credential `{}` could not submit it", input.credential)));
@@ -348,7 +366,7 @@ impl Verifier {
         // I7: what it says it saw is what the ledger before it says.
         let wanted = needs(state, &input.intent, input.at);
         let session = wanted.session.as_ref().map(|key| match self.sessions.get(key) {
-            Some((context, expires_at)) if input.at < *expires_at => context.clone(),
+            Some(kept) if input.at < kept.expires_at => kept.context.clone(),
             _ => SessionContext::default(),
         });
         if session != input.session {
@@ -356,13 +374,10 @@ impl Verifier {
         }
         for budget in &wanted.budgets {
             let seen = input.counters.get(budget.key.as_str()).copied().unwrap_or(0);
-            let now = self.counters.get(&budget.key).copied().unwrap_or(0);
-            // It may lag behind concurrent decisions; it may not run ahead, nor the sum over the bound.
-            if seen > now || (permits && now.saturating_add(budget.amount.unwrap_or(i64::MAX)) > budget.limit) {
-                return Err(wrong(format!(
-                    "the budget `{}` stood at {now}, it says {seen}, and the limit is {}",
-                    budget.id, budget.limit
-                )));
+            let now = self.counters.get(&budget.key).map_or(0, |c| c.0);
+            // It may lag behind concurrent decisions; it may not run ahead.
+            if seen > now {
+                return Err(wrong(format!("the budget `{}` stood at {now}, it says {seen}", budget.id)));
             }
         }
         for approval in &input.approvals {
@@ -401,9 +416,16 @@ impl Verifier {
         for effect in effects(state, &record) {
             match effect {
                 Effect::Session { key, context, expires_at } => {
-                    self.sessions.insert(key, (context, expires_at));
+                    self.sessions.insert(key, KeptSession { context, expires_at });
                 }
-                Effect::Count { key, n, .. } => *self.counters.entry(key).or_default() += n,
+                Effect::Count { key, n, max, expires_at } => {
+                    let counter = self.counters.entry(key).or_insert((0, expires_at));
+                    counter.0 = counter.0.saturating_add(n);
+                    if counter.0 > max {
+                        let what = format!("intent {}: it takes a budget to {} of {max}", record.input.id, counter.0);
+                        return Err(fail(Check::Decision, index, what));
+                    }
+                }
                 Effect::Open { expires_at, .. } => {
                     self.open.insert(record.input.id, expires_at);
                 }
@@ -437,6 +459,55 @@ impl Verifier {
             return Err(wrong("its token id was granted before"));
         }
         Ok(())
+    }
+
+    /// There are more entries than were signed for, up to `size`: they are taken too, and counted.
+    /// Their tree is held against nothing but itself.
+    pub fn beyond(&mut self, size: u64) {
+        self.report.unsigned = size.saturating_sub(self.header.size);
+        self.header.size = self.header.size.max(size);
+    }
+
+    /// Holds the working facts of a store against what the ledger says (I7): `facts` are all that
+    /// the store has, of the same snapshot as the entries, in any order. A fact may be missing once
+    /// `now` is past the time that it is needed for.
+    pub fn facts(&self, facts: impl IntoIterator<Item = (String, Vec<u8>)>, now: Timestamp) -> Result<(), Failure> {
+        let wrong = |what: String| fail(Check::Fact, None, what);
+        let mut expected: HashMap<String, (Vec<u8>, Timestamp)> = HashMap::new();
+        let after = |exp: i64| Timestamp::from_millis(exp.saturating_mul(1000));
+        for jti in &self.consumed {
+            let exp = self.granted.get(jti).map_or(0, |g| g.exp);
+            expected.insert(keys::consumed(jti), (b"1".to_vec(), after(exp)));
+        }
+        for jti in &self.revoked {
+            let exp = self.granted.get(jti).map_or(0, |g| g.exp);
+            expected.insert(keys::revoked(jti), (exp.to_string().into_bytes(), after(exp)));
+        }
+        for (intent, expires_at) in &self.open {
+            let value = expires_at.as_millis().to_string().into_bytes();
+            expected.insert(keys::open(intent), (value, Timestamp::from_millis(i64::MAX)));
+        }
+        for (key, (sum, until)) in &self.counters {
+            expected.insert(key.clone(), (sum.to_string().into_bytes(), *until));
+        }
+        for (key, kept) in &self.sessions {
+            let value = serde_json::to_vec(kept).map_err(|e| wrong(e.to_string()))?;
+            expected.insert(key.clone(), (value, kept.expires_at));
+        }
+        for (key, value) in facts {
+            if !FACTS.iter().any(|prefix| key.starts_with(prefix)) {
+                continue;
+            }
+            match expected.remove(&key) {
+                Some((expected, _)) if expected == value => {}
+                Some(_) => return Err(wrong(format!("the fact `{key}` is not what the ledger says"))),
+                None => return Err(wrong(format!("the fact `{key}` follows from no entry of the ledger"))),
+            }
+        }
+        match expected.into_iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key).min() {
+            Some(key) => Err(wrong(format!("the fact `{key}` is missing"))),
+            None => Ok(()),
+        }
     }
 
     /// All entries were taken: the tree must be the signed one, and whole.

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use intended_model::decision::DataClass;
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, CapabilitySet, Criticality, Scope, Settings, Tier};
 use intended_model::{Code, CredentialId, EnvironmentId, Name, Timestamp};
+use intended_runtime::RuntimeError;
 use intended_runtime::admin::CredentialSpec;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -287,8 +288,9 @@ async fn capabilities(State(app): State<App>, Path(tenant): Path<String>, header
 #[serde(deny_unknown_fields)]
 struct EnvironmentBody {
     tier: Tier,
+    /// Of an environment that exists: those that are to change.
     #[serde(default)]
-    settings: Settings,
+    settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Creates an environment or changes its settings.
@@ -304,5 +306,14 @@ async fn set_environment(
     let b: EnvironmentBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let id =
         EnvironmentId::new(&environment).map_err(|e| Problem::at(Code::TextUnsafe, "/environment", e.to_string()))?;
-    json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, b.settings).await? })
+    // What is left out stays as it is: a forgotten member must not remove a limit.
+    let state = principal.tenant.state();
+    let now = state.environments.get(&id).map(|e| Settings::clone(&e.settings)).unwrap_or_default();
+    let mut settings = serde_json::to_value(&now).map_err(RuntimeError::internal)?;
+    if let Some(members) = settings.as_object_mut() {
+        members.extend(b.settings);
+    }
+    let settings: Settings = serde_path_to_error::deserialize(settings)
+        .map_err(|e| Problem::at(Code::SettingsInvalid, &format!("/settings/{}", e.path()), e.inner().to_string()))?;
+    json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, settings).await? })
 }

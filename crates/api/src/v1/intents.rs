@@ -50,6 +50,9 @@ pub struct DecisionBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<&'a PolicyRef>,
     pub intent_hash: String,
+    /// Of a `modify`: the hash of the intent with the changed arguments, which the token is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_intent_hash: Option<String>,
     pub recorded_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<&'a str>,
@@ -83,6 +86,8 @@ impl<'a> DecisionBody<'a> {
             obligations: &decision.obligations,
             policy: decision.policy.as_ref(),
             intent_hash: d.record.input.intent_hash.to_string(),
+            effective_intent_hash: (decision.decision == Outcome::Modify)
+                .then(|| intended_runtime::submit::effective_hash(&d.record).to_string()),
             recorded_at: d.recorded_at.to_string(),
             token: d.token.as_ref().map(intended_runtime::Authority::as_str),
             token_expires_at: d.token.as_ref().map(|t| t.expires_at.to_string()),

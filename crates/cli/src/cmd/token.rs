@@ -137,7 +137,8 @@ pub type Check = (&'static str, bool, String);
 /// Local verification, consumption, refused replay, inclusion: of an allowed decision.
 pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec<Check>, CliError> {
     let mut out = Vec::new();
-    let hash = decision.get("intent_hash").and_then(Value::as_str).unwrap_or_default();
+    let hash = decision.get("effective_intent_hash").or_else(|| decision.get("intent_hash"));
+    let hash = hash.and_then(Value::as_str).unwrap_or_default();
     let environment = decision.get("environment").cloned().unwrap_or_default();
     let claims = claims(token)?;
     let audience = claims.get("aud").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -172,7 +173,7 @@ pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command's own clock")]
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

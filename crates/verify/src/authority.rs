@@ -1,0 +1,80 @@
+//! Who may make which entry: every change of a tenant's state names the credential that made it, and
+//! that one must have been able to. The runtime refuses what it may not; this finds what was written
+//! past the runtime.
+
+use intended_engine::State;
+use intended_model::entry::Scope;
+use intended_model::{CredentialId, EnvironmentId, Event};
+
+/// What an entry needs: a scope in some environment, or in the whole tenant.
+enum Reach<'e> {
+    In(&'e EnvironmentId),
+    Whole,
+    /// Any environment of the credential's.
+    Any,
+}
+
+/// Says what is wrong with who made the entry; `state` is the one before it.
+pub fn refuse(state: &State, event: &Event) -> Option<String> {
+    use Reach::{Any, In, Whole};
+    let (by, scope, reach): (&CredentialId, Scope, Reach<'_>) = match event {
+        // The first entry has nobody before it; these are made by the runtime or bound otherwise.
+        Event::TenantCreated(_) | Event::Decision(_) | Event::EscalationClosed(_) | Event::MemberSet(_) => return None,
+        Event::ApprovalGranted(_) | Event::BreakerReleased(_) => return None,
+        Event::EnvironmentSet(e) if state.environments.contains_key(&e.environment) => {
+            (&e.by, Scope::AccessWrite, In(&e.environment))
+        }
+        Event::EnvironmentSet(e) => (&e.by, Scope::AccessWrite, Whole),
+        Event::CredentialCreated(e) => (&e.by, Scope::AccessWrite, if e.whole { Whole } else { Any }),
+        Event::CredentialRevoked(e) => {
+            let whole = state.credentials.get(&e.credential).is_some_and(|c| c.whole);
+            (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
+        }
+        Event::AgentSet(e) => (&e.by, Scope::AccessWrite, Any),
+        Event::CapabilitySet(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::CatalogueSet(e) => (&e.by, Scope::PolicyWrite, Whole),
+        Event::PolicyPublished(e) => (&e.by, Scope::PolicyWrite, Any),
+        Event::PolicyDeployed(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
+        Event::HaltThrown(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::HaltResumed(e) => {
+            let environment = state.halts.get(&e.halt).and_then(|h| h.environment.as_ref());
+            (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
+        }
+        Event::BreakerHeld(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
+        // A new environment's first key comes with it.
+        Event::KeyAdded(e) if state.environments.get(&e.environment).is_some_and(|x| x.keys.is_empty()) => {
+            (&e.by, Scope::AccessWrite, In(&e.environment))
+        }
+        Event::KeyAdded(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
+        Event::KeyRetired(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
+        Event::TokenConsumed(e) => (&e.by, Scope::TokenVerify, In(&e.environment)),
+        Event::TokenRevoked(e) => (&e.by, Scope::TokenRevoke, In(&e.environment)),
+    };
+    // Until there is a credential the tenant is being set up.
+    if state.credentials.is_empty() && by.as_str() == "bootstrap" {
+        return None;
+    }
+    let Some(credential) = state.credentials.get(by) else { return Some(format!("`{by}` is not a credential")) };
+    if credential.revoked {
+        return Some(format!("`{by}` was revoked before"));
+    }
+    if !credential.scopes.contains(&scope) {
+        return Some(format!("`{by}` had not the scope `{}`", scope.as_str()));
+    }
+    let reaches = match reach {
+        In(environment) => credential.covers(environment),
+        Whole => credential.whole,
+        Any => true,
+    };
+    if !reaches {
+        return Some(format!("`{by}` was not good for what it changes"));
+    }
+    // Nobody makes a credential that is wider than their own.
+    if let Event::CredentialCreated(made) = event {
+        let wider = made.scopes.iter().any(|s| !credential.scopes.contains(s))
+            || made.environments.iter().any(|e| !credential.covers(e))
+            || credential.expires_at.is_some_and(|end| made.expires_at.is_none_or(|e| e > end));
+        return wider.then(|| format!("`{by}` made a credential wider than its own"));
+    }
+    None
+}
