@@ -165,6 +165,12 @@ impl World {
         Ok(self)
     }
 
+    /// Lets the runtime go as a kill would; the directory stays.
+    pub async fn crash(mut self) -> Result<Self, RuntimeError> {
+        drop(std::mem::replace(&mut self.runtime, empty().await?));
+        Ok(self)
+    }
+
     /// The world's time, in milliseconds.
     #[must_use]
     pub fn clock_now(&self) -> i64 {

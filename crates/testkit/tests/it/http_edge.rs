@@ -429,3 +429,108 @@ async fn health_says_nothing_of_tenants_to_strangers() {
     let (_, theirs) = call(&app, "GET", "/healthz", Some(&foreign), None).await;
     assert!(theirs.to_string().contains("other/vault") && !theirs.to_string().contains("acme"), "{theirs}");
 }
+
+/// Two who may administer everything, and one of them makes an environment: the other still can
+/// stop, resume, export and revoke.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_the_kill_switch_from_the_owner() {
+    let (_world, app, key) = app().await;
+    let post = async |key: &str, path: &str, body: Value| {
+        call(&app, "POST", &format!("/v1/tenants/acme/{path}"), Some(key), Some(&body)).await
+    };
+    let all = json!({"credential": "ci", "environments": ["production", "staging"], "scopes": ["access:write"]});
+    let (_, created) = post(&key, "credentials", all).await;
+    let ci = created["key"].as_str().unwrap();
+    let (_, halted) = post(&key, "emergency/halts", json!({"reason": "stop"})).await;
+    let put = json!({"tier": "development"});
+    let (status, refused) = call(&app, "PUT", "/v1/tenants/acme/environments/x", Some(ci), Some(&put)).await;
+    assert_eq!((status, refused["code"].as_str()), (403, Some("credential.environment")));
+    let whole = json!({"credential": "second", "whole": true, "scopes": ["access:write"]});
+    assert_eq!(post(ci, "credentials", whole.clone()).await.0, 403, "nobody makes a wider one");
+    let (_, second) = post(&key, "credentials", whole).await;
+    let second = second["key"].as_str().unwrap();
+    assert_eq!(call(&app, "PUT", "/v1/tenants/acme/environments/x", Some(second), Some(&put)).await.0, 200);
+    // An environment later the owner is still the owner.
+    let resume = format!("emergency/halts/{}/resume", halted["halt"].as_str().unwrap());
+    assert_eq!(post(&key, &resume, json!({"reason": "go on"})).await.0, 200);
+    assert_eq!(post(&key, "emergency/halts", json!({"reason": "again"})).await.0, 201);
+    assert_eq!(post(&key, "audit/exports", json!({})).await.0, 200);
+    for name in ["ci", "second"] {
+        assert_eq!(post(&key, &format!("credentials/{name}/revoke"), json!({"reason": "gone"})).await.0, 200);
+    }
+    // And what is brief does not make what lasts.
+    let soon =
+        json!({"credential": "brief", "whole": true, "scopes": ["access:write"], "expires_at": 1_795_521_660_000_i64});
+    let (_, brief) = post(&key, "credentials", soon).await;
+    let brief = brief["key"].as_str().unwrap();
+    let lasting = json!({"credential": "lasting", "whole": true, "scopes": ["access:write"]});
+    assert_eq!(post(brief, "credentials", lasting).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_is_left_out_stays_as_it_is() {
+    let (world, app, key) = app().await;
+    let budgets = || {
+        world.owner.tenant.state().environments[&intended_testkit::environment("production").unwrap()].settings.clone()
+    };
+    let before = budgets();
+    assert_eq!(before.budgets.len(), 1);
+    let put = async |body: Value| {
+        call(&app, "PUT", "/v1/tenants/acme/environments/production", Some(&key), Some(&body)).await
+    };
+    assert_eq!(put(json!({"tier": "production", "settings": {"risk_deny_at": 50}})).await.0, 200);
+    let after = budgets();
+    assert_eq!((after.risk_deny_at, &after.budgets), (50, &before.budgets));
+    assert_eq!(put(json!({"tier": "staging"})).await.0, 200);
+    assert_eq!(budgets().risk_deny_at, 50);
+    for wrong in
+        [json!({"risk_deny": 1}), json!({"hours": {"offset_minutes": -2147483648_i64}}), json!({"token_ttl_secs": 0})]
+    {
+        let (status, problem) = put(json!({"tier": "staging", "settings": wrong})).await;
+        assert_eq!((status, problem["code"].as_str()), (422, Some("settings.invalid")), "{problem}");
+    }
+}
+
+/// Numbers at the end of their range, objects with thousands of members: refused or decided, never a
+/// connection that just closes, and read again in no time.
+#[tokio::test(flavor = "multi_thread")]
+async fn extreme_input_is_answered() {
+    let (_world, app, key) = app().await;
+    for number in ["-9223372036854775808", "9223372036854775807", "-9007199254740992"] {
+        let body = GOOD.replace("40", number).into_bytes();
+        let (status, problem) = raw(&app, "POST", INTENTS, Some(&key), Some(body), "application/json").await;
+        assert_eq!((status, problem["code"].as_str()), (400, Some("json.number_range")), "{number}");
+    }
+    let members: Vec<String> = (0..7_000).map(|n| format!("\"{n:04}\":1")).collect();
+    let wide = GOOD.replace("{\"amount\":40}", &format!("{{{}}}", members.join(",")));
+    assert!(wide.len() < 64 * 1024);
+    for _ in 0..20 {
+        let (_, denied) =
+            raw(&app, "POST", INTENTS, Some(&key), Some(wide.clone().into_bytes()), "application/json").await;
+        assert_eq!(denied["decision"], "deny");
+    }
+    let (status, page) = call(&app, "GET", "/v1/tenants/acme/audit?limit=20", Some(&key), None).await;
+    assert_eq!((status, page["entries"].as_array().map(Vec::len)), (200, Some(20)));
+}
+
+/// What would make a parser or an evaluator run out of stack is refused with its place. The server
+/// does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_of_any_shape_is_refused_before_it_is_too_deep() {
+    let (_world, app, key) = app().await;
+    let many = |part: &str, n: usize| part.repeat(n);
+    for condition in [
+        format!("1{} > 0", many("+1", 500)),
+        format!("1{} > 0", many("+1", 100_000)),
+        format!("context{} == 1", many(".a", 100_000)),
+        format!("{}true{}", many("if(true)then ", 5_000), many(" else false", 5_000)),
+        format!("{}true", many("true || ", 2_000)),
+        format!("[{}] == []", many("[],", 20_000)),
+        format!("{}1 == 1", many("-", 5_000)),
+    ] {
+        let policy = format!("@id(\"a\") permit (principal, action, resource) when {{ {condition} }};");
+        let body = json!({"environment": "staging", "files": {"pack.toml": "name = \"p\"\nversion = \"1\"\n", "a.cedar": policy}});
+        let (status, problem) = call(&app, "POST", "/v1/tenants/acme/deployments", Some(&key), Some(&body)).await;
+        assert_eq!((status, problem["code"].as_str()), (422, Some("pack.invalid")), "{:.80}", policy);
+    }
+}

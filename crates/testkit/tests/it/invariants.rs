@@ -354,3 +354,42 @@ async fn a_token_is_revoked_once_and_not_after_its_time() {
     }
     verify_all(&world).await;
 }
+
+/// A signature is not an authority: one made with a key that leaked is refused, because no decision
+/// in the ledger granted it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_no_decision_granted_is_refused_though_its_signature_holds() {
+    let world = World::new().await.unwrap();
+    let production = environment("production").unwrap();
+    let decided = world.runtime.submit(&world.owner, submission(refund(40, None).unwrap())).await.unwrap();
+    let signer = world.owner.tenant.signer(&production).unwrap();
+    let grant = decided.record.grant.clone().unwrap();
+    let claims = intended_runtime::submit::claims_of(
+        "http://intended.test",
+        "acme",
+        &decided.record,
+        &grant,
+        decided.index,
+        &decided.head,
+    );
+    type Change = fn(&mut intended_token::Claims);
+    let changes: [(&str, Change); 6] = [
+        ("another id", |c| c.jti = "A".repeat(43)),
+        ("another position", |c| c.ledger.index -= 1),
+        ("a position that is not there", |c| c.ledger.index += 1_000),
+        ("a longer life", |c| c.exp += 60),
+        ("other arguments", |c| c.action.arguments_digest = intended_model::Digest::of(b"x")),
+        ("another agent", |c| c.sub = "release-agent".to_owned()),
+    ];
+    let check = async |claims: &intended_token::Claims| {
+        let token = intended_token::issue(claims, &*signer).unwrap();
+        let binding = Binding::IntentHash(claims.intent_hash);
+        world.runtime.verify_token(&world.owner, &token, "intended", &production, &binding, false).await.unwrap()
+    };
+    assert!(matches!(check(&claims).await, Verification::Accepted(_)));
+    for (what, change) in changes {
+        let mut forged = claims.clone();
+        change(&mut forged);
+        assert!(matches!(check(&forged).await, Verification::Refused(Refusal::NotGranted)), "{what}");
+    }
+}

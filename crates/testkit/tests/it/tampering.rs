@@ -201,12 +201,27 @@ async fn two_checkpoints_of_one_size_and_a_foreign_key_are_found() {
 async fn what_state_is_folded_from_is_held_against_the_tree_when_a_server_starts() {
     let halted = "UPDATE entries SET control = 0 WHERE id = (SELECT max(id) FROM entries WHERE control = 1)";
     let counted = "UPDATE tenants SET control_version = control_version - 1";
-    for (what, statement) in [("a hidden halt", halted), ("a head that counts one less", counted)] {
-        let world = World::new().await.unwrap();
+    let noted = "DELETE FROM facts WHERE key = 'n'";
+    let cases: [(&str, &[&str]); 4] = [
+        ("a hidden halt", &[halted]),
+        ("a head that counts one less", &[counted]),
+        ("a hidden halt, and a head that fits", &[halted, counted]),
+        ("a hidden halt, a head that fits, and no signed number", &[halted, counted, noted]),
+    ];
+    // With a clean stop, and without: then the halt is newer than what was signed last.
+    for ((what, statements), clean) in cases.into_iter().flat_map(|case| [(case, true), (case, false)]) {
+        let mut world = World::new().await.unwrap();
         world.runtime.halt(&world.owner, None, "stop").await.unwrap();
-        world.runtime.close().await.unwrap();
+        if clean {
+            world.runtime.close().await.unwrap();
+        }
+        world = world.crash().await.unwrap();
         let file = world.dir.path().join(intended_store_sqlite::FILE);
-        assert_eq!(rusqlite::Connection::open(&file).unwrap().execute(statement, []).unwrap(), 1);
+        let connection = rusqlite::Connection::open(&file).unwrap();
+        for statement in statements {
+            assert_eq!(connection.execute(statement, []).unwrap(), 1);
+        }
+        drop(connection);
         let refused = world.reopen().await.err().unwrap_or_else(|| panic!("{what} went unnoticed"));
         assert_eq!(refused.code, intended_model::Code::StoreCorrupt, "{what}: {refused}");
     }
@@ -293,4 +308,41 @@ async fn a_ledger_without_the_sealed_keys_signature_is_not_served() {
 fn leaves_of(connection: &rusqlite::Connection) -> Vec<Vec<u8>> {
     let mut select = connection.prepare("SELECT leaf FROM entries ORDER BY id").unwrap();
     select.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// A change that the runtime would have refused, written past it by somebody with all keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_by_who_could_not_make_it_is_found_even_when_signed() {
+    let world = World::new().await.unwrap();
+    let spec = intended_runtime::admin::CredentialSpec {
+        credential: intended_model::CredentialId::new("staging-bot").unwrap(),
+        environments: vec![environment("staging").unwrap()],
+        scopes: vec![intended_model::entry::Scope::IntentSubmit],
+        expires_at: None,
+        live: true,
+        whole: false,
+    };
+    world.runtime.create_credential(&world.owner, spec).await.unwrap();
+    let (halt, _) = world.runtime.halt(&world.owner, None, "stop").await.unwrap();
+    world.runtime.resume(&world.owner, halt, "go on").await.unwrap();
+    let leaves = world.export().await.unwrap().1;
+    verify(Forge::of(&leaves).rebuild()).unwrap();
+    for (kind, from, to) in [
+        ("halt.resumed", r#""by":"owner""#, r#""by":"staging-bot""#),
+        ("halt.resumed", r#""by":"owner""#, r#""by":"nobody""#),
+        ("credential.created", r#""whole":false"#, r#""whole":true"#),
+        ("halt.thrown", r#""by":"owner""#, r#""by":"bootstrap""#),
+    ] {
+        let mut forge = Forge::of(&leaves);
+        let at = forge.position(kind, usize::from(kind == "credential.created"));
+        let changed = forge.0[at].2.replacen(from, to, 1);
+        if kind == "credential.created" {
+            // Made whole, by who is: that holds. By who is not, it does not.
+            forge.0[at].2 = changed.replacen(r#""by":"owner""#, r#""by":"nobody""#, 1);
+        } else {
+            forge.0[at].2 = changed;
+        }
+        let failure = verify(forge.rebuild()).unwrap_err();
+        assert_eq!((failure.check, failure.index), (Check::Authority, Some(at as u64)), "{kind}: {failure}");
+    }
 }
