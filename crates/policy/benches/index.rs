@@ -1,6 +1,12 @@
 //! What a decision's policy costs as the set grows: the index, and beside it Cedar's authorizer over
 //! the whole set, for 10 to 10,000 policies. At the end the ratios.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::indexing_slicing
+)]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
