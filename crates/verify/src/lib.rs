@@ -93,6 +93,8 @@ pub struct Report {
     pub checkpoints: u64,
     /// Entries after the newest checkpoint: re-executed, not signed.
     pub unsigned: u64,
+    /// Working facts that were held against the ledger; absent for an export, which has none.
+    pub facts: Option<u64>,
     pub root: String,
     pub first_at: Option<Timestamp>,
     pub last_at: Option<Timestamp>,
@@ -471,9 +473,9 @@ impl Verifier {
     /// Holds the working facts of a store against what the ledger says (I7): `facts` are all that
     /// the store has, of the same snapshot as the entries, in any order. A fact may be missing once
     /// `now` is past the time that it is needed for.
-    pub fn facts(&self, facts: impl IntoIterator<Item = (String, Vec<u8>)>, now: Timestamp) -> Result<(), Failure> {
+    pub fn facts(&mut self, facts: impl IntoIterator<Item = (String, Vec<u8>)>, now: Timestamp) -> Result<(), Failure> {
         let wrong = |what: String| fail(Check::Fact, None, what);
-        let mut expected: HashMap<String, (Vec<u8>, Timestamp)> = HashMap::new();
+        let (mut expected, mut held): (HashMap<String, (Vec<u8>, Timestamp)>, u64) = (HashMap::new(), 0);
         let after = |exp: i64| Timestamp::from_millis(exp.saturating_mul(1000));
         for jti in &self.consumed {
             let exp = self.granted.get(jti).map_or(0, |g| g.exp);
@@ -499,15 +501,16 @@ impl Verifier {
                 continue;
             }
             match expected.remove(&key) {
-                Some((expected, _)) if expected == value => {}
+                Some((expected, _)) if expected == value => held += 1,
                 Some(_) => return Err(wrong(format!("the fact `{key}` is not what the ledger says"))),
                 None => return Err(wrong(format!("the fact `{key}` follows from no entry of the ledger"))),
             }
         }
-        match expected.into_iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key).min() {
-            Some(key) => Err(wrong(format!("the fact `{key}` is missing"))),
-            None => Ok(()),
+        if let Some(key) = expected.into_iter().filter(|(_, (_, until))| *until > now).map(|(key, _)| key).min() {
+            return Err(wrong(format!("the fact `{key}` is missing")));
         }
+        self.report.facts = Some(held);
+        Ok(())
     }
 
     /// All entries were taken: the tree must be the signed one, and whole.

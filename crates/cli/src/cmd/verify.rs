@@ -212,7 +212,7 @@ fn time(t: Option<intended_model::Timestamp>) -> String {
 pub fn value(r: &Report, trusted: bool) -> serde_json::Value {
     serde_json::json!({
         "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
-        "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "unsigned": r.unsigned, "root": r.root,
+        "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "unsigned": r.unsigned, "facts": r.facts, "root": r.root,
         "first_at": time(r.first_at), "last_at": time(r.last_at),
         "key_trusted": trusted,
     })
@@ -233,7 +233,7 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
             ),
         ),
         row("re-executed", format!("{} decisions, every one the same; {} allowed", r.decisions, r.allowed)),
-        row("invariants", "I1 I2 I3 I4 I5 I6 hold".to_owned()),
+        row("invariants", format!("I1 I2 I3 I4 I5 I6{} hold", if r.facts.is_some() { " I7" } else { "" })),
         row(
             "checkpoints",
             match r.unsigned {

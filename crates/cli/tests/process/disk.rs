@@ -227,3 +227,42 @@ fn a_changed_control_entry_is_not_decided_by() {
     does_not_verify(&site, "a changed agent");
     refuses(&site, &path, "a changed agent");
 }
+
+/// I7: what the working facts say follows from the ledger, and what the ledger says is in them.
+#[test]
+fn facts_that_the_ledger_does_not_say_are_found() {
+    let (site, server) = Site::new();
+    let agent = site.agent(&server);
+    let decided = agent.post("intents", &intents::lookup("order-1")).expect(200);
+    let mut in_session = intents::refund(40);
+    in_session["session"] = "s1".into();
+    agent.post("intents", &in_session).expect(200);
+    agent.post("intents", &intents::refund(4_000)).expect(202);
+    let consume = serde_json::json!({
+        "token": decided["token"], "environment": decided["environment"],
+        "intent_hash": decided["intent_hash"], "consume": true,
+    });
+    assert_eq!(agent.post("tokens/verify", &consume).expect(200)["active"], true);
+    server.stop().expect(0);
+    let path = site.dir.join("ledger.db");
+    let ran = run(&mut intended(&["verify", site.path()])).expect(0);
+    assert!(ran.out.contains("I7"), "{}", ran.out);
+    let whole = std::fs::read(&path).unwrap();
+    for (what, change) in [
+        ("a consumed token usable again", "DELETE FROM facts WHERE key LIKE 'j/%'"),
+        ("an escalation forgotten", "DELETE FROM facts WHERE key LIKE 'o/%'"),
+        ("a session forgotten", "DELETE FROM facts WHERE key LIKE 's/%'"),
+        (
+            "a session changed",
+            "UPDATE facts SET value = CAST(replace(CAST(value AS TEXT), '\"intents\":1', '\"intents\":0') AS BLOB) WHERE key LIKE 's/%'",
+        ),
+        ("a token revoked by nobody", "INSERT INTO facts (tenant, key, value, version) VALUES (1, 'r/x', x'31', 1)"),
+    ] {
+        std::fs::write(&path, &whole).unwrap();
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        assert_eq!(connection.execute(change, []).unwrap(), 1, "{what}");
+        connection.close().unwrap();
+        let ran = run(&mut intended(&["verify", site.path()]));
+        assert!(ran.code == 8 && (ran.out.contains("I7") || ran.err.contains("I7")), "{what}: {ran:?}");
+    }
+}
