@@ -1,26 +1,45 @@
 //! Who calls. The path's tenant and the credential's must be the same; otherwise the answer is that
 //! there is no such thing, as for a tenant that does not exist.
 
-use http::HeaderMap;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, Method};
 use intended_model::Code;
 use intended_runtime::Principal;
 
 use crate::{App, Problem, exchange};
 
-/// Authenticates the bearer of a request.
+/// Reads no body of a caller who is unknown: nobody holds memory here without a credential.
+pub async fn before_body(State(app): State<App>, request: Request, next: Next) -> Response {
+    let known = match request.method() {
+        &Method::POST | &Method::PUT | &Method::PATCH => bearer(&app, request.headers()).map(drop),
+        _ => Ok(()),
+    };
+    match known {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Authenticates the bearer of a request, and counts the request.
 pub fn principal(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
+    let principal = bearer(app, headers)?;
+    if let Some(quota) = app.runtime.admit(&principal) {
+        exchange::note_quota(quota.unwrap_or_else(|q| q));
+        quota.map_err(|_| Code::RateLimited)?;
+    }
+    Ok(principal)
+}
+
+fn bearer(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
     let value = headers.get(http::header::AUTHORIZATION).ok_or(Code::CredentialMissing)?;
     let text = value.to_str().map_err(|_| Code::CredentialMalformed)?;
     let (scheme, key) = text.split_once(' ').ok_or(Code::CredentialMalformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Code::CredentialMalformed.into());
     }
-    let principal = app.runtime.authenticate(key.trim())?;
-    if let Some(quota) = app.runtime.admit(&principal) {
-        exchange::note_quota(quota.unwrap_or_else(|q| q));
-        quota.map_err(|_| Code::RateLimited)?;
-    }
-    Ok(principal)
+    Ok(app.runtime.authenticate(key.trim())?)
 }
 
 /// Authenticates the bearer for a tenant's route.

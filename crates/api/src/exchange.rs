@@ -1,14 +1,19 @@
 //! What belongs to one request and its answer, whoever handles it: its id, and the caller's quota.
 
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue};
+use intended_model::Code;
 use intended_runtime::Quota;
+
+use crate::Problem;
 
 struct Exchange {
     id: HeaderValue,
@@ -57,7 +62,9 @@ pub async fn run(request: Request, next: Next) -> Response {
     let exchange = Exchange { id: id.clone(), quota: Cell::new(None) };
     let (mut response, quota) = EXCHANGE
         .scope(exchange, async {
-            let response = next.run(request).await;
+            // A bug in one request is that request's: it is answered, and the others go on.
+            let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let response = response.unwrap_or_else(|_| Problem::from(Code::Internal).into_response());
             (response, EXCHANGE.try_with(|e| e.quota.get()).ok().flatten())
         })
         .await;

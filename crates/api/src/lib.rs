@@ -75,6 +75,7 @@ pub fn router(app: App) -> Router {
         .route("/openapi.json", axum::routing::get(move || async move { Json((*document).clone()) }))
         .fallback(|| async { Problem::from(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
+        .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::before_body))
         // Larger bodies are refused while they are read; what a route takes is said in `input`.
         .layer(DefaultBodyLimit::max(input::MAX_POLICY_BODY))
         .layer(axum::middleware::from_fn(exchange::run))

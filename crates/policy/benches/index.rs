@@ -29,7 +29,11 @@ fn version(size: usize) -> (PolicySetVersion, Full) {
            @id("refund") permit (principal in Team::"support", action == Action::"stripe.create_refund", resource in Capability::"charges") when { context.number.hasTag("amount") && context.number.getTag("amount").lessThan(decimal("100.0")) };
         "#,
     );
+    let mut files = std::collections::BTreeMap::new();
     for n in 4..size {
+        if n % 2_000 == 0 {
+            files.insert(format!("{n:05}.cedar"), std::mem::take(&mut text));
+        }
         let _ = match n % 3 {
             0 => writeln!(
                 text,
@@ -47,9 +51,9 @@ fn version(size: usize) -> (PolicySetVersion, Full) {
             ),
         };
     }
-    let files =
-        [("pack.toml".to_owned(), "name = \"bench\"\nversion = \"1\"\n".to_owned()), ("p.cedar".to_owned(), text)];
-    let pack = Pack::parse(&PackSource { files: files.into() }).unwrap();
+    files.insert("pack.toml".to_owned(), "name = \"bench\"\nversion = \"1\"\n".to_owned());
+    files.insert("last.cedar".to_owned(), text);
+    let pack = Pack::parse(&PackSource { files }).unwrap();
     let version = PolicySetVersion::compile(&pack).unwrap();
     let full = version.full().unwrap();
     (version, full)
