@@ -174,14 +174,14 @@ async fn i9_no_route_of_a_tenant_answers_anyone_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_document_says_is_routed_and_the_rest_is_not() {
-    let (_world, app, _key) = app().await;
+    let (_world, app, key) = app().await;
     let document = serde_json::to_value(intended_api::openapi()).unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     for (path, item) in document["paths"].as_object().unwrap() {
         let concrete = path.replace(['{', '}'], "");
         let methods: Vec<String> = item.as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
-            let (status, _) = call(&app, method, &concrete, None, None).await;
+            let (status, _) = call(&app, method, &concrete, Some(&key), None).await;
             assert_eq!(status != 405, methods.iter().any(|m| m == method), "{method} {path}: {status}");
         }
     }
@@ -532,5 +532,30 @@ async fn a_policy_of_any_shape_is_refused_before_it_is_too_deep() {
         let body = json!({"environment": "staging", "files": {"pack.toml": "name = \"p\"\nversion = \"1\"\n", "a.cedar": policy}});
         let (status, problem) = call(&app, "POST", "/v1/tenants/acme/deployments", Some(&key), Some(&body)).await;
         assert_eq!((status, problem["code"].as_str()), (422, Some("pack.invalid")), "{:.80}", policy);
+    }
+}
+
+/// Whoever is unknown gets their answer before anything of the body is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_body_is_read_of_a_caller_who_is_unknown() {
+    let (_world, app, _key) = app().await;
+    for path in [INTENTS, "/v1/tenants/acme/deployments", "/access/v1/evaluation"] {
+        let never = Body::from_stream(Never);
+        let request = Request::post(path).header("content-type", "application/json").body(never).unwrap();
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(30), app.clone().oneshot(request));
+        assert_eq!(answer.await.expect("it waits for the body").unwrap().status(), 401, "{path}");
+    }
+}
+
+/// A body that never comes.
+struct Never;
+
+impl futures_core::Stream for Never {
+    type Item = Result<bytes::Bytes, std::io::Error>;
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Pending
     }
 }
