@@ -38,6 +38,8 @@ pub enum FoldError {
     CatalogueDigest { stated: Digest, actual: Digest },
     #[error("the catalogue does not parse: {0}")]
     Catalogue(String),
+    #[error("no release up to this one shipped the catalogue {0}")]
+    NoCatalogue(Digest),
     #[error("the credential `{0}` exists already")]
     CredentialExists(CredentialId),
     #[error("the credential `{0}` does not exist")]
@@ -217,7 +219,7 @@ impl State {
             credentials: Arc::default(),
             agents: Arc::default(),
             capabilities: Arc::default(),
-            catalogue: Catalogue::builtin(),
+            catalogue: shipped(created.catalogue)?,
             versions: Arc::default(),
             halts: BTreeMap::new(),
             breakers: BTreeMap::new(),
@@ -284,7 +286,7 @@ impl State {
                     return Err(FoldError::CatalogueDigest { stated: set.digest, actual });
                 }
                 let own = Catalogue::parse(&set.text).map_err(|e| FoldError::Catalogue(e.to_string()))?;
-                self.catalogue = Arc::new(Catalogue::with_overlay(&Catalogue::builtin(), &own));
+                self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
             }
             Event::PolicyPublished(new) => {
                 let compiled = compile(&new.files)?;
@@ -406,6 +408,10 @@ fn specificity(capability: &Capability) -> (bool, usize) {
 
 fn matches(pattern: &str, id: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == id, |prefix| id.starts_with(prefix))
+}
+
+fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
+    Catalogue::shipped(digest).ok_or(FoldError::NoCatalogue(digest))
 }
 
 fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<PolicySetVersion, FoldError> {

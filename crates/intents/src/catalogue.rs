@@ -87,6 +87,10 @@ pub struct Catalogue {
     digest: Digest,
 }
 
+/// Texts of the catalogues that earlier releases shipped. A change of `data/catalogue.toml` after a
+/// release moves the text of that release here: old ledgers name it.
+const EARLIER: &[&str] = &[];
+
 impl Catalogue {
     /// The shipped catalogue.
     #[must_use]
@@ -94,6 +98,19 @@ impl Catalogue {
         static BUILTIN: OnceLock<Arc<Catalogue>> = OnceLock::new();
         let read = || Self::parse(include_str!("../data/catalogue.toml")).unwrap_or_else(|_| Self::empty());
         Arc::clone(BUILTIN.get_or_init(|| Arc::new(read())))
+    }
+
+    /// The shipped catalogue with this digest, of this release or an earlier one. A ledger says which
+    /// it was decided by, and is re-executed with that one.
+    #[must_use]
+    pub fn shipped(digest: Digest) -> Option<Arc<Self>> {
+        static EARLIER_READ: OnceLock<Vec<Arc<Catalogue>>> = OnceLock::new();
+        let builtin = Self::builtin();
+        if builtin.digest == digest {
+            return Some(builtin);
+        }
+        let read = || EARLIER.iter().filter_map(|text| Self::parse(text).ok()).map(Arc::new).collect();
+        EARLIER_READ.get_or_init(read).iter().find(|c| c.digest == digest).cloned()
     }
 
     fn empty() -> Self {

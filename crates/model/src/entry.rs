@@ -86,6 +86,8 @@ macro_rules! bodies {
 bodies! {
     /// The first entry of every ledger.
     TenantCreated {
+        /// The shipped tool catalogue that it is decided by, until one is set.
+        catalogue: Digest,
         tenant: TenantId,
         /// The ledger's public key, as a C2SP verifier key.
         vkey: Box<str>,
@@ -153,6 +155,8 @@ bodies! {
     CatalogueSet {
         by: CredentialId,
         digest: Digest,
+        /// The shipped catalogue that the tenant's own stands on from here.
+        shipped: Digest,
         text: Box<str>,
     }
     /// An immutable policy version with its whole content.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use intended_engine::{KeyStatus, State, keys};
+use intended_intents::Catalogue;
 use intended_keyring::{ApiKey, SigningKey};
 use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::entry::{
@@ -59,6 +60,7 @@ impl Runtime {
         let ledger_key = SigningKey::generate(Alg::EdDSA, self.rng()).map_err(RuntimeError::internal)?;
         let signer = note_signer(id, &ledger_key)?;
         let mut events = vec![Event::TenantCreated(TenantCreated {
+            catalogue: Catalogue::builtin().digest(),
             tenant: id.clone(),
             vkey: signer.vkey().into(),
             v: BODY_VERSION,
@@ -288,6 +290,8 @@ impl Runtime {
         let event = Event::CatalogueSet(CatalogueSet {
             by: by.credential.clone(),
             digest: Digest::of(text.as_bytes()),
+            // Also how a tenant comes to a newer shipped one.
+            shipped: Catalogue::builtin().digest(),
             text: text.into(),
             v: BODY_VERSION,
         });

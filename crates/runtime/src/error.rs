@@ -71,7 +71,7 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::NoHalt(_) => Code::HaltUnknown,
             F::CredentialExists(_) | F::HaltExists(_) | F::BreakerExists(_) | F::KeyExists(_) => Code::Conflict,
             F::Version(_) | F::VersionDigest { .. } => Code::PackInvalid,
-            F::Catalogue(_) | F::CatalogueDigest { .. } => Code::CatalogueInvalid,
+            F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
             F::NoGenesis | F::SecondGenesis | F::NotControl(_) => Code::Internal,
         };

@@ -53,7 +53,8 @@ impl Forge {
         let tenant = TenantId::new("acme").unwrap();
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
         let signer = Ed25519NoteSigner::from_pkcs8(&origin(&tenant), pkcs8.as_ref()).unwrap();
-        self.0[0].2 = format!(r#"{{"tenant":"acme","v":1,"vkey":"{}"}}"#, signer.vkey());
+        let (before, _) = self.0[0].2.rsplit_once("\"vkey\":").unwrap();
+        self.0[0].2 = format!(r#"{before}"vkey":"{}"}}"#, signer.vkey());
         let mut frontier = Frontier::empty();
         let mut leaves = Vec::new();
         for (index, (at, kind, body)) in self.0.iter().enumerate() {
