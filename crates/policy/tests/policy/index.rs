@@ -104,7 +104,7 @@ fn said(outcome: PolicyOutcome) -> PolicyOutcome {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(600), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::cases(600), ..ProptestConfig::default() })]
 
     #[test]
     fn the_index_says_what_cedar_says_of_the_whole_set(

@@ -12,6 +12,8 @@ pub struct Asked {
     pub trust: i64,
     pub tool: String,
     pub category: String,
+    /// Made from the category if it is not given.
+    pub domain: Option<String>,
     pub operation: String,
     pub kind: String,
     pub id: String,
@@ -31,7 +33,8 @@ impl Asked {
         let budgets: Vec<(&str, i64)> = self.budgets.iter().map(|(b, n)| (b.as_str(), *n)).collect();
         let arguments = intended_model::json::parse(self.arguments.as_bytes()).unwrap();
         let none = Value::object();
-        let domain = format!("{}00", &self.category.get(..5).unwrap_or("OIL-9"));
+        let made = format!("{}00", &self.category.get(..5).unwrap_or("OIL-9"));
+        let domain = self.domain.as_ref().unwrap_or(&made);
         ask(&EvalRequest {
             agent: &self.agent,
             agent_kind: "agent",
@@ -40,7 +43,7 @@ impl Asked {
             teams: &teams,
             tool: &self.tool,
             category: &self.category,
-            domain: &domain,
+            domain,
             operation: &self.operation,
             resource_kind: &self.kind,
             resource_id: &self.id,
@@ -110,6 +113,7 @@ pub fn asked() -> impl Strategy<Value = Asked> {
                 trust,
                 tool,
                 category,
+                domain: None,
                 operation,
                 kind,
                 id,
@@ -134,6 +138,7 @@ pub fn usual() -> Asked {
         trust: 50,
         tool: "m.x".into(),
         category: "OIL-101".into(),
+        domain: None,
         operation: "read".into(),
         kind: "order".into(),
         id: "1".into(),

@@ -1,0 +1,120 @@
+//! The index held against the oracle, which shares neither the request's making nor the outcome's
+//! rules with it: outcome, determining policies and errors, word for word. Soundness includes what
+//! fails: a policy whose scope does not match never evaluates its condition, so it neither counts
+//! nor fails, in the index because it is not looked at, in Cedar because the scope comes first.
+
+use std::collections::BTreeSet;
+
+use intended_policy::PolicyOutcome;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+
+use crate::grammar::{Spec, asked, pack, spec, specs};
+use crate::oracle::{Asked as InCedar, Oracle};
+use crate::request::{Asked, version};
+
+fn said(outcome: PolicyOutcome) -> PolicyOutcome {
+    PolicyOutcome { candidates: 0, ..outcome }
+}
+
+/// What both say of each request, the index first; `None` where both refuse the request.
+fn both(specs: &[Spec], requests: &[Asked]) -> Vec<Option<(PolicyOutcome, PolicyOutcome)>> {
+    let (index, oracle) = (version(&pack(specs)), Oracle::new(specs));
+    let ask = |asked: &Asked| {
+        asked.with(|r| match (index.evaluate(r), InCedar::new(r)) {
+            (Ok(index), Some(request)) => Some((index, oracle.says(&request))),
+            (Err(_), None) => None,
+            (index, request) => panic!("{index:?}, in Cedar {}: {asked:?}", request.is_some()),
+        })
+    };
+    requests.iter().map(ask).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::cases(500), ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_index_says_what_an_independent_reading_says(
+        specs in specs(12),
+        requests in proptest::collection::vec(asked(), 40),
+    ) {
+        for (asked, outcomes) in requests.iter().zip(both(&specs, &requests)) {
+            let Some((index, oracle)) = outcomes else { continue };
+            prop_assert!(index.candidates <= specs.len());
+            prop_assert_eq!(said(index), said(oracle), "{}\n{:?}", pack(&specs), asked);
+        }
+    }
+
+    /// In a set a forbid hides which permits were satisfied, a plain permit those with obligations.
+    /// Alone nothing hides a policy that was wrongly left out.
+    #[test]
+    fn each_policy_alone_says_what_an_independent_reading_says(
+        spec in spec(),
+        requests in proptest::collection::vec(asked(), 20),
+    ) {
+        let specs = [spec];
+        for (asked, outcomes) in requests.iter().zip(both(&specs, &requests)) {
+            let Some((index, oracle)) = outcomes else { continue };
+            prop_assert!(index.candidates == 1 || index.code == "policy.no_permit" && index.errors.is_empty());
+            prop_assert_eq!(said(index), said(oracle), "{}\n{:?}", pack(&specs), asked);
+        }
+    }
+}
+
+/// Without this the properties above could hold because nothing ever happens.
+#[test]
+fn every_form_of_scope_is_reached_matching_and_not_and_fails_only_where_it_matches() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut reached, mut evaluations, mut refused) = (BTreeSet::new(), 0, 0);
+    for _ in 0..4_000 {
+        let specs = [spec().new_tree(&mut runner).unwrap().current()];
+        let requests: Vec<Asked> = (0..4).map(|_| asked().new_tree(&mut runner).unwrap().current()).collect();
+        for outcomes in both(&specs, &requests) {
+            let Some((index, oracle)) = outcomes else {
+                refused += 1;
+                continue;
+            };
+            evaluations += 1;
+            assert_eq!(said(index.clone()), said(oracle));
+            let what = match (index.candidates, index.errors.is_empty(), index.determining.is_empty()) {
+                (0, true, true) => "left out",
+                (1, false, _) => "failed",
+                (1, true, false) => "satisfied",
+                (1, true, true) => "not satisfied",
+                other => panic!("{other:?}"),
+            };
+            let [spec] = &specs;
+            for (side, scope) in
+                [("principal", &spec.principal), ("action", &spec.action), ("resource", &spec.resource)]
+            {
+                reached.insert((spec.permit, side, scope.form(), what));
+            }
+        }
+    }
+    for side in ["principal", "action", "resource"] {
+        let forms: &[&str] =
+            if side == "action" { &["any", "==", "in", "in [..]"] } else { &["any", "==", "in", "is", "is in"] };
+        for form in forms {
+            for permit in [true, false] {
+                for what in ["left out", "failed", "satisfied", "not satisfied"] {
+                    assert!(reached.contains(&(permit, side, form, what)), "{permit} {side} {form} {what}");
+                }
+            }
+        }
+    }
+    assert!(evaluations > 10_000 && refused > 100, "{evaluations} evaluated, {refused} refused");
+}
+
+#[test]
+fn the_generated_sets_reach_every_outcome() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = BTreeSet::new();
+    for _ in 0..600 {
+        // Few, so that obligations are not always hidden by a plain permit.
+        let specs = specs(5).new_tree(&mut runner).unwrap().current();
+        let requests: Vec<Asked> = (0..10).map(|_| asked().new_tree(&mut runner).unwrap().current()).collect();
+        seen.extend(both(&specs, &requests).into_iter().flatten().map(|(index, _)| index.code));
+    }
+    let all = ["ambiguous", "defer", "error", "escalate", "forbid", "modify", "no_permit", "permit"];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), all.map(|code| format!("policy.{code}")));
+}
