@@ -10,7 +10,9 @@ mod independent;
 mod index;
 mod oracle;
 mod outcomes;
+mod packs;
 mod request;
+mod table;
 
 /// How many sets are generated: `PROPTEST_CASES`, or this.
 fn cases(usual: u32) -> u32 {

@@ -1,8 +1,8 @@
-//! From satisfied policies to the outcome, and the packs that never get so far.
+//! From satisfied policies to the outcome.
 
 use intended_policy::{PolicyDecision, PolicyOutcome};
 
-use crate::request::{pack, usual, version};
+use crate::request::{usual, version};
 
 fn decide(policies: &str) -> PolicyOutcome {
     usual().with(|r| version(policies).evaluate(r).unwrap())
@@ -89,23 +89,5 @@ fn a_tool_named_like_a_category_or_operation_is_not_evaluated() {
         let mut asked = usual();
         asked.tool = tool.to_owned();
         assert!(asked.with(|r| version(PERMIT).evaluate(r).is_err()), "{tool}");
-    }
-}
-
-#[test]
-fn packs_that_are_not_sound_are_refused_with_their_file() {
-    for (policies, says) in [
-        ("", "no policies"),
-        ("permit (principal, action, resource);", "no `@id"),
-        ("@id(\"a\") permit (principal, action, resource)", "unexpected end"),
-        ("@id(\"a\") permit (principal == ?principal, action, resource);", "templates"),
-        ("@id(\"a\") @esclate(\"1 of x\") permit (principal, action, resource);", "did you mean `@escalate`"),
-        ("@id(\"a\") @escalate(\"1 of x\") forbid (principal, action, resource);", "obligations belong on permits"),
-        ("@id(\"a\") @escalate(\"1 of x\") @defer(\"y\") permit (principal, action, resource);", "one kind"),
-        ("@id(\"a\") forbid (principal, action, resource); @id(\"a\") forbid (principal, action, resource);", "twice"),
-        ("@id(\"a) permit", "never ends"),
-    ] {
-        let error = pack(policies).unwrap_err();
-        assert!(error.to_string().contains(says) || error.to_string().contains("unexpected"), "{policies}: {error}");
     }
 }
