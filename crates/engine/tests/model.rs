@@ -1,0 +1,403 @@
+//! A second model of fold and gates: naive, and obviously right. It keeps the entries as a list and
+//! answers every question by looking through it from the end; it knows no index, no state, no
+//! sharing. The engine must say the same, for any history and any intent.
+//!
+//! `PROPTEST_CASES` sets how many histories are generated (3,000 without it), each asked thirty times.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+
+use intended_engine::{State, decide, needs};
+use intended_intents::Catalogue;
+use intended_model::decision::{DataClass, Input, Outcome, PROCEDURE};
+use intended_model::entry::{
+    AgentSet, AgentState, BODY_VERSION, BreakerHeld, BreakerReleased, BreakerScope, Budget, CapabilitySet, Criticality,
+    EnvironmentSet, HaltResumed, HaltThrown, PolicyDeployed, PolicyPublished, Settings, TenantCreated, Tier,
+};
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, Name, TenantId, Timestamp};
+use proptest::prelude::*;
+
+const PACKS: [&str; 4] = [
+    r#"@id("all") permit (principal, action, resource);"#,
+    r#"@id("all") permit (principal, action, resource); @id("no") forbid (principal, action == Action::"stripe.create_refund", resource);"#,
+    r#"@id("ask") @escalate("1 of owners") permit (principal, action, resource);"#,
+    r#"@id("all") permit (principal, action, resource); @id("fails") permit (principal, action == Action::"orders.get_order", resource) when { context.text.getTag("zz") == "x" };"#,
+];
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+fn environment(n: usize) -> EnvironmentId {
+    EnvironmentId::new(&format!("e{n}")).unwrap()
+}
+fn by() -> CredentialId {
+    CredentialId::new("owner").unwrap()
+}
+fn files(pack: usize) -> BTreeMap<Box<str>, Box<str>> {
+    let manifest = format!("name = \"p{pack}\"\nversion = \"1\"\n");
+    [("pack.toml".into(), manifest.into()), ("p.cedar".into(), PACKS[pack].into())].into()
+}
+fn digest(pack: usize) -> Digest {
+    let files = files(pack).into_iter().map(|(n, t)| (n.into(), t.into())).collect();
+    intended_policy::Pack::parse(&intended_policy::PackSource { files }).unwrap().digest()
+}
+
+fn genesis() -> Vec<Event> {
+    let mut out = vec![Event::TenantCreated(TenantCreated {
+        catalogue: Catalogue::builtin().digest(),
+        tenant: TenantId::new("acme").unwrap(),
+        vkey: "k".into(),
+        v: BODY_VERSION,
+    })];
+    out.extend((0..2).map(|e| settings(e, 100, 101)));
+    out.extend((0..PACKS.len()).map(|pack| {
+        Event::PolicyPublished(PolicyPublished {
+            by: by(),
+            digest: digest(pack),
+            files: files(pack),
+            pack: name(&format!("p{pack}")),
+            version: "1".into(),
+            v: BODY_VERSION,
+        })
+    }));
+    out
+}
+
+fn settings(e: usize, limit: i64, risk_deny_at: u8) -> Event {
+    let budget = Budget {
+        agent: None,
+        amount: None,
+        id: name("calls"),
+        limit,
+        per_agent: false,
+        tool: None,
+        window_secs: 3_600,
+    };
+    Event::EnvironmentSet(EnvironmentSet {
+        by: by(),
+        environment: environment(e),
+        settings: Settings { budgets: vec![budget], risk_deny_at, ..Settings::default() },
+        tier: Tier::Staging,
+        v: BODY_VERSION,
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let some = |n: usize| 0..n;
+    prop_oneof![
+        3 => (some(2), 0..4_usize, 0..3_usize, any::<bool>()).prop_map(|(a, state, reach, service)| {
+            Event::AgentSet(AgentSet {
+                agent: format!("a{a}").into(),
+                by: by(),
+                environments: [vec![environment(0)], vec![environment(1)], vec![environment(0), environment(1)]][reach].clone(),
+                kind: if service && state == 0 { "service" } else { "agent" }.into(),
+                owner: "o".into(),
+                state: [AgentState::Active, AgentState::Active, AgentState::Paused, AgentState::Retired][state],
+                teams: vec![],
+                trust: 50,
+                v: BODY_VERSION,
+            })
+        }),
+        3 => (some(3), some(3), proptest::option::weighted(0.3, some(2)), any::<bool>()).prop_map(|(c, pattern, e, active)| {
+            Event::CapabilitySet(CapabilitySet {
+                active,
+                by: by(),
+                capability: name(&format!("c{c}")),
+                criticality: Criticality::Low,
+                data_class: DataClass::Public,
+                environment: e.map(environment),
+                owner: "o".into(),
+                pattern: ["*", "o*", "o1"][pattern].into(),
+                resource_type: "order".into(),
+                v: BODY_VERSION,
+            })
+        }),
+        1 => (some(3), proptest::option::of(some(2))).prop_map(|(h, e)| Event::HaltThrown(HaltThrown {
+            by: by(), environment: e.map(environment), halt: name(&format!("h{h}")), reason: "r".into(), v: BODY_VERSION,
+        })),
+        2 => some(3).prop_map(|h| Event::HaltResumed(HaltResumed {
+            by: by(), halt: name(&format!("h{h}")), reason: "r".into(), v: BODY_VERSION,
+        })),
+        1 => (some(2), some(2), any::<bool>()).prop_map(|(b, e, agent)| Event::BreakerHeld(BreakerHeld {
+            breaker: name(&format!("b{b}")),
+            by: by(),
+            environment: environment(e),
+            reason: "r".into(),
+            scope: if agent { BreakerScope::Agent } else { BreakerScope::Tool },
+            target: if agent { "a0" } else { "stripe.create_refund" }.into(),
+            v: BODY_VERSION,
+        })),
+        2 => some(2).prop_map(|b| Event::BreakerReleased(BreakerReleased {
+            breaker: name(&format!("b{b}")), by: by(), reason: "r".into(), v: BODY_VERSION,
+        })),
+        3 => (some(2), some(PACKS.len())).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
+            by: by(), digest: digest(pack), environment: environment(e), pack: name(&format!("p{pack}")), v: BODY_VERSION,
+        })),
+        1 => (some(2), 0..120_i64, prop_oneof![9 => Just(101_u8), 1 => Just(0_u8)])
+            .prop_map(|(e, limit, deny)| settings(e, limit, deny)),
+    ]
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    agent: String,
+    tool: &'static str,
+    kind: &'static str,
+    id: &'static str,
+    environment: usize,
+    seen: i64,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let one = proptest::sample::select::<&'static str>;
+    let weighted = |a: &'static str, b: &'static str| prop_oneof![6 => Just(a), 1 => Just(b)];
+    (
+        prop_oneof![4 => Just("a0"), 2 => Just("a1"), 1 => Just("a9")],
+        prop_oneof![3 => Just("orders.get_order"), 3 => Just("stripe.create_refund"), 1 => Just("no.such_tool")],
+        weighted("order", "page"),
+        one(&["o1", "o2", "x"]),
+        prop_oneof![4 => Just(0_usize), 3 => Just(1), 1 => Just(9)],
+        0..130_i64,
+    )
+        .prop_map(|(agent, tool, kind, id, environment, seen)| Asked {
+            agent: agent.to_owned(),
+            tool,
+            kind,
+            id,
+            environment,
+            seen,
+        })
+}
+
+/// The naive model: everything is looked up in the list.
+struct Naive(Vec<Event>);
+
+impl Naive {
+    /// What is in force of things that are thrown and lifted by name: the last word on each.
+    fn in_force<'e>(
+        &'e self,
+        on: fn(&'e Event) -> Option<&'e Name>,
+        off: fn(&'e Event) -> Option<&'e Name>,
+    ) -> BTreeMap<&'e Name, &'e Event> {
+        let mut out = BTreeMap::new();
+        for event in &self.0 {
+            if let Some(name) = on(event) {
+                out.insert(name, event);
+            }
+            if let Some(name) = off(event) {
+                out.remove(name);
+            }
+        }
+        out
+    }
+    fn halts(&self) -> BTreeMap<&Name, &Event> {
+        self.in_force(
+            |e| if let Event::HaltThrown(h) = e { Some(&h.halt) } else { None },
+            |e| if let Event::HaltResumed(h) = e { Some(&h.halt) } else { None },
+        )
+    }
+    fn breakers(&self) -> BTreeMap<&Name, &Event> {
+        self.in_force(
+            |e| if let Event::BreakerHeld(b) = e { Some(&b.breaker) } else { None },
+            |e| if let Event::BreakerReleased(b) = e { Some(&b.breaker) } else { None },
+        )
+    }
+    /// Whether the entry may follow.
+    fn follows(&self, event: &Event) -> bool {
+        match event {
+            Event::HaltThrown(h) => !self.halts().contains_key(&h.halt),
+            Event::HaltResumed(h) => self.halts().contains_key(&h.halt),
+            Event::BreakerHeld(b) => !self.breakers().contains_key(&b.breaker),
+            Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker),
+            _ => true,
+        }
+    }
+    fn last<'e, T>(&'e self, of: impl Fn(&'e Event) -> Option<T>) -> Option<T> {
+        self.0.iter().rev().find_map(of)
+    }
+
+    fn decide(&self, asked: &Asked) -> (Outcome, Code) {
+        let e = environment(asked.environment);
+        let deny = |code| (Outcome::Deny, code);
+        let Some(settings) = self.last(|x| match x {
+            Event::EnvironmentSet(s) if s.environment == e => Some(&s.settings),
+            _ => None,
+        }) else {
+            return deny(Code::EnvironmentUnknown);
+        };
+        for halt in self.halts().values() {
+            match halt {
+                Event::HaltThrown(HaltThrown { environment: None, .. }) => return deny(Code::HaltTenant),
+                Event::HaltThrown(h) if h.environment.as_ref() == Some(&e) => return deny(Code::HaltEnvironment),
+                _ => {}
+            }
+        }
+        for breaker in self.breakers().values() {
+            if let Event::BreakerHeld(b) = breaker
+                && b.environment == e
+                && *b.target == *(if b.scope == BreakerScope::Agent { asked.agent.as_str() } else { asked.tool })
+            {
+                return deny(Code::BreakerOpen);
+            }
+        }
+        let agent = self.last(|x| match x {
+            Event::AgentSet(a) if *a.agent == *asked.agent => Some(a),
+            _ => None,
+        });
+        let Some(agent) = agent else { return deny(Code::AgentUnknown) };
+        if *agent.kind != *"agent" {
+            return deny(Code::AgentKind);
+        }
+        if agent.state != AgentState::Active {
+            return deny(Code::AgentInactive);
+        }
+        if !agent.environments.contains(&e) {
+            return deny(Code::AgentEnvironment);
+        }
+        if asked.tool == "no.such_tool" {
+            return deny(Code::ToolUnknown);
+        }
+        // The last word on each capability; of those that match, the exact one, else the longest prefix.
+        let capabilities: Vec<&CapabilitySet> = ["c0", "c1", "c2"]
+            .iter()
+            .filter_map(|c| {
+                self.last(|x| match x {
+                    Event::CapabilitySet(s) if s.capability.as_str() == *c => Some(s),
+                    _ => None,
+                })
+            })
+            .filter(|s| s.active && *s.resource_type == *asked.kind)
+            .filter(|s| match &*s.pattern {
+                "*" => true,
+                "o*" => asked.id.starts_with('o'),
+                exact => exact == asked.id,
+            })
+            .collect();
+        let rank = |s: &CapabilitySet| ["*", "o*", "o1"].iter().position(|p| **p == *s.pattern);
+        let best = capabilities.iter().map(|s| rank(s)).max();
+        let of_best: Vec<_> = capabilities.iter().filter(|s| Some(rank(s)) == best).collect();
+        match of_best.as_slice() {
+            [] => return deny(Code::CapabilityUnknown),
+            [one] if one.environment.as_ref().is_some_and(|only| *only != e) => {
+                return deny(Code::CapabilityEnvironment);
+            }
+            [_] => {}
+            _ => return deny(Code::CapabilityAmbiguous),
+        }
+        if asked.seen + 1 > settings.budgets[0].limit {
+            return deny(Code::BudgetExceeded);
+        }
+        if settings.risk_deny_at == 0 {
+            return deny(Code::RiskAboveLimit);
+        }
+        let deployed = self.last(|x| match x {
+            Event::PolicyDeployed(d) if d.environment == e => Some(d.digest),
+            _ => None,
+        });
+        let refund = asked.tool == "stripe.create_refund";
+        match (0..PACKS.len()).find(|pack| Some(digest(*pack)) == deployed) {
+            None => deny(Code::PolicyNone),
+            Some(1) if refund => deny(Code::PolicyForbid),
+            Some(3) if !refund => deny(Code::PolicyError),
+            Some(2) => (Outcome::Escalate, Code::PolicyEscalate),
+            Some(_) => (Outcome::Allow, Code::PolicyPermit),
+        }
+    }
+}
+
+fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
+    let text = format!(
+        r#"{{"subject":{{"type":"agent","id":"{}"}},"action":{{"name":"{}"}},"resource":{{"type":"{}","id":"{}"}},"environment":"e{}"}}"#,
+        asked.agent, asked.tool, asked.kind, asked.id, asked.environment
+    );
+    let value = intended_model::json::parse(text.as_bytes()).unwrap();
+    let intent = Intent::from_value(&value, None, false).unwrap();
+    let at = Timestamp::from_millis(1_795_521_600_000);
+    let wanted = needs(state, &intent, at);
+    let input = Input {
+        approvals: vec![],
+        at,
+        catalogue: state.catalogue.digest(),
+        classification: state.catalogue.classify(asked.tool),
+        control: state.control,
+        counters: wanted.budgets.iter().map(|b| (b.key.as_str().into(), asked.seen)).collect(),
+        credential: by(),
+        id: IntentId::v7(at, [7; 10]),
+        intent_hash: intent.digest().unwrap(),
+        intent,
+        procedure: PROCEDURE,
+        session: None,
+    };
+    let decision = decide(state, &input);
+    assert_eq!(decide(state, &input), decision, "the same state and input, the same decision");
+    (decision.decision, decision.reason)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|c| c.parse().ok()).unwrap_or(3_000), ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_says_what_a_list_and_common_sense_say(
+        events in proptest::collection::vec(event(), 0..40),
+        questions in proptest::collection::vec(asked(), 30),
+    ) {
+        let (state, naive) = folded(events)?;
+        for asked in &questions {
+            prop_assert_eq!(engine(&state, asked), naive.decide(asked), "{:?}", asked);
+        }
+    }
+}
+
+fn folded(events: Vec<Event>) -> Result<(State, Naive), TestCaseError> {
+    let start = genesis();
+    let mut state = State::genesis(&start[0]).unwrap();
+    let mut naive = Naive(Vec::new());
+    for event in start.into_iter().skip(1).chain(events) {
+        let index = state.control;
+        let taken = state.apply(index, &event).is_ok();
+        prop_assert_eq!(taken, naive.follows(&event), "{:?}", event);
+        prop_assert_eq!(state.control, index + u64::from(taken), "what is refused changes nothing");
+        if taken {
+            naive.0.push(event);
+        }
+    }
+    Ok((state, naive))
+}
+
+/// Without this the property could hold because everything is denied for one reason.
+#[test]
+fn the_generated_histories_reach_every_gate() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..600 {
+        let events = proptest::collection::vec(event(), 0..40).new_tree(&mut runner).unwrap().current();
+        let (state, _) = folded(events).unwrap();
+        for _ in 0..20 {
+            seen.insert(engine(&state, &asked().new_tree(&mut runner).unwrap().current()).1);
+        }
+    }
+    for code in [
+        Code::EnvironmentUnknown,
+        Code::HaltTenant,
+        Code::HaltEnvironment,
+        Code::BreakerOpen,
+        Code::AgentUnknown,
+        Code::AgentKind,
+        Code::AgentInactive,
+        Code::AgentEnvironment,
+        Code::ToolUnknown,
+        Code::CapabilityUnknown,
+        Code::CapabilityEnvironment,
+        Code::CapabilityAmbiguous,
+        Code::BudgetExceeded,
+        Code::RiskAboveLimit,
+        Code::PolicyNone,
+        Code::PolicyForbid,
+        Code::PolicyError,
+        Code::PolicyEscalate,
+        Code::PolicyPermit,
+    ] {
+        assert!(seen.contains(&code), "{code} is not among {seen:?}");
+    }
+}
