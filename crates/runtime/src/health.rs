@@ -37,6 +37,9 @@ pub struct Check {
 /// A disk with less than this is degraded: some minutes of full load.
 const LOW_DISK_BYTES: u64 = 512 * 1024 * 1024;
 
+/// From here on it matters to who compares times: offline verifiers, business hours.
+const CLOCK_AHEAD_MS: i64 = 5_000;
+
 impl Runtime {
     /// Runs every check.
     pub async fn health(&self) -> Vec<Check> {
@@ -53,6 +56,14 @@ impl Runtime {
             let status = if free < LOW_DISK_BYTES { Status::Degraded } else { Status::Healthy };
             add(&whose, "store", "disk", status, format!("{} MiB free", free / (1024 * 1024)));
         }
+        let ahead = self.clock().ahead_millis();
+        let status = if ahead > CLOCK_AHEAD_MS { Status::Degraded } else { Status::Healthy };
+        let detail = if ahead > CLOCK_AHEAD_MS {
+            format!("{} s ahead of the system's clock, which was set back: times go on from the ledger's", ahead / 1000)
+        } else {
+            String::new()
+        };
+        add(&whose, "enforcement runtime", "clock", status, detail);
         let tenants = self.tenants();
         for tenant in &tenants {
             whose = Some(tenant.id.clone());

@@ -8,6 +8,10 @@ use intended_model::Timestamp;
 /// Where time comes from.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
+    /// How far it is ahead of the system's clock, in milliseconds, where it has one.
+    fn ahead_millis(&self) -> i64 {
+        0
+    }
     /// A ledger says that it is at least this late. A clock that is behind goes on from there.
     fn not_before(&self, _at: Timestamp) {}
 }
@@ -41,13 +45,19 @@ impl SystemClock {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the port")]
+fn wall() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(clippy::disallowed_methods, reason = "this is the port")]
-        let wall = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
-        self.at(wall, self.elapsed())
+        self.at(wall(), self.elapsed())
+    }
+
+    fn ahead_millis(&self) -> i64 {
+        self.now().as_millis().saturating_sub(wall()).max(0)
     }
 
     fn not_before(&self, at: Timestamp) {
@@ -97,8 +107,10 @@ mod tests {
     #[test]
     fn a_clock_behind_the_ledger_goes_on_from_the_ledgers_time() {
         let clock = SystemClock::default();
+        assert!(clock.ahead_millis() < 60_000);
         let ahead = clock.now().plus_millis(3_600_000);
         clock.not_before(ahead);
+        assert!(clock.ahead_millis() > 3_500_000);
         let now = clock.now();
         assert!(now >= ahead && now.millis_since(ahead) < 60_000);
     }
