@@ -6,6 +6,7 @@
 //! with 10, 100 and 1,000 rules. Prints ratios.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,6 +135,7 @@ async fn start_cerbos(binary: &Path, rules: usize) -> io::Result<(Cerbos, String
         ),
     )?;
     let child = std::process::Command::new(binary)
+        .process_group(0)
         .args(["server", "--log-level=error", "--config"])
         .arg(&config)
         .stdout(std::process::Stdio::null())
@@ -167,6 +169,7 @@ async fn empty_handler() -> io::Result<()> {
 /// Starts [`empty_handler`]; it ends with the guard.
 fn start_empty_handler() -> io::Result<(Guard, String)> {
     let mut child = std::process::Command::new(std::env::current_exe()?)
+        .process_group(0)
         .arg("--empty-handler")
         .stdout(std::process::Stdio::piped())
         .spawn()?;
@@ -181,6 +184,8 @@ struct Guard(std::process::Child);
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        // The whole group: what npm installs as a binary is a script that starts it.
+        let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{}", self.0.id())]).status();
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
