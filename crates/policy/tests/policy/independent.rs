@@ -118,3 +118,39 @@ fn the_generated_sets_reach_every_outcome() {
     let all = ["ambiguous", "defer", "error", "escalate", "forbid", "modify", "no_permit", "permit"];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all.map(|code| format!("policy.{code}")));
 }
+
+/// Looking at too many policies would be sound, and slow. An entity that a scope names, alone or with
+/// a type, keeps the policy from everyone else's requests; a type alone does not.
+#[test]
+fn a_scope_that_names_an_entity_keeps_the_policy_from_other_requests() {
+    let looked_at = |scope: &str| {
+        let asked = crate::request::usual();
+        asked.with(|r| version(&format!("@id(\"p\") permit ({scope});")).evaluate(r).unwrap().candidates)
+    };
+    for (own, other) in [
+        (r#"principal == Agent::"a0", action, resource"#, r#"principal == Agent::"a1", action, resource"#),
+        (r#"principal in Team::"t0", action, resource"#, r#"principal in Team::"t1", action, resource"#),
+        (
+            r#"principal is Agent in Team::"t0", action, resource"#,
+            r#"principal is Agent in Team::"t1", action, resource"#,
+        ),
+        (r#"principal, action == Action::"m.x", resource"#, r#"principal, action == Action::"m.y", resource"#),
+        (r#"principal, action in Action::"OIL-100", resource"#, r#"principal, action in Action::"OIL-200", resource"#),
+        (
+            r#"principal, action in [Action::"m.y", Action::"op:read"], resource"#,
+            r#"principal, action in [Action::"m.y", Action::"op:delete"], resource"#,
+        ),
+        (
+            r#"principal, action, resource == Resource::"order/1""#,
+            r#"principal, action, resource == Resource::"order/2""#,
+        ),
+        (r#"principal, action, resource in Capability::"c0""#, r#"principal, action, resource in Capability::"c1""#),
+        (
+            r#"principal, action, resource is Resource in Capability::"c0""#,
+            r#"principal, action, resource is Resource in Capability::"c1""#,
+        ),
+        ("principal is Agent, action, resource", "principal, action in [], resource"),
+    ] {
+        assert_eq!((looked_at(own), looked_at(other)), (1, 0), "{own} | {other}");
+    }
+}
