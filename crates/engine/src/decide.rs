@@ -16,11 +16,12 @@ use intended_model::decision::{
 };
 use intended_model::entry::{AgentState, BreakerScope, Criticality};
 use intended_model::{Code, MemberId, Value};
+pub use intended_policy::PolicyTrace;
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
 use crate::needs::{Needs, needs};
 use crate::risk;
-use crate::state::{Agent, Capability, Environment, State, Version};
+use crate::state::{Agent, AmbiguousCapability, Capability, Environment, State, Version};
 
 /// Decides. The same state and input always give the same decision, byte for byte.
 #[must_use]
@@ -36,26 +37,9 @@ pub fn decide(state: &State, input: &Input) -> Decision {
             risk: None,
         };
     };
-    let needs = needs(state, &input.intent, input.at);
-    let agent = state.agents.get(&input.intent.subject.id).map(|a| &**a);
-    let capability = state.capability(&input.intent.resource.kind, &input.intent.resource.id);
-    let known = capability.ok().flatten();
-    let on_behalf = on_behalf_of(state, input);
-    let trust = agent.map(|a| on_behalf.as_ref().ok().and_then(|o| *o).map_or(a.trust, |t| t.min(a.trust)));
-    let risk = risk::assess(
-        &risk::Subject {
-            classification: &input.classification,
-            tier: environment.tier,
-            criticality: known.map(|c| c.criticality),
-            data_class: known.map_or(DataClass::Unknown, |c| c.data_class),
-            trust,
-            at: input.at,
-            hours: &environment.settings.hours,
-        },
-        &environment.settings.risk_weights,
-    );
-    let evaluated = evaluate(state, environment, input, agent, known, &risk, &needs);
-
+    let found = found(state, environment, input);
+    let evaluated = evaluate(&found.asked(state, environment, input));
+    let Found { agent, capability, on_behalf, risk, needs } = found;
     let mut gates = Vec::with_capacity(9);
     gates.push(emergency(state, input));
     gates.push(breaker(state, input));
@@ -83,6 +67,44 @@ pub fn decide(state: &State, input: &Input) -> Decision {
     }
     let policy = environment.deployed.as_ref().map(|version| policy_ref(version, &evaluated));
     Decision { decision, gates, obligations, policy, reason, risk: Some(risk) }
+}
+
+/// What the state says of an intent: everything that the gates and the policy go by.
+struct Found<'s> {
+    agent: Option<&'s Agent>,
+    capability: Result<Option<&'s Capability>, AmbiguousCapability>,
+    on_behalf: Result<Option<u8>, String>,
+    risk: Risk,
+    needs: Needs,
+}
+
+impl<'s> Found<'s> {
+    fn asked<'a>(&'a self, state: &'a State, environment: &'a Environment, input: &'a Input) -> Asked<'a> {
+        let capability = self.capability.ok().flatten();
+        Asked { state, environment, input, agent: self.agent, capability, risk: &self.risk, needs: &self.needs }
+    }
+}
+
+fn found<'s>(state: &'s State, environment: &Environment, input: &Input) -> Found<'s> {
+    let needs = needs(state, &input.intent, input.at);
+    let agent = state.agents.get(&input.intent.subject.id).map(|a| &**a);
+    let capability = state.capability(&input.intent.resource.kind, &input.intent.resource.id);
+    let known = capability.ok().flatten();
+    let on_behalf = on_behalf_of(state, input);
+    let trust = agent.map(|a| on_behalf.as_ref().ok().and_then(|o| *o).map_or(a.trust, |t| t.min(a.trust)));
+    let risk = risk::assess(
+        &risk::Subject {
+            classification: &input.classification,
+            tier: environment.tier,
+            criticality: known.map(|c| c.criticality),
+            data_class: known.map_or(DataClass::Unknown, |c| c.data_class),
+            trust,
+            at: input.at,
+            hours: &environment.settings.hours,
+        },
+        &environment.settings.risk_weights,
+    );
+    Found { agent, capability, on_behalf, risk, needs }
 }
 
 /// What the policy and approval gates together come to when nothing denied.
@@ -253,22 +275,47 @@ enum Evaluated {
     Done(PolicyOutcome),
 }
 
-fn evaluate(
-    state: &State,
-    environment: &Environment,
-    input: &Input,
-    agent: Option<&Agent>,
-    capability: Option<&Capability>,
-    risk: &Risk,
-    needs: &Needs,
-) -> Evaluated {
-    let Some(version) = environment.deployed.as_ref() else { return Evaluated::None };
+/// What the policy is asked about.
+struct Asked<'a> {
+    state: &'a State,
+    environment: &'a Environment,
+    input: &'a Input,
+    agent: Option<&'a Agent>,
+    capability: Option<&'a Capability>,
+    risk: &'a Risk,
+    needs: &'a Needs,
+}
+
+fn evaluate(asked: &Asked<'_>) -> Evaluated {
+    let Some(version) = asked.environment.deployed.as_ref() else { return Evaluated::None };
+    let outcome = with_request(asked, |request| version.compiled.evaluate_without(request, &asked.environment.missing));
+    match outcome {
+        None => Evaluated::Skipped,
+        Some(Ok(outcome)) => Evaluated::Done(outcome),
+        Some(Err(error)) => Evaluated::Unrepresentable(error.argument().to_owned()),
+    }
+}
+
+/// What each policy says of a decision whose scope it could match: for people, and for coverage.
+/// Empty where the policy cannot be asked.
+#[must_use]
+pub fn policy_trace(state: &State, input: &Input) -> Vec<PolicyTrace> {
+    let Some(environment) = state.environments.get(&input.intent.environment) else { return Vec::new() };
+    let Some(version) = environment.deployed.as_ref() else { return Vec::new() };
+    let found = found(state, environment, input);
+    let trace = with_request(&found.asked(state, environment, input), |request| {
+        version.compiled.trace(request, &environment.missing)
+    });
+    trace.and_then(Result::ok).unwrap_or_default()
+}
+
+fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -> Option<T> {
+    let Asked { state, environment, input, agent, capability, risk, needs } = *asked;
     let (Some(agent), Some(category), Some(operation)) =
         (agent, input.classification.category.as_deref(), input.classification.operation)
     else {
-        return Evaluated::Skipped;
+        return None;
     };
-    let _ = state;
     let intent = &input.intent;
     let empty = intended_model::decision::SessionContext::default();
     let session = input.session.as_ref().unwrap_or(&empty);
@@ -326,10 +373,7 @@ fn evaluate(
         epoch: input.at.as_secs(),
         approvals: i64::try_from(counting(state, environment, input).count()).unwrap_or(i64::MAX),
     };
-    match version.compiled.evaluate(&request) {
-        Ok(outcome) => Evaluated::Done(outcome),
-        Err(error) => Evaluated::Unrepresentable(error.argument().to_owned()),
-    }
+    Some(ask(&request))
 }
 
 /// The arguments whose value occurs, as written, in the goal (ASCII case ignored).

@@ -3,6 +3,8 @@
 //! * [`state`]: a tenant's state, and the fold that makes it out of control entries
 //! * [`needs`]: what the shell has to read before it can decide
 //! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
+//! * [`lifecycle`]: how an environment comes to another policy, and back
+//! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
 //! * [`effects`]: what a recorded decision does to sessions, budgets and open escalations
 //!
@@ -12,12 +14,18 @@
 
 pub mod decide;
 pub mod effects;
+pub mod expect;
 pub mod keys;
+pub mod lifecycle;
 pub mod needs;
 pub mod risk;
 pub mod state;
 
-pub use decide::decide;
+pub use decide::{PolicyTrace, decide, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
+pub use expect::{expectations, verify_expectations};
+pub use lifecycle::{
+    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
+};
 pub use needs::{Needs, needs};
 pub use state::{Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, State, Version};

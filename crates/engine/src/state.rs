@@ -11,12 +11,14 @@ use std::sync::Arc;
 use intended_intents::Catalogue;
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, Scope, Settings, Tier,
+    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, PolicySource, Scope, Settings, Tier,
 };
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
 };
-use intended_policy::PolicySetVersion;
+use intended_policy::{Missing, Named, NamedKind, PolicySetVersion};
+
+use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
 /// in the administration point, a request that is refused.
@@ -62,6 +64,8 @@ pub enum FoldError {
     NoMember(MemberId),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
+    #[error(transparent)]
+    Policy(#[from] LifecycleError),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,10 @@ pub struct Version {
     pub version: Box<str>,
     pub digest: Digest,
     pub compiled: PolicySetVersion,
+    /// What it is expected to do where it is deployed.
+    pub expectations: Vec<intended_policy::Expectation>,
+    /// Its files, as they were published.
+    pub files: BTreeMap<Box<str>, Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +156,14 @@ pub struct Environment {
     pub tier: Tier,
     pub settings: Arc<Settings>,
     pub deployed: Option<Arc<Version>>,
+    /// What it decided by, newest last: the last one is `deployed`.
+    pub history: Arc<Vec<Deployment>>,
+    /// A rollback that waits for a second person.
+    pub rollback: Option<PendingRollback>,
+    /// What the source of its policy holds, as was last said.
+    pub source: Option<(Digest, PolicySource)>,
+    /// What the deployed version names and the tenant has not: see [`intended_policy::missing`].
+    pub missing: Arc<Missing>,
     /// Newest last.
     pub keys: Vec<Key>,
 }
@@ -194,6 +210,9 @@ pub struct State {
     pub halts: BTreeMap<Name, Halt>,
     pub breakers: BTreeMap<Name, BreakerHeld>,
     pub approvals: Arc<BTreeMap<IntentId, Vec<(u64, ApprovalGranted)>>>,
+    pub drafts: Arc<BTreeMap<Name, Draft>>,
+    /// Those that are open.
+    pub incidents: BTreeMap<Name, Incident>,
 }
 
 /// Two equally specific capabilities describe one target.
@@ -224,6 +243,8 @@ impl State {
             halts: BTreeMap::new(),
             breakers: BTreeMap::new(),
             approvals: Arc::default(),
+            drafts: Arc::default(),
+            incidents: BTreeMap::new(),
         })
     }
 
@@ -242,7 +263,17 @@ impl State {
                         e.tier = set.tier;
                         e.settings = Arc::clone(&settings);
                     })
-                    .or_insert_with(|| Environment { id, tier: set.tier, settings, deployed: None, keys: Vec::new() });
+                    .or_insert_with(|| Environment {
+                        id,
+                        tier: set.tier,
+                        settings,
+                        deployed: None,
+                        history: Arc::default(),
+                        rollback: None,
+                        source: None,
+                        missing: Arc::default(),
+                        keys: Vec::new(),
+                    });
             }
             Event::MemberSet(set) => {
                 let member = Member { active: set.active, groups: set.groups.clone() };
@@ -278,8 +309,12 @@ impl State {
                     trust: set.trust.min(100),
                 };
                 Arc::make_mut(&mut self.agents).insert(set.agent.clone(), Arc::new(agent));
+                self.refresh_missing();
             }
-            Event::CapabilitySet(set) => self.set_capability(set),
+            Event::CapabilitySet(set) => {
+                self.set_capability(set);
+                self.refresh_missing();
+            }
             Event::CatalogueSet(set) => {
                 let actual = Digest::of(set.text.as_bytes());
                 if actual != set.digest {
@@ -289,18 +324,40 @@ impl State {
                 self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
             }
             Event::PolicyPublished(new) => {
-                let compiled = compile(&new.files)?;
+                let (compiled, expectations) = compile(&new.files)?;
                 if compiled.digest() != new.digest {
                     return Err(FoldError::VersionDigest { stated: new.digest, actual: compiled.digest() });
                 }
-                let version =
-                    Version { pack: new.pack.clone(), version: new.version.clone(), digest: new.digest, compiled };
+                let version = Version {
+                    pack: new.pack.clone(),
+                    version: new.version.clone(),
+                    digest: new.digest,
+                    compiled,
+                    expectations,
+                    files: new.files.clone(),
+                };
                 Arc::make_mut(&mut self.versions).insert(new.digest, Arc::new(version));
             }
-            Event::PolicyDeployed(deployed) => {
-                let version = self.versions.get(&deployed.digest).ok_or(FoldError::NoVersion(deployed.digest))?;
-                let version = Arc::clone(version);
-                self.environment_mut(&deployed.environment)?.deployed = Some(version);
+            Event::PolicyDeployed(e) => self.deployed(index, e)?,
+            Event::PolicyDrafted(e) => self.drafted(index, e)?,
+            Event::PolicySubmitted(e) => self.submitted(index, e)?,
+            Event::PolicyApproved(e) => self.approved(index, e)?,
+            Event::PolicyRejected(e) => self.rejected(index, e)?,
+            Event::RollbackRequested(e) => self.rollback_requested(index, e)?,
+            Event::PolicySourced(e) => self.sourced(e)?,
+            Event::IncidentOpened(e) => {
+                if self.incidents.contains_key(&e.incident) {
+                    return Err(LifecycleError::IncidentExists(e.incident.clone()).into());
+                }
+                if let Some(environment) = &e.environment {
+                    self.environment_mut(environment)?;
+                }
+                let (environment, title, by) = (e.environment.clone(), e.title.clone(), self.person(&e.by));
+                self.incidents.insert(e.incident.clone(), Incident { environment, title, by, index });
+            }
+            Event::IncidentClosed(e) => {
+                let closed = self.incidents.remove(&e.incident);
+                closed.ok_or_else(|| LifecycleError::NoIncident(e.incident.clone()))?;
             }
             Event::HaltThrown(thrown) => {
                 if self.halts.contains_key(&thrown.halt) {
@@ -360,7 +417,11 @@ impl State {
                 }
                 Arc::make_mut(&mut self.approvals).entry(granted.intent).or_default().push((index, granted.clone()));
             }
-            Event::Decision(_) | Event::TokenConsumed(_) | Event::TokenRevoked(_) | Event::EscalationClosed(_) => {
+            Event::Decision(_)
+            | Event::TokenConsumed(_)
+            | Event::TokenRevoked(_)
+            | Event::EscalationClosed(_)
+            | Event::PolicyVerified(_) => {
                 return Err(FoldError::NotControl(event.kind().as_str()));
             }
         }
@@ -368,8 +429,28 @@ impl State {
         Ok(())
     }
 
-    fn environment_mut(&mut self, id: &EnvironmentId) -> Result<&mut Environment, FoldError> {
+    pub(crate) fn environment_mut(&mut self, id: &EnvironmentId) -> Result<&mut Environment, FoldError> {
         self.environments.get_mut(id).ok_or_else(|| FoldError::NoEnvironment(id.clone()))
+    }
+
+    /// Looks again at what the deployed versions name.
+    pub(crate) fn refresh_missing(&mut self) {
+        let (agents, capabilities) = (Arc::clone(&self.agents), Arc::clone(&self.capabilities));
+        let exists = |named: &Named| match named.kind {
+            NamedKind::Agent => agents.get(&named.id).is_some_and(|a| a.state != AgentState::Retired),
+            NamedKind::Team => {
+                let of =
+                    |a: &Arc<Agent>| a.state != AgentState::Retired && a.teams.iter().any(|t| *t.as_str() == *named.id);
+                agents.values().any(of)
+            }
+            NamedKind::Capability => capabilities.iter().any(|c| *c.id.as_str() == *named.id),
+        };
+        for environment in self.environments.values_mut() {
+            let missing = environment.deployed.as_ref().map(|v| v.compiled.missing(exists)).unwrap_or_default();
+            if *environment.missing != missing {
+                environment.missing = Arc::new(missing);
+            }
+        }
     }
 
     fn set_capability(&mut self, set: &CapabilitySet) {
@@ -414,11 +495,14 @@ fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
     Catalogue::shipped(digest).ok_or(FoldError::NoCatalogue(digest))
 }
 
-fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<PolicySetVersion, FoldError> {
+type Compiled = (PolicySetVersion, Vec<intended_policy::Expectation>);
+
+fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<Compiled, FoldError> {
     let files = files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
     let pack = intended_policy::Pack::parse(&intended_policy::PackSource { files })
         .map_err(|e| FoldError::Version(e.to_string()))?;
-    PolicySetVersion::compile(&pack).map_err(|e| FoldError::Version(e.to_string()))
+    let compiled = PolicySetVersion::compile(&pack).map_err(|e| FoldError::Version(e.to_string()))?;
+    Ok((compiled, pack.expectations().to_vec()))
 }
 
 /// Bounds of an environment's settings. Longest escalation: 7 days. Most budgets: 64.
@@ -432,6 +516,14 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
         "escalation_timeout_secs lies within 1 second to 7 days",
     )?;
     ok(!settings.audience.is_empty() && settings.audience.len() <= 256, "audience has 1 to 256 characters")?;
+    let rules = &settings.policy;
+    ok(rules.approvals <= 20, "policy.approvals lies within 0 to 20")?;
+    ok(rules.max_blast_permille <= 1000, "policy.max_blast_permille lies within 0 to 1000")?;
+    ok(rules.rollback_people.is_none_or(|n| (1..=2).contains(&n)), "policy.rollback_people is 1 or 2")?;
+    ok(
+        (60..=2_678_400).contains(&rules.simulation_window_secs),
+        "policy.simulation_window_secs lies within one minute to 31 days",
+    )?;
     ok(settings.budgets.len() <= 64, "there are at most 64 budgets")?;
     ok(
         settings.budgets.iter().all(|b| b.limit >= 0 && b.window_secs >= 1),

@@ -12,7 +12,8 @@ use intended_intents::Catalogue;
 use intended_model::decision::{DataClass, Input, Outcome, PROCEDURE};
 use intended_model::entry::{
     AgentSet, AgentState, BODY_VERSION, BreakerHeld, BreakerReleased, BreakerScope, Budget, CapabilitySet, Criticality,
-    EnvironmentSet, HaltResumed, HaltThrown, PolicyDeployed, PolicyPublished, Settings, TenantCreated, Tier,
+    DeployCause, EnvironmentSet, HaltResumed, HaltThrown, PolicyDeployed, PolicyPublished, Settings, TenantCreated,
+    Tier,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, Name, TenantId, Timestamp};
 use proptest::prelude::*;
@@ -131,6 +132,10 @@ fn event() -> impl Strategy<Value = Event> {
             breaker: name(&format!("b{b}")), by: by(), reason: "r".into(), v: BODY_VERSION,
         })),
         3 => (some(2), some(PACKS.len())).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
+            cause: DeployCause::Deploy,
+            draft: None,
+            reason: None,
+            replaces: None,
             by: by(), digest: digest(pack), environment: environment(e), pack: name(&format!("p{pack}")), v: BODY_VERSION,
         })),
         1 => (some(2), 0..120_i64, prop_oneof![9 => Just(101_u8), 1 => Just(0_u8)])
@@ -173,6 +178,13 @@ fn asked() -> impl Strategy<Value = Asked> {
 struct Naive(Vec<Event>);
 
 impl Naive {
+    fn deployed(&self, environment: &EnvironmentId) -> Option<Digest> {
+        self.last(|x| match x {
+            Event::PolicyDeployed(d) if d.environment == *environment => Some(d.digest),
+            _ => None,
+        })
+    }
+
     /// What is in force of things that are thrown and lifted by name: the last word on each.
     fn in_force<'e>(
         &'e self,
@@ -290,10 +302,7 @@ impl Naive {
         if settings.risk_deny_at == 0 {
             return deny(Code::RiskAboveLimit);
         }
-        let deployed = self.last(|x| match x {
-            Event::PolicyDeployed(d) if d.environment == e => Some(d.digest),
-            _ => None,
-        });
+        let deployed = self.deployed(&e);
         let refund = asked.tool == "stripe.create_refund";
         match (0..PACKS.len()).find(|pack| Some(digest(*pack)) == deployed) {
             None => deny(Code::PolicyNone),
@@ -352,7 +361,11 @@ fn folded(events: Vec<Event>) -> Result<(State, Naive), TestCaseError> {
     let start = genesis();
     let mut state = State::genesis(&start[0]).unwrap();
     let mut naive = Naive(Vec::new());
-    for event in start.into_iter().skip(1).chain(events) {
+    for mut event in start.into_iter().skip(1).chain(events) {
+        // A deployment names what it replaces; what does not is refused, and tested elsewhere.
+        if let Event::PolicyDeployed(deployed) = &mut event {
+            deployed.replaces = naive.deployed(&deployed.environment);
+        }
         let index = state.control;
         let taken = state.apply(index, &event).is_ok();
         prop_assert_eq!(taken, naive.follows(&event), "{:?}", event);

@@ -82,6 +82,7 @@ codes! {
     PolicyNoPermit = "policy.no_permit", 403, false, "no policy permits it", "Whatever is not permitted is denied; write a permit for it.";
     PolicyError = "policy.error", 403, false, "a policy failed while it was evaluated", "An evaluation error in any policy denies; see which in the detail.";
     PolicyNone = "policy.none", 403, false, "no policy version is deployed in this environment", "Deploy one: `intended policy deploy <directory> -e <environment>`.";
+    PolicyStale = "policy.stale", 403, false, "the policy names a capability that is no longer registered", "Register it again, or deploy a version that does not name it: `intended policy list --status stale`.";
     PolicyAmbiguous = "policy.ambiguous", 403, false, "policies ask for contradicting changes", "Two @modify obligations change one argument in different ways.";
     PolicyModify = "policy.modify", 200, false, "allowed with transformed arguments", "Use the transformed arguments: the token is bound to them.";
     PolicyModifyFailed = "policy.modify_failed", 403, false, "the arguments cannot be transformed as the policy asks", "The argument to cap is missing or not a number.";
@@ -127,6 +128,15 @@ codes! {
     EnvironmentForbidden = "credential.environment", 403, false, "the credential is not for this environment", "Use a credential of that environment.";
     EnvironmentUnknown = "environment.unknown", 404, false, "there is no such environment", "See the tenant's environments.";
     // Policy, catalogue, settings.
+    DraftState = "draft.state", 409, false, "the draft is not in the state that this takes", "See where it stands: `intended policy list`.";
+    DraftStale = "draft.stale", 412, false, "the draft has changed since it was read", "Read it again and decide anew.";
+    DraftUnconditional = "draft.unconditional", 428, false, "the revision that is meant is not named", "Send `if-match` with the draft's entity tag.";
+    DraftApproval = "draft.approval", 403, false, "this person cannot approve this", "Drafts are approved by active members of the environment's approvers, never by an author, each once.";
+    DraftNeeded = "draft.needed", 409, false, "this environment takes approved drafts only", "Submit a draft and have it approved: `intended policy submit <directory> -e <environment>`.";
+    GateFailed = "gate.failed", 422, false, "a gate before deployment was not passed", "See `errors` for the gate and what it measured.";
+    VerificationFailed = "policy.verification_failed", 409, false, "the deployed version did not do what it was expected to and was taken back", "See `errors` for the expectations; what was deployed before decides again.";
+    DeploymentSuperseded = "deployment.superseded", 409, false, "another version was deployed meanwhile", "Read what is deployed now, and decide anew.";
+    RollbackPeople = "rollback.people", 202, false, "the rollback waits for a second person", "Another person gives the same command, or an incident is opened.";
     PackInvalid = "pack.invalid", 422, false, "the policy pack is not valid", "See `errors` for file, line and column.";
     CatalogueInvalid = "catalogue.invalid", 422, false, "the tool catalogue is not valid", "See `errors`.";
     SettingsInvalid = "settings.invalid", 422, false, "the settings are not valid", "See `errors`.";

@@ -61,6 +61,15 @@ kinds! {
     CatalogueSet(CatalogueSet) = "catalogue.set", control: true;
     PolicyPublished(PolicyPublished) = "policy.published", control: true;
     PolicyDeployed(PolicyDeployed) = "policy.deployed", control: true;
+    PolicyDrafted(PolicyDrafted) = "policy.drafted", control: true;
+    PolicySubmitted(PolicySubmitted) = "policy.submitted", control: true;
+    PolicyApproved(PolicyApproved) = "policy.approved", control: true;
+    PolicyRejected(PolicyRejected) = "policy.rejected", control: true;
+    RollbackRequested(RollbackRequested) = "policy.rollback_requested", control: true;
+    PolicyVerified(PolicyVerified) = "policy.verified", control: false;
+    PolicySourced(PolicySourced) = "policy.sourced", control: true;
+    IncidentOpened(IncidentOpened) = "incident.opened", control: true;
+    IncidentClosed(IncidentClosed) = "incident.closed", control: true;
     HaltThrown(HaltThrown) = "halt.thrown", control: true;
     HaltResumed(HaltResumed) = "halt.resumed", control: true;
     BreakerHeld(BreakerHeld) = "breaker.held", control: true;
@@ -170,9 +179,104 @@ bodies! {
     /// From here on, the environment decides by this version.
     PolicyDeployed {
         by: CredentialId,
+        #[serde(default, skip_serializing_if = "DeployCause::is_deploy")]
+        cause: DeployCause,
         digest: Digest,
+        /// The approved draft that it is; absent where the environment asks for no approvals.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        draft: Option<Name>,
         environment: EnvironmentId,
         pack: Name,
+        /// Why, of a rollback.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Box<str>>,
+        /// The version that the deployer saw deployed, if there was one: another one deployed in
+        /// between refuses this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<Digest>,
+    }
+    /// Begins a draft, or puts another content into it. The content is a published version; whatever
+    /// was submitted or approved of the draft before is void.
+    PolicyDrafted {
+        by: CredentialId,
+        digest: Digest,
+        draft: Name,
+        environment: EnvironmentId,
+        pack: Name,
+        /// 1 for a new draft, then one more each time.
+        revision: u32,
+        /// Where the files come from, for people and for drift.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<PolicySource>,
+        title: Box<str>,
+    }
+    /// The draft passed what is measured before people look at it.
+    PolicySubmitted {
+        by: CredentialId,
+        digest: Digest,
+        draft: Name,
+        gates: Vec<GateMeasure>,
+        /// The version that the simulation compared with, if one was deployed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<Digest>,
+        /// What replaying the recorded decisions came to.
+        simulation: SimulationSummary,
+    }
+    /// One person's approval of exactly this content.
+    PolicyApproved {
+        approver: MemberId,
+        by: CredentialId,
+        digest: Digest,
+        draft: Name,
+        reason: Box<str>,
+    }
+    PolicyRejected {
+        by: CredentialId,
+        digest: Digest,
+        draft: Name,
+        reason: Box<str>,
+    }
+    /// Of two people that a rollback needs, the first.
+    RollbackRequested {
+        by: CredentialId,
+        /// The version to go back from, deployed when this was asked for.
+        from: Digest,
+        environment: EnvironmentId,
+        expires_at: Timestamp,
+        reason: Box<str>,
+        to: Digest,
+    }
+    /// The expected outcomes of a version, decided on the state that it was deployed into.
+    PolicyVerified {
+        at: Timestamp,
+        by: CredentialId,
+        /// How many control entries the state had seen.
+        control: u64,
+        digest: Digest,
+        environment: EnvironmentId,
+        passed: bool,
+        results: Vec<ExpectationResult>,
+    }
+    /// What the source of an environment's policy holds now, as somebody with access to it says.
+    PolicySourced {
+        by: CredentialId,
+        digest: Digest,
+        environment: EnvironmentId,
+        source: PolicySource,
+    }
+    /// Something is wrong and people are at work: rolling back then needs one person.
+    IncidentOpened {
+        by: CredentialId,
+        /// Absent: the whole tenant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentId>,
+        incident: Name,
+        title: Box<str>,
+    }
+    IncidentClosed {
+        by: CredentialId,
+        incident: Name,
+        reason: Box<str>,
     }
     HaltThrown {
         by: CredentialId,
@@ -248,6 +352,154 @@ bodies! {
         expires_at: Timestamp,
         intent: IntentId,
         reason: Code,
+    }
+}
+
+/// Why a version was deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeployCause {
+    #[default]
+    Deploy,
+    /// People went back to an earlier version.
+    Rollback,
+    /// The version before did not do what it was expected to.
+    Reverted,
+}
+
+impl DeployCause {
+    #[must_use]
+    pub const fn is_deploy(&self) -> bool {
+        matches!(self, Self::Deploy)
+    }
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+            Self::Reverted => "reverted",
+        }
+    }
+}
+
+/// Where a pack's files come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicySource {
+    /// A directory or repository, as its user names it. 1–512 characters.
+    pub location: Box<str>,
+    /// A commit, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Box<str>>,
+}
+
+/// One thing that was measured before deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateMeasure {
+    /// What was found, for people.
+    pub detail: Box<str>,
+    pub gate: PolicyGate,
+    pub passed: bool,
+}
+
+/// What stands between a draft and its deployment, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyGate {
+    Validation,
+    Tests,
+    Simulation,
+    Approvals,
+    /// After deployment: its expected outcomes.
+    Verification,
+}
+
+impl PolicyGate {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validation => "validation",
+            Self::Tests => "tests",
+            Self::Simulation => "simulation",
+            Self::Approvals => "approvals",
+            Self::Verification => "verification",
+        }
+    }
+}
+
+/// What replaying recorded decisions through another version came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulationSummary {
+    /// Ledger positions, from inclusive, to exclusive.
+    pub from_index: u64,
+    pub to_index: u64,
+    /// Decisions of the environment in the window.
+    pub decisions: u64,
+    /// Of them, how many could be replayed.
+    pub replayed: u64,
+    /// Of the replayed, how many come out otherwise.
+    pub changed: u64,
+    /// Of the replayed, how many a policy of the version had a say in.
+    pub matched: u64,
+    /// Changed among the replayed, in thousandths, rounded up: the blast radius.
+    pub blast_permille: u32,
+    /// Escalations that there were not, in an hour, rounded up.
+    pub new_escalations_per_hour: u32,
+    /// How many seconds the window has.
+    pub window_secs: u64,
+}
+
+/// One expected outcome and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectationResult {
+    pub decision: crate::Outcome,
+    pub expected: crate::Outcome,
+    pub name: Box<str>,
+    pub reason: Code,
+}
+
+/// What an environment asks of a change of its policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyRules {
+    /// People who must approve a draft; 0 lets a version be deployed without a draft.
+    pub approvals: u32,
+    /// The group that they must be in; absent: any member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approvers: Option<Name>,
+    /// Most recorded decisions that a version may change, in thousandths; 1000 sets no limit.
+    pub max_blast_permille: u32,
+    /// Most new escalations in an hour that the approvers can take; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_new_escalations_per_hour: Option<u32>,
+    /// People that a rollback takes while no incident is open; absent: 2 in production, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_people: Option<u32>,
+    /// How far back a simulation reaches.
+    pub simulation_window_secs: u32,
+}
+
+impl Default for PolicyRules {
+    fn default() -> Self {
+        Self {
+            approvals: 0,
+            approvers: None,
+            max_blast_permille: 1000,
+            max_new_escalations_per_hour: None,
+            rollback_people: None,
+            simulation_window_secs: 86_400,
+        }
+    }
+}
+
+impl PolicyRules {
+    /// People that a rollback takes while no incident is open.
+    #[must_use]
+    pub fn rollback_people(&self, tier: Tier) -> u32 {
+        self.rollback_people.unwrap_or(if tier == Tier::Production { 2 } else { 1 })
     }
 }
 
@@ -327,6 +579,7 @@ scopes! {
     TokenRevoke = "token:revoke",
     PolicyRead = "policy:read",
     PolicyWrite = "policy:write",
+    PolicyApprove = "policy:approve",
     AuditRead = "audit:read",
     AccessRead = "access:read",
     AccessWrite = "access:write",
@@ -348,6 +601,7 @@ pub struct Settings {
     /// How long an escalation or deferral stays open.
     pub escalation_timeout_secs: u32,
     pub hours: BusinessHours,
+    pub policy: PolicyRules,
     /// 0–100, denies from here on; 101 never denies by score alone.
     pub risk_deny_at: u8,
     pub risk_weights: RiskWeights,
@@ -363,6 +617,7 @@ impl Default for Settings {
             confidence_threshold: 70,
             escalation_timeout_secs: 3600,
             hours: BusinessHours::default(),
+            policy: PolicyRules::default(),
             risk_deny_at: 90,
             risk_weights: RiskWeights::default(),
             token_ttl_secs: 60,

@@ -18,6 +18,7 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
 
+use crate::missing::{Missing, Named, NamedKind, named, principal_and_action_match};
 use crate::obligation::{Change, Obligation, Requirement, merge};
 use crate::pack::Pack;
 use crate::request::{EvalError, EvalRequest, Types, build, resource_id};
@@ -48,6 +49,32 @@ pub struct PolicyOutcome {
     pub errors: Vec<(Arc<str>, String)>,
     /// How many policies were evaluated.
     pub candidates: usize,
+}
+
+/// What one policy said of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyTrace {
+    pub id: Arc<str>,
+    pub effect: Effect,
+    /// How `@escalate`, `@defer` or `@modify` reads, where there is one.
+    pub obligation: Option<Obligation>,
+    pub said: Said,
+}
+
+/// Whether a policy whose scope could match was satisfied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    Satisfied,
+    /// With the first part of its condition that does not hold, as Cedar text; absent where the
+    /// scope itself does not match.
+    Not {
+        part: Option<String>,
+    },
+    Failed {
+        message: String,
+    },
+    /// It names a capability that is not registered.
+    Stale,
 }
 
 /// What stands on one side of a scope, as a number: 0 is anything.
@@ -83,6 +110,8 @@ struct Known {
     policy: cedar_policy::Policy,
     /// Scope and condition as one expression.
     condition: Expr,
+    /// What of the tenant's it names.
+    named: Vec<Named>,
 }
 
 /// A version that can be evaluated.
@@ -104,6 +133,8 @@ pub struct Satisfied {
     permits: Vec<u32>,
     forbids: Vec<u32>,
     errors: Vec<(Arc<str>, String)>,
+    /// Policies that name what is missing and would have had a say.
+    stale: Vec<u32>,
 }
 
 /// A version cannot be made of the pack.
@@ -126,11 +157,13 @@ impl PolicySetVersion {
         };
         version.known.extend(pack.policies().iter().map(|entry| {
             let ast: &cedar_policy_core::ast::Policy = entry.policy.as_ref();
+            let condition = ast.condition();
             Known {
                 id: Arc::clone(&entry.id),
                 effect: entry.policy.effect(),
                 obligation: entry.obligation.clone(),
-                condition: ast.condition(),
+                named: named(&condition),
+                condition,
                 policy: entry.policy.clone(),
             }
         }));
@@ -174,22 +207,58 @@ impl PolicySetVersion {
         self.known.is_empty()
     }
 
-    /// Evaluates the policies whose scope can match.
-    pub fn evaluate(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
-        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || self.evaluate_here(r))
+    /// Everything of the tenant's that its policies name: agents, teams, capabilities.
+    pub fn named(&self) -> impl Iterator<Item = (&Named, &Arc<str>)> {
+        self.known.iter().flat_map(|k| k.named.iter().map(move |n| (n, &k.id)))
     }
 
-    fn evaluate_here(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
+    /// What it names and the tenant has not.
+    #[must_use]
+    pub fn missing(&self, exists: impl Fn(&Named) -> bool) -> Missing {
+        let mut missing = Missing::default();
+        for (position, known) in (0_u32..).zip(&self.known) {
+            for name in known.named.iter().filter(|n| !exists(n)) {
+                missing.names.push((name.clone(), Arc::clone(&known.id)));
+                if name.kind == NamedKind::Capability {
+                    missing.broken.push(position);
+                    missing.capabilities.push(name.id.clone());
+                }
+            }
+        }
+        missing.names.sort();
+        missing.broken.dedup();
+        missing.capabilities.sort();
+        missing.capabilities.dedup();
+        missing
+    }
+
+    /// Evaluates the policies whose scope can match, on a tenant that has all that they name.
+    pub fn evaluate(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
+        self.evaluate_without(r, &Missing::default())
+    }
+
+    /// Evaluates the policies whose scope can match; those that name what is missing help nothing
+    /// through: see [`crate::missing`].
+    pub fn evaluate_without(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<PolicyOutcome, EvalError> {
+        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || self.evaluate_here(r, missing))
+    }
+
+    fn evaluate_here(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<PolicyOutcome, EvalError> {
         let (request, entities) = build(&self.types, r)?;
         let candidates = self.candidates(r);
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
         let slots = std::collections::HashMap::new();
         let mut satisfied = Satisfied::default();
+        self.stale(r, missing, &evaluator, &mut satisfied);
         for position in &candidates {
             let Some(known) = self.known.get(*position as usize) else { continue };
+            if known.effect == Effect::Forbid && missing.breaks(*position) {
+                continue;
+            }
             match evaluator.interpret(&known.condition, &slots).map(|v| v.value) {
                 Ok(ValueKind::Lit(Literal::Bool(false))) => {}
                 Ok(ValueKind::Lit(Literal::Bool(true))) => match known.effect {
+                    Effect::Permit if missing.breaks(*position) => satisfied.stale.push(*position),
                     Effect::Permit => satisfied.permits.push(*position),
                     Effect::Forbid => satisfied.forbids.push(*position),
                 },
@@ -199,6 +268,63 @@ impl PolicySetVersion {
             }
         }
         Ok(self.outcome(satisfied, candidates.len()))
+    }
+
+    /// What each policy whose scope could match says.
+    pub fn trace(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<Vec<PolicyTrace>, EvalError> {
+        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || {
+            let (request, entities) = build(&self.types, r)?;
+            let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+            let mut stale = Satisfied::default();
+            self.stale(r, missing, &evaluator, &mut stale);
+            let mut positions = self.candidates(r);
+            positions.extend(&stale.stale);
+            positions.sort_unstable();
+            positions.dedup();
+            let one = |position: &u32| {
+                let known = self.known.get(*position as usize)?;
+                let said = match holds(&evaluator, &known.condition) {
+                    _ if stale.stale.contains(position) => Said::Stale,
+                    Ok(true) if missing.breaks(*position) => Said::Stale,
+                    Ok(true) => Said::Satisfied,
+                    Ok(false) => {
+                        let ast: &cedar_policy_core::ast::Policy = known.policy.as_ref();
+                        let part = ast.non_scope_constraints().and_then(|c| first_that_fails(&evaluator, c));
+                        Said::Not { part }
+                    }
+                    Err(message) => Said::Failed { message },
+                };
+                let (id, effect, obligation) = (Arc::clone(&known.id), known.effect, known.obligation.clone());
+                Some(PolicyTrace { id, effect, obligation, said })
+            };
+            Ok(positions.iter().filter_map(one).collect())
+        })
+    }
+
+    /// Notes the forbids that name what is missing and could have matched.
+    fn stale(&self, r: &EvalRequest<'_>, missing: &Missing, evaluator: &Evaluator<'_>, satisfied: &mut Satisfied) {
+        let slots = std::collections::HashMap::new();
+        for position in &missing.broken {
+            let Some(known) = self.known.get(*position as usize) else { continue };
+            if known.effect == Effect::Permit || !principal_and_action_match(&known.policy, r) {
+                continue;
+            }
+            let ast: &cedar_policy_core::ast::Policy = known.policy.as_ref();
+            let applies = match ast.non_scope_constraints() {
+                None => true,
+                Some(condition) => {
+                    let names = |n: &Named| n.kind == NamedKind::Capability && missing.capabilities.contains(&n.id);
+                    named(condition).iter().any(names)
+                        || !matches!(
+                            evaluator.interpret(condition, &slots).map(|v| v.value),
+                            Ok(ValueKind::Lit(Literal::Bool(false)))
+                        )
+                }
+            };
+            if applies {
+                satisfied.stale.push(*position);
+            }
+        }
     }
 
     /// Evaluates every policy with Cedar's authorizer, on entities whose ancestors Cedar closes
@@ -243,11 +369,11 @@ impl PolicySetVersion {
 
     /// From satisfied policies to the outcome: `2-architecture`, "Policy is Cedar".
     fn outcome(&self, satisfied: Satisfied, candidates: usize) -> PolicyOutcome {
-        let Satisfied { permits, forbids, errors } = satisfied;
+        let Satisfied { permits, forbids, errors, stale } = satisfied;
         let failed = !errors.is_empty();
         let known =
             |positions: &[u32]| positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>();
-        let (permits, forbids) = (known(&permits), known(&forbids));
+        let (permits, forbids, stale) = (known(&permits), known(&forbids), known(&stale));
         let end = |outcome, code, determining: &[&Known]| PolicyOutcome {
             outcome,
             code,
@@ -260,6 +386,9 @@ impl PolicySetVersion {
         }
         if failed {
             return end(PolicyDecision::Deny, "policy.error", &[]);
+        }
+        if !stale.is_empty() {
+            return end(PolicyDecision::Deny, "policy.stale", &stale);
         }
         if permits.is_empty() {
             return end(PolicyDecision::Deny, "policy.no_permit", &[]);
@@ -300,6 +429,27 @@ impl PolicySetVersion {
             Err(_) => end(PolicyDecision::Deny, "policy.ambiguous", &modifies),
         }
     }
+}
+
+fn holds(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<bool, String> {
+    match evaluator.interpret(expr, &std::collections::HashMap::new()).map(|v| v.value) {
+        Ok(ValueKind::Lit(Literal::Bool(holds))) => Ok(holds),
+        Ok(_) => Err("the condition is not a Boolean".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The first part of a conjunction that does not hold.
+fn first_that_fails(evaluator: &Evaluator<'_>, condition: &Expr) -> Option<String> {
+    let mut parts = vec![condition];
+    while let Some(part) = parts.pop() {
+        if let cedar_policy_core::ast::ExprKind::And { left, right } = part.expr_kind() {
+            parts.extend([&**right, &**left]);
+        } else if holds(evaluator, part) != Ok(true) {
+            return Some(part.to_string());
+        }
+    }
+    None
 }
 
 /// All policies of a version as one Cedar set.

@@ -6,6 +6,7 @@
 //! * [`validate`](mod@validate): strict validation with positions
 //! * [`request`]: one intent as a Cedar request
 //! * [`compiled`]: the scope index and evaluation
+//! * [`missing`]: what a version names and the tenant has not
 //!
 //! Pure: files come in as a map of names to texts, nothing is read from anywhere. Policies are
 //! parsed when a version is made, never per request.
@@ -16,15 +17,17 @@
 )]
 
 pub mod compiled;
+pub mod missing;
 pub mod obligation;
 pub mod pack;
 pub mod request;
 pub mod schema;
 pub mod validate;
 
-pub use compiled::{PolicyDecision, PolicyOutcome, PolicySetVersion};
+pub use compiled::{PolicyDecision, PolicyOutcome, PolicySetVersion, PolicyTrace, Said};
+pub use missing::{Missing, Named, NamedKind};
 pub use obligation::{Change, ModifyError, Obligation, Requirement, apply_changes};
-pub use pack::{Pack, PackError, PackSource};
+pub use pack::{Expectation, Pack, PackError, PackSource, Thresholds};
 pub use request::{EvalError, EvalRequest};
 pub use schema::{Schema, SchemaError, ToolAction};
 pub use validate::{Problem, Report, validate};

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Policy, PolicyId, PolicySet};
-use intended_model::{Digest, Name};
+use intended_model::{Digest, EnvironmentId, Intent, Name, Outcome};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -42,7 +42,39 @@ pub struct Pack {
     description: String,
     digest: Digest,
     policies: Vec<PackPolicy>,
+    owners: Vec<String>,
+    thresholds: Thresholds,
+    expectations: Vec<Expectation>,
 }
+
+/// What a pack asks of itself before it is deployed. An environment's own rules hold besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// Policies that its tests must have satisfied at least once, in percent.
+    #[serde(default)]
+    pub coverage_percent: u8,
+    /// Most recorded decisions that it may change, in thousandths; absent: the environment's limit.
+    #[serde(default)]
+    pub max_blast_permille: Option<u32>,
+    /// Most new escalations in an hour; absent: the environment's limit.
+    #[serde(default)]
+    pub max_new_escalations_per_hour: Option<u32>,
+}
+
+/// An outcome that a pack is expected to have where it is deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectation {
+    pub name: Box<str>,
+    /// Where it is expected; absent: everywhere.
+    pub environment: Option<EnvironmentId>,
+    pub decision: Outcome,
+    /// Its environment is the one that it is verified in.
+    pub intent: Intent,
+}
+
+/// Most expected outcomes of a pack: each is decided at every deployment.
+pub const MAX_EXPECTATIONS: usize = 256;
 
 /// One policy of a pack.
 #[derive(Debug, Clone)]
@@ -94,8 +126,43 @@ struct Manifest {
     #[serde(default)]
     description: String,
     #[serde(default)]
-    #[expect(dead_code, reason = "for people; read so that it is not refused as unknown")]
     owners: Vec<String>,
+    #[serde(default)]
+    thresholds: Thresholds,
+    #[serde(default)]
+    expect: Vec<toml::Spanned<Expected>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    name: String,
+    #[serde(default)]
+    environment: Option<EnvironmentId>,
+    decision: Outcome,
+    intent: toml::Value,
+}
+
+/// Reads an expectation; its intent has the form that the API takes.
+fn expectation(expected: &Expected) -> Result<Expectation, String> {
+    let wrong = |e: &dyn std::fmt::Display| format!("expectation `{}`: {e}", expected.name);
+    let text = serde_json::to_string(&expected.intent).map_err(|e| wrong(&e))?;
+    let value = intended_model::json::parse(text.as_bytes()).map_err(|e| wrong(&e))?;
+    if value.get("environment").is_some() {
+        return Err(wrong(&"the environment stands beside the intent, not in it"));
+    }
+    let anywhere = EnvironmentId::new("any").map_err(|e| wrong(&e))?;
+    let environment = expected.environment.as_ref().unwrap_or(&anywhere);
+    let intent = Intent::from_value(&value, Some(environment), false).map_err(|e| wrong(&e))?;
+    if expected.name.is_empty() || expected.name.len() > 200 {
+        return Err(wrong(&"its name has 1 to 200 characters"));
+    }
+    Ok(Expectation {
+        name: expected.name.as_str().into(),
+        environment: expected.environment.clone(),
+        decision: expected.decision,
+        intent,
+    })
 }
 
 impl Pack {
@@ -125,6 +192,30 @@ impl Pack {
             position: e.span().map(|s| position(manifest, s.start)),
             message: e.message().to_owned(),
         })?;
+        let text = source.files.get("pack.toml").map_or("", String::as_str);
+        let at = |offset, message: String| PackError {
+            file: "pack.toml".to_owned(),
+            position: Some(position(text, offset)),
+            message,
+        };
+        if manifest.thresholds.coverage_percent > 100 {
+            return Err(PackError::new("pack.toml", "`thresholds.coverage_percent` lies within 0 to 100"));
+        }
+        if manifest.expect.len() > MAX_EXPECTATIONS {
+            return Err(PackError::new(
+                "pack.toml",
+                format!("a pack has at most {MAX_EXPECTATIONS} expected outcomes"),
+            ));
+        }
+        let mut expectations: Vec<Expectation> = Vec::with_capacity(manifest.expect.len());
+        for expected in &manifest.expect {
+            let offset = expected.span().start;
+            let read = expectation(expected.as_ref()).map_err(|e| at(offset, e))?;
+            if expectations.iter().any(|e| e.name == read.name && e.environment == read.environment) {
+                return Err(at(offset, format!("the expectation `{}` stands twice", read.name)));
+            }
+            expectations.push(read);
+        }
         let mut policies = Vec::new();
         let mut ids = BTreeSet::new();
         for (file, text) in source.files.iter().filter(|(n, _)| n.ends_with(".cedar")) {
@@ -141,6 +232,9 @@ impl Pack {
             description: manifest.description,
             digest: digest(source),
             policies,
+            owners: manifest.owners,
+            thresholds: manifest.thresholds,
+            expectations,
         })
     }
     #[must_use]
@@ -154,6 +248,19 @@ impl Pack {
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
+    }
+    #[must_use]
+    pub fn owners(&self) -> &[String] {
+        &self.owners
+    }
+    #[must_use]
+    pub const fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
+    }
+    /// In the order of the manifest.
+    #[must_use]
+    pub fn expectations(&self) -> &[Expectation] {
+        &self.expectations
     }
     #[must_use]
     pub const fn digest(&self) -> Digest {

@@ -9,9 +9,9 @@ use intended_intents::Catalogue;
 use intended_keyring::{ApiKey, SigningKey};
 use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::entry::{
-    AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, EnvironmentSet,
-    HaltResumed, HaltThrown, KeyAdded, KeyRetired, PolicyDeployed, PolicyPublished, Scope, Settings, TenantCreated,
-    Tier,
+    AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, DeployCause,
+    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, PolicyDeployed, PolicyPublished, Scope, Settings,
+    TenantCreated, Tier,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, TenantId, Timestamp};
 use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
@@ -325,9 +325,13 @@ impl Runtime {
         }
         let event = Event::PolicyDeployed(PolicyDeployed {
             by: by.credential.clone(),
+            cause: DeployCause::Deploy,
             digest,
+            draft: None,
             environment: environment.clone(),
             pack: name,
+            reason: None,
+            replaces: state.environments.get(environment).and_then(|e| e.deployed.as_ref()).map(|v| v.digest),
             v: BODY_VERSION,
         });
         let index = self.change(by, event, Vec::new()).await?;

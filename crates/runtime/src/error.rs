@@ -62,6 +62,21 @@ impl From<StoreError> for RuntimeError {
         Self::new(code, "").with_internal(error)
     }
 }
+fn policy_code(error: &intended_engine::LifecycleError) -> Code {
+    use intended_engine::LifecycleError as L;
+    match error {
+        L::NoDraft(_) | L::NeverDeployed(_) | L::NoIncident(_) => Code::NotFound,
+        L::Status { .. } | L::OtherDraft(_) | L::TooMany => Code::DraftState,
+        L::Revision(_) | L::Content { .. } => Code::DraftStale,
+        L::Gates(_) => Code::GateFailed,
+        L::Author { .. } | L::NotEligible(_) | L::Again { .. } | L::Approvals { .. } => Code::DraftApproval,
+        L::Superseded { .. } => Code::DeploymentSuperseded,
+        L::DraftNeeded(_) => Code::DraftNeeded,
+        L::RollbackPeople { .. } => Code::RollbackPeople,
+        L::Already(_) | L::NotReverting | L::IncidentExists(_) => Code::Conflict,
+    }
+}
+
 impl From<intended_engine::FoldError> for RuntimeError {
     fn from(error: intended_engine::FoldError) -> Self {
         use intended_engine::FoldError as F;
@@ -73,6 +88,7 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::Version(_) | F::VersionDigest { .. } => Code::PackInvalid,
             F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
+            F::Policy(error) => policy_code(error),
             F::NoGenesis | F::SecondGenesis | F::NotControl(_) => Code::Internal,
         };
         Self::new(code, error.to_string())

@@ -35,6 +35,18 @@ pub fn refuse(state: &State, event: &Event) -> Option<String> {
         Event::CatalogueSet(e) => (&e.by, Scope::PolicyWrite, Whole),
         Event::PolicyPublished(e) => (&e.by, Scope::PolicyWrite, Any),
         Event::PolicyDeployed(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
+        Event::PolicyDrafted(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
+        Event::PolicySubmitted(e) => (&e.by, Scope::PolicyWrite, In(&state.drafts.get(&e.draft)?.environment)),
+        Event::PolicyApproved(e) => (&e.by, Scope::PolicyApprove, In(&state.drafts.get(&e.draft)?.environment)),
+        Event::PolicyRejected(e) => (&e.by, Scope::PolicyApprove, In(&state.drafts.get(&e.draft)?.environment)),
+        Event::RollbackRequested(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
+        Event::PolicyVerified(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
+        Event::PolicySourced(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
+        Event::IncidentOpened(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::IncidentClosed(e) => {
+            let environment = state.incidents.get(&e.incident).and_then(|i| i.environment.as_ref());
+            (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
+        }
         Event::HaltThrown(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
         Event::HaltResumed(e) => {
             let environment = state.halts.get(&e.halt).and_then(|h| h.environment.as_ref());

@@ -12,7 +12,7 @@ mod authority;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs};
+use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs, verify_expectations};
 use intended_ledger::{Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash};
 use intended_model::decision::{DecisionRecord, PROCEDURE, SessionContext};
 use intended_model::entry::{ApprovalGranted, Scope};
@@ -272,6 +272,23 @@ impl Verifier {
                         index,
                         "a token was revoked that was never granted, or twice",
                     ));
+                }
+                Ok(())
+            }
+            Event::PolicyVerified(verified) => {
+                let wrong =
+                    |what: &str| fail(Check::Decision, index, format!("verification of {}: {what}", verified.digest));
+                let state = self.state.as_ref().ok_or_else(|| wrong("before the tenant exists"))?;
+                let deployed = state.environments.get(&verified.environment).and_then(|e| e.deployed.as_ref());
+                if deployed.is_none_or(|v| v.digest != verified.digest) || verified.control != state.control {
+                    return Err(wrong("it is about another version or state than the one of its position"));
+                }
+                let results = verify_expectations(state, &verified.environment, verified.at);
+                if results != verified.results {
+                    return Err(wrong("deciding its expected outcomes again gives others"));
+                }
+                if verified.passed != results.iter().all(|r| r.decision == r.expected) {
+                    return Err(wrong("what it says of its results is not so"));
                 }
                 Ok(())
             }
