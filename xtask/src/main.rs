@@ -20,12 +20,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("policy", &["model"]),
     ("engine", &["model", "intents", "policy"]),
     ("verify", &["model", "ledger", "token", "intents", "policy", "engine"]),
+    ("rehearse", &["model", "ledger", "intents", "policy", "engine"]),
     ("keyring", &["model", "token", "ledger"]),
     ("store", &["model", "ledger"]),
     ("store-sqlite", &["model", "ledger", "store"]),
     ("store-postgres", &["model", "ledger", "store"]),
-    ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store"]),
-    ("api", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store", "runtime"]),
+    ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "keyring", "store"]),
+    ("api", &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "keyring", "store", "runtime"]),
     (
         "testkit",
         &[
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intents",
             "policy",
             "engine",
+            "rehearse",
             "keyring",
             "store",
             "store-sqlite",
@@ -52,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intents",
             "policy",
             "engine",
+            "rehearse",
             "verify",
             "keyring",
             "store",
@@ -69,6 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "intents",
             "policy",
             "engine",
+            "rehearse",
             "verify",
             "keyring",
             "store",
@@ -80,7 +84,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates without clock, I/O, randomness or async.
-const PURE: &[&str] = &["model", "ledger", "token", "intents", "policy", "engine", "verify"];
+const PURE: &[&str] = &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "verify"];
 
 /// What a pure crate must not reach, even through others.
 const IMPURE: &[&str] = &[

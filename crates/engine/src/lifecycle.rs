@@ -229,6 +229,16 @@ impl State {
         }
     }
 
+    /// The state as it would be if an environment decided by `version`; `None` if there is no such
+    /// environment. For tests and simulation: nothing of it is ever committed.
+    #[must_use]
+    pub fn trying(&self, environment: &EnvironmentId, version: &Arc<Version>) -> Option<Self> {
+        let mut tried = self.clone();
+        tried.environments.get_mut(environment)?.deployed = Some(Arc::clone(version));
+        tried.refresh_missing();
+        Some(tried)
+    }
+
     fn open_draft(&self, id: &Name, digest: Digest) -> Result<&Draft, LifecycleError> {
         let draft = self.drafts.get(id).ok_or_else(|| LifecycleError::NoDraft(id.clone()))?;
         let status = self.draft_status(draft);

@@ -123,6 +123,24 @@ pub struct Version {
     pub files: BTreeMap<Box<str>, Box<str>>,
 }
 
+impl Version {
+    /// Makes a version of a pack's files.
+    pub fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<Self, FoldError> {
+        let source = files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+        let wrong = |e: &dyn std::fmt::Display| FoldError::Version(e.to_string());
+        let pack =
+            intended_policy::Pack::parse(&intended_policy::PackSource { files: source }).map_err(|e| wrong(&e))?;
+        Ok(Self {
+            pack: Name::new(pack.name()).map_err(|e| wrong(&e))?,
+            version: pack.version().into(),
+            digest: pack.digest(),
+            compiled: PolicySetVersion::compile(&pack).map_err(|e| wrong(&e))?,
+            expectations: pack.expectations().to_vec(),
+            files: files.clone(),
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStatus {
     Active,
@@ -324,18 +342,13 @@ impl State {
                 self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
             }
             Event::PolicyPublished(new) => {
-                let (compiled, expectations) = compile(&new.files)?;
-                if compiled.digest() != new.digest {
-                    return Err(FoldError::VersionDigest { stated: new.digest, actual: compiled.digest() });
+                let version = Version::compile(&new.files)?;
+                if version.digest != new.digest {
+                    return Err(FoldError::VersionDigest { stated: new.digest, actual: version.digest });
                 }
-                let version = Version {
-                    pack: new.pack.clone(),
-                    version: new.version.clone(),
-                    digest: new.digest,
-                    compiled,
-                    expectations,
-                    files: new.files.clone(),
-                };
+                if version.pack != new.pack || version.version != new.version {
+                    return Err(FoldError::Version("its manifest has another name or version".to_owned()));
+                }
                 Arc::make_mut(&mut self.versions).insert(new.digest, Arc::new(version));
             }
             Event::PolicyDeployed(e) => self.deployed(index, e)?,
@@ -493,16 +506,6 @@ fn matches(pattern: &str, id: &str) -> bool {
 
 fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
     Catalogue::shipped(digest).ok_or(FoldError::NoCatalogue(digest))
-}
-
-type Compiled = (PolicySetVersion, Vec<intended_policy::Expectation>);
-
-fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<Compiled, FoldError> {
-    let files = files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
-    let pack = intended_policy::Pack::parse(&intended_policy::PackSource { files })
-        .map_err(|e| FoldError::Version(e.to_string()))?;
-    let compiled = PolicySetVersion::compile(&pack).map_err(|e| FoldError::Version(e.to_string()))?;
-    Ok((compiled, pack.expectations().to_vec()))
 }
 
 /// Bounds of an environment's settings. Longest escalation: 7 days. Most budgets: 64.

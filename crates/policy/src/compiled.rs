@@ -207,6 +207,11 @@ impl PolicySetVersion {
         self.known.is_empty()
     }
 
+    /// Ids of its policies, sorted.
+    pub fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.known.iter().map(|k| &k.id)
+    }
+
     /// Everything of the tenant's that its policies name: agents, teams, capabilities.
     pub fn named(&self) -> impl Iterator<Item = (&Named, &Arc<str>)> {
         self.known.iter().flat_map(|k| k.named.iter().map(move |n| (n, &k.id)))

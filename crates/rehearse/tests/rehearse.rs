@@ -1,0 +1,442 @@
+//! Tests of packs, simulation and drift, from the outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use intended_engine::{State, Version};
+use intended_intents::Catalogue;
+use intended_ledger::encode_leaf;
+use intended_model::decision::{DecisionRecord, Outcome};
+use intended_model::entry::*;
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Intent, Name, TenantId, Timestamp};
+use intended_rehearse::suite::{NOON, is_test_file};
+use intended_rehearse::{Shares, Simulation, Simulator, Suite, SuiteError, SuiteReport, drift, junit, run, scaffold};
+
+type Files = BTreeMap<String, String>;
+
+fn new_pack() -> Files {
+    scaffold::scaffold(&Name::new("shop").unwrap())
+}
+
+fn version(files: &Files) -> Arc<Version> {
+    let files = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
+    Arc::new(Version::compile(&files).unwrap())
+}
+
+fn suite(files: &Files) -> Result<Suite, SuiteError> {
+    Suite::parse(files.iter().map(|(n, t)| (n.as_str(), t.as_str())))
+}
+
+fn tested(files: &Files) -> SuiteReport {
+    run(&suite(files).unwrap(), &version(files), &|_, _| true).unwrap()
+}
+
+fn with(file: &str, from: &str, to: &str) -> Files {
+    let mut files = new_pack();
+    let text = files.get_mut(file).unwrap();
+    assert!(text.contains(from), "{from}");
+    *text = text.replace(from, to);
+    files
+}
+
+#[test]
+fn a_new_pack_passes_its_tests_and_covers_all_its_policies() {
+    let report = tested(&new_pack());
+    let wrong: Vec<_> = report.cases.iter().filter(|c| !c.passed()).map(|c| (c.name(), &c.differs)).collect();
+    assert!(report.passed(), "{wrong:?}");
+    assert_eq!((report.cases.len(), report.coverage.percent()), (8, 100));
+}
+
+#[test]
+fn what_no_row_names_is_expected_to_be_denied() {
+    let report = tested(&with(
+        "support.cedar",
+        "principal in Team::\"support\",\n  action == Action::\"orders.get_order\"",
+        "principal,\n  action == Action::\"orders.get_order\"",
+    ));
+    let failed: Vec<_> = report.cases.iter().filter(|c| !c.passed()).collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(
+        (failed[0].agent.as_str(), failed[0].intent.as_str(), failed[0].expected),
+        ("stranger", "look-up", Outcome::Deny)
+    );
+    assert_eq!(failed[0].differs, ["expected deny, because no row names it; got allow (policy.permit)"]);
+    assert_eq!(failed[0].gates.len(), 9, "a failing case has the whole trace");
+}
+
+#[test]
+fn decision_reason_obligation_and_policies_are_each_held_against_the_row() {
+    for (from, to, says) in [
+        ("decision: allow }", "decision: deny }", "expected deny, got allow (policy.permit)"),
+        (
+            "reason: policy.forbid",
+            "reason: policy.no_permit",
+            "expected the reason policy.no_permit, got policy.forbid",
+        ),
+        (
+            "obligation: 1 of support-leads",
+            "obligation: 2 of support-leads",
+            "expected the obligation `2 of support-leads`, got `1 of support-leads`",
+        ),
+        (
+            "policies: [support.refund-small]",
+            "policies: [support.lookup]",
+            "expected the policies support.lookup, got support.refund-small",
+        ),
+    ] {
+        let report = tested(&with("tests/support.yaml", from, to));
+        let differs: Vec<&str> = report.cases.iter().flat_map(|c| c.differs.iter().map(String::as_str)).collect();
+        assert!(!differs.is_empty() && differs.iter().all(|d| *d == says), "{from}: {differs:?}");
+    }
+}
+
+#[test]
+fn a_stated_session_and_a_stated_time_reach_the_policies() {
+    let mut files = new_pack();
+    files.insert(
+        "more.cedar".into(),
+        "@id(\"never.after-restricted\") forbid (principal, action, resource) when { context.session.dataClass >= 3 };\n\
+         @id(\"never.at-night\") forbid (principal, action, resource) when { context.time.hour < 6 };\n"
+            .into(),
+    );
+    files.insert(
+        "tests/session.yaml".into(),
+        "fixtures:\n  sessions:\n    tainted: { allowed: 1, data_class: restricted }\ntests:\n\
+         \x20 - name: after restricted data\n    session: tainted\n    agents: [support-agent]\n    intents: [look-up]\n    environments: [production]\n\
+         \x20   expect: [{ decision: deny, policies: [never.after-restricted] }]\n\
+         \x20 - name: at night\n    now: 2026-11-24T03:00:00Z\n    agents: [support-agent]\n    intents: [look-up]\n    environments: [production]\n\
+         \x20   expect: [{ decision: deny, policies: [never.at-night] }]\n"
+            .into(),
+    );
+    let report = tested(&files);
+    assert!(report.passed(), "{:?}", report.cases.iter().flat_map(|c| &c.differs).collect::<Vec<_>>());
+    assert_eq!(report.coverage.percent(), 100);
+}
+
+#[test]
+fn a_policy_that_no_case_satisfies_is_named_as_uncovered() {
+    let mut files = new_pack();
+    files.insert(
+        "x.cedar".into(),
+        "@id(\"never.used\") permit (principal, action == Action::\"slack.post_message\", resource);".into(),
+    );
+    let report = tested(&files);
+    assert_eq!(report.coverage.uncovered.iter().map(|p| &**p).collect::<Vec<_>>(), ["never.used"]);
+    assert_eq!(report.coverage.percent(), 80);
+}
+
+#[test]
+fn bad_test_files_are_refused_with_their_place() {
+    let broken = |text: &str| {
+        let mut files = new_pack();
+        files.insert("tests/broken.yaml".into(), text.into());
+        let error = suite(&files).unwrap_err();
+        assert_eq!(error.file, "tests/broken.yaml");
+        (error.line, error.message)
+    };
+    let (line, message) = broken("tests:\n  - name: \"never ends\n");
+    assert!(line >= 2, "{line}: {message}");
+    let (line, message) = broken("tests:\n  - name: x\n    expects: []\n");
+    assert!(line == 3 && message.contains("expects"), "{line}: {message}");
+    let (line, message) = broken("tests:\n  - name: x\n    intents: [no-such]\n    expect: []\n");
+    assert!(line == 2 && message.contains("no intent `no-such`") && message.contains("look-up"), "{line}: {message}");
+    let (line, message) = broken("tests:\n  - name: x\n    expect:\n      - { decision: perhaps }\n");
+    assert!(line == 4, "{line}: {message}");
+    let (line, message) =
+        broken("tests:\n  - name: x\n    expect:\n      - { decision: deny, reason: policy.maybe }\n");
+    assert!(line == 4 && message.contains("`policy.maybe` is no reason code"), "{line}: {message}");
+    let (_, message) = broken(
+        "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\ntests: []\n",
+    );
+    assert!(!message.is_empty());
+    let (_, message) = broken(&format!("tests: {}{}", "[".repeat(20_000), "]".repeat(20_000)));
+    assert!(!message.is_empty());
+    let (_, message) = broken("tests:\n  - name: x\n    now: yesterday\n    expect: []\n");
+    assert!(message.contains("`yesterday` is not a time"), "{message}");
+    assert!(is_test_file("tests/a.yaml") && !is_test_file("tests/sub/a.yaml") && !is_test_file("a.yaml"));
+}
+
+#[test]
+fn too_many_cases_are_refused_before_any_is_decided() {
+    let mut files = new_pack();
+    let names: Vec<String> = (0..400).map(|i| format!("i{i}")).collect();
+    let mut text = "fixtures:\n  intents:\n".to_owned();
+    for name in &names {
+        text.push_str(&format!("    {name}: {{ action: orders.get_order, resource: order/1 }}\n"));
+    }
+    text.push_str("  agents:\n");
+    (0..400).for_each(|i| text.push_str(&format!("    a{i}: {{}}\n")));
+    text.push_str("tests:\n  - name: all\n    environments: [production]\n    expect: []\n");
+    files.insert("tests/large.yaml".into(), text);
+    assert!(suite(&files).unwrap_err().message.contains("more than 100000 cases"));
+}
+
+#[test]
+fn junit_names_each_case_and_escapes_what_it_holds() {
+    let report = tested(&with("tests/support.yaml", "name: what the support agent may do", "name: \"<&\\\"\\e>\""));
+    let xml = junit::junit("shop", &report);
+    assert!(xml.starts_with(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"shop\" tests=\"8\" failures=\"0\">"
+    ));
+    assert!(xml.contains("&lt;&amp;&quot;\u{fffd}&gt;: support-agent → look-up in production"), "{xml}");
+    let failing = tested(&with("tests/support.yaml", "decision: allow }", "decision: deny }"));
+    let xml = junit::junit("shop", &failing);
+    assert!(
+        xml.contains("failures=\"1\"")
+            && xml.contains("<failure message=\"expected deny, got allow (policy.permit)\">emergency  pass"),
+        "{xml}"
+    );
+}
+
+// Simulation.
+
+fn by() -> CredentialId {
+    CredentialId::new("owner").unwrap()
+}
+fn production() -> EnvironmentId {
+    EnvironmentId::new("production").unwrap()
+}
+
+/// A ledger: set up with the new pack, then one decision a minute.
+struct Ledger {
+    state: State,
+    leaves: Vec<Vec<u8>>,
+}
+
+impl Ledger {
+    fn new(files: &Files) -> Self {
+        let genesis = Event::TenantCreated(TenantCreated {
+            catalogue: Catalogue::builtin().digest(),
+            tenant: TenantId::new("acme").unwrap(),
+            vkey: "k".into(),
+            v: BODY_VERSION,
+        });
+        let mut ledger = Self { state: State::genesis(&genesis).unwrap(), leaves: Vec::new() };
+        ledger.push(&genesis, NOON);
+        let agent = |id: &str, team: &str| {
+            Event::AgentSet(AgentSet {
+                agent: id.into(),
+                by: by(),
+                environments: vec![production()],
+                kind: "agent".into(),
+                owner: "o".into(),
+                state: AgentState::Active,
+                teams: vec![Name::new(team).unwrap()],
+                trust: 70,
+                v: BODY_VERSION,
+            })
+        };
+        let capability = |id: &str, kind: &str| {
+            Event::CapabilitySet(CapabilitySet {
+                active: true,
+                by: by(),
+                capability: Name::new(id).unwrap(),
+                criticality: Criticality::Medium,
+                data_class: intended_model::decision::DataClass::Internal,
+                environment: None,
+                owner: "o".into(),
+                pattern: "*".into(),
+                resource_type: kind.into(),
+                v: BODY_VERSION,
+            })
+        };
+        let environment = Event::EnvironmentSet(EnvironmentSet {
+            by: by(),
+            environment: production(),
+            settings: Settings::default(),
+            tier: Tier::Production,
+            v: BODY_VERSION,
+        });
+        for event in [
+            environment,
+            agent("support-agent", "support"),
+            capability("orders", "order"),
+            capability("charges", "charge"),
+        ] {
+            ledger.control(&event);
+        }
+        ledger.deploy(files);
+        ledger
+    }
+
+    fn push(&mut self, event: &Event, at: Timestamp) {
+        let body = event.to_canonical().unwrap();
+        let index = self.leaves.len() as u64;
+        self.leaves.push(encode_leaf(&TenantId::new("acme").unwrap(), index, at, event.kind().as_str(), &body));
+    }
+
+    fn control(&mut self, event: &Event) {
+        self.state.apply(self.leaves.len() as u64, event).unwrap();
+        self.push(event, NOON);
+    }
+
+    fn deploy(&mut self, files: &Files) -> Digest {
+        let version = version(files);
+        if !self.state.versions.contains_key(&version.digest) {
+            self.control(&Event::PolicyPublished(PolicyPublished {
+                by: by(),
+                digest: version.digest,
+                files: version.files.clone(),
+                pack: version.pack.clone(),
+                version: version.version.clone(),
+                v: BODY_VERSION,
+            }));
+        }
+        let replaces = self.state.environments[&production()].deployed.as_ref().map(|v| v.digest);
+        self.control(&Event::PolicyDeployed(PolicyDeployed {
+            by: by(),
+            cause: DeployCause::Deploy,
+            digest: version.digest,
+            draft: None,
+            environment: production(),
+            pack: version.pack.clone(),
+            reason: None,
+            replaces,
+            v: BODY_VERSION,
+        }));
+        version.digest
+    }
+
+    fn decide(&mut self, tool: &str, resource: &str, amount: Option<u32>, minute: i64) -> Outcome {
+        let arguments = amount.map_or(String::new(), |a| format!(r#","properties":{{"amount":{a}}}"#));
+        let text = format!(
+            r#"{{"action":{{"name":"{tool}"{arguments}}},"resource":{{"type":"{resource}","id":"1"}},"subject":{{"type":"agent","id":"support-agent"}}}}"#
+        );
+        let value = intended_model::json::parse(text.as_bytes()).unwrap();
+        let intent = Intent::from_value(&value, Some(&production()), false).unwrap();
+        let at = NOON.plus_secs(60 * minute);
+        let input = intended_engine::expect::input(&self.state, intent, by(), at);
+        let decision = intended_engine::decide(&self.state, &input);
+        let outcome = decision.decision;
+        self.push(&Event::Decision(DecisionRecord { decision, grant: None, input, v: BODY_VERSION }), at);
+        outcome
+    }
+
+    fn simulate(&self, files: &Files, minutes: std::ops::Range<i64>) -> Simulation {
+        let (from, to) = (NOON.plus_secs(60 * minutes.start), NOON.plus_secs(60 * minutes.end));
+        let mut simulator = Simulator::new(production(), version(files), from, to);
+        self.leaves.iter().for_each(|leaf| simulator.entry(leaf).unwrap());
+        simulator.finish()
+    }
+}
+
+#[test]
+fn the_version_that_decided_changes_nothing() {
+    let mut ledger = Ledger::new(&new_pack());
+    for minute in 0..10 {
+        ledger.decide("orders.get_order", "order", None, minute);
+        ledger.decide("stripe.create_refund", "charge", Some(40 * u32::try_from(minute).unwrap()), minute);
+    }
+    let same = ledger.simulate(&new_pack(), 0..10);
+    assert_eq!(
+        (same.summary.decisions, same.summary.replayed, same.summary.changed, same.other_reason),
+        (20, 20, 0, 0)
+    );
+    assert_eq!((same.coverage_percent(), same.summary.blast_permille, same.summary.matched), (100, 0, 20));
+}
+
+#[test]
+fn changes_are_counted_by_what_they_are_and_listed() {
+    let mut ledger = Ledger::new(&new_pack());
+    for minute in 0..10 {
+        ledger.decide("orders.get_order", "order", None, minute);
+        ledger.decide("stripe.create_refund", "charge", Some(50), minute);
+    }
+    assert_eq!(ledger.decide("slack.post_message", "order", None, 10), Outcome::Deny);
+    // Refunds above 20 now take a lead, and messages are permitted.
+    let mut tried = with("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
+    tried.insert(
+        "chat.cedar".into(),
+        "@id(\"chat\") permit (principal, action == Action::\"slack.post_message\", resource);".into(),
+    );
+    let found = ledger.simulate(&tried, 0..60);
+    assert_eq!(
+        found.transitions,
+        BTreeMap::from([("allow → escalate".to_owned(), 10), ("deny → allow".to_owned(), 1)])
+    );
+    assert_eq!(
+        (found.summary.changed, found.summary.blast_permille, found.summary.new_escalations_per_hour),
+        (11, 524, 10)
+    );
+    assert_eq!(
+        (&*found.by_action[0].name, found.by_action[0].changed, found.by_action[0].replayed),
+        ("stripe.create_refund", 10, 10)
+    );
+    assert_eq!(&*found.by_agent[0].name, "support-agent");
+    let change = &found.changes[0];
+    assert_eq!(
+        (change.before, change.after, change.after_reason),
+        (Outcome::Allow, Outcome::Escalate, Code::PolicyEscalate)
+    );
+    assert_eq!(
+        (&*change.before_policies[0], &*change.after_policies[0]),
+        ("support.refund-small", "support.refund-large")
+    );
+}
+
+#[test]
+fn only_the_window_counts_but_what_came_before_it_is_folded() {
+    let mut ledger = Ledger::new(&new_pack());
+    for minute in 0..10 {
+        ledger.decide("orders.get_order", "order", None, minute);
+    }
+    assert_eq!(ledger.simulate(&new_pack(), 3..7).summary.decisions, 4);
+    assert_eq!(
+        ledger.simulate(&new_pack(), 20..30).summary,
+        SimulationSummary { window_secs: 600, ..SimulationSummary::default() }
+    );
+}
+
+#[test]
+fn a_version_deployed_within_the_window_does_not_end_the_simulation() {
+    let mut ledger = Ledger::new(&new_pack());
+    ledger.decide("stripe.create_refund", "charge", Some(50), 1);
+    let stricter = with("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
+    ledger.deploy(&stricter);
+    assert_eq!(ledger.decide("stripe.create_refund", "charge", Some(50), 2), Outcome::Escalate);
+    let found = ledger.simulate(&new_pack(), 0..5);
+    assert_eq!(found.transitions, BTreeMap::from([("escalate → allow".to_owned(), 1)]));
+    assert_eq!(found.recorded_by.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_replayed_is_counted_with_its_reason() {
+    let mut ledger = Ledger::new(&new_pack());
+    ledger.decide("orders.get_order", "order", None, 1);
+    let text = String::from_utf8(ledger.leaves.pop().unwrap()).unwrap();
+    ledger.leaves.push(text.replace("\"procedure\":1", "\"procedure\":99").into_bytes());
+    ledger.decide("orders.get_order", "order", None, 2);
+    let text = String::from_utf8(ledger.leaves.pop().unwrap()).unwrap();
+    ledger.leaves.push(text.replace("\"decision\":\"allow\"", "\"decision\":\"maybe\"").into_bytes());
+    let found = ledger.simulate(&new_pack(), 0..5);
+    assert_eq!((found.summary.decisions, found.summary.replayed, found.coverage_percent()), (2, 0, 0));
+    assert_eq!(found.skipped, BTreeMap::from([("procedure", 1), ("unreadable", 1)]));
+}
+
+#[test]
+fn two_windows_are_compared_by_their_mixture() {
+    let record = |ledger: &Ledger, at: usize| -> DecisionRecord {
+        let leaf = intended_ledger::Leaf::parse(&ledger.leaves[at]).unwrap();
+        serde_json::from_str(leaf.body).unwrap()
+    };
+    let mut ledger = Ledger::new(&new_pack());
+    let start = ledger.leaves.len();
+    ledger.decide("orders.get_order", "order", None, 1);
+    ledger.decide("stripe.create_refund", "charge", Some(4_000), 2);
+    let (look_up, refund) = (record(&ledger, start), record(&ledger, start + 1));
+    let (mut a, mut b) = (Shares::default(), Shares::default());
+    (0..3).for_each(|_| a.add(&look_up));
+    a.add(&refund);
+    (0..6).for_each(|_| b.add(&look_up));
+    (0..2).for_each(|_| b.add(&refund));
+    assert_eq!(drift(&a, &b).distance_permille, 0, "twice as many of the same mixture");
+    (0..8).for_each(|_| b.add(&refund));
+    let found = drift(&a, &b);
+    assert_eq!((found.before, found.after, found.distance_permille), (4, 16, 375));
+    assert_eq!(
+        (&*found.rows[0].action, found.rows[0].before_permille, found.rows[0].after_permille),
+        ("orders.get_order", 750, 375)
+    );
+    assert_eq!(drift(&Shares::default(), &b).distance_permille, 1000);
+}
