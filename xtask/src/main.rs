@@ -24,8 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["model", "ledger"]),
     ("store-sqlite", &["model", "ledger", "store"]),
     ("store-postgres", &["model", "ledger", "store"]),
-    ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store"]),
-    ("api", &["model", "ledger", "token", "intents", "policy", "engine", "keyring", "store", "runtime"]),
+    ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "verify", "keyring", "store"]),
+    ("api", &["model", "ledger", "token", "intents", "policy", "engine", "verify", "keyring", "store", "runtime"]),
     (
         "testkit",
         &[
