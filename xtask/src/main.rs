@@ -25,8 +25,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["model", "ledger"]),
     ("store-sqlite", &["model", "ledger", "store"]),
     ("store-postgres", &["model", "ledger", "store"]),
-    ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "keyring", "store"]),
-    ("api", &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "keyring", "store", "runtime"]),
+    ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "verify", "keyring", "store"]),
+    (
+        "api",
+        &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "verify", "keyring", "store", "runtime"],
+    ),
     (
         "testkit",
         &[

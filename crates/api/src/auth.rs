@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method};
 use intended_model::Code;
-use intended_runtime::Principal;
+use intended_runtime::{Principal, RuntimeError};
 
 use crate::{App, Problem, exchange};
 
@@ -25,14 +25,21 @@ pub async fn before_body(State(app): State<App>, request: Request, next: Next) -
 /// Authenticates the bearer of a request, and counts the request.
 pub fn principal(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
     let principal = bearer(app, headers)?;
-    if let Some(quota) = app.runtime.admit(&principal) {
-        exchange::note_quota(quota.unwrap_or_else(|q| q));
-        quota.map_err(|_| Code::RateLimited)?;
-    }
+    count(app, &principal)?;
     Ok(principal)
 }
 
-fn bearer(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
+/// Counts one request, or one of the decisions that a request asks for.
+pub(crate) fn count(app: &App, principal: &Principal) -> Result<(), RuntimeError> {
+    if let Some(quota) = app.runtime.admit(principal) {
+        exchange::note_quota(quota.unwrap_or_else(|q| q));
+        quota.map_err(|_| Code::RateLimited)?;
+    }
+    Ok(())
+}
+
+/// Authenticates the bearer of a request, without counting it.
+pub(crate) fn bearer(app: &App, headers: &HeaderMap) -> Result<Principal, Problem> {
     let value = headers.get(http::header::AUTHORIZATION).ok_or(Code::CredentialMissing)?;
     let text = value.to_str().map_err(|_| Code::CredentialMalformed)?;
     let (scheme, key) = text.split_once(' ').ok_or(Code::CredentialMalformed)?;

@@ -25,12 +25,23 @@ pub fn router() -> OpenApiRouter<App> {
 }
 
 #[derive(Serialize)]
-struct Context {
-    id: String,
-    decision: Outcome,
-    reason: Code,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+#[serde(untagged)]
+enum Context {
+    Decided {
+        id: String,
+        decision: Outcome,
+        reason: Code,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+    },
+    /// One that could not be evaluated, in the form of the standard's own examples.
+    Failed { error: Failed },
+}
+#[derive(Serialize)]
+struct Failed {
+    status: u16,
+    code: Code,
+    message: String,
 }
 #[derive(Serialize)]
 struct Evaluation {
@@ -45,7 +56,7 @@ struct Evaluations {
 
 impl From<&Decided> for Evaluation {
     fn from(d: &Decided) -> Self {
-        let context = Context {
+        let context = Context::Decided {
             id: d.record.input.id.to_string(),
             decision: d.record.decision.decision,
             reason: d.record.decision.reason,
@@ -54,6 +65,14 @@ impl From<&Decided> for Evaluation {
         // A modified call is allowed only with other arguments: to a caller who does not read the
         // context, that is a no.
         Self { decision: d.record.decision.decision == Outcome::Allow, context: Some(context) }
+    }
+}
+
+impl From<&RuntimeError> for Evaluation {
+    fn from(error: &RuntimeError) -> Self {
+        let message = if error.detail.is_empty() { error.code.title().to_owned() } else { error.detail.clone() };
+        let error = Failed { status: error.code.status(), code: error.code, message };
+        Self { decision: false, context: Some(Context::Failed { error }) }
     }
 }
 
@@ -77,38 +96,55 @@ async fn evaluation(State(app): State<App>, headers: HeaderMap, body: Bytes) -> 
 async fn evaluations(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::principal(&app, &headers)?;
     let value = input::value(&headers, &body, input::MAX_BODY)?;
-    let Some(Value::Array(items)) =
-        value.get("evaluations").filter(|v| !matches!(v, Value::Array(items) if items.is_empty()))
-    else {
+    let wrong = |at: &str, message: &str| Problem::at(Code::RequestInvalid, at, message);
+    let items = match value.get("evaluations") {
+        Some(Value::Array(items)) => items.as_slice(),
+        None => &[],
+        Some(_) => return Err(wrong("/evaluations", "an array was expected")),
+    };
+    if items.is_empty() {
         // Without evaluations it is a single one (section 7.1).
         return json(200, &Evaluation::from(&decide(&app, &principal, &value).await?));
-    };
-    if items.len() > MAX_EVALUATIONS {
-        return Err(Problem::at(Code::RequestInvalid, "/evaluations", format!("at most {MAX_EVALUATIONS}")));
     }
-    let semantic = value
-        .get("options")
-        .and_then(|o| o.get("evaluations_semantic"))
-        .and_then(Value::as_str)
-        .unwrap_or("execute_all");
+    if items.len() > MAX_EVALUATIONS {
+        return Err(wrong("/evaluations", &format!("at most {MAX_EVALUATIONS}")));
+    }
+    // Looked at before any is decided: a batch is taken whole or not at all.
+    if let Some(at) = items.iter().position(|item| !matches!(item, Value::Object(_))) {
+        return Err(wrong(&format!("/evaluations/{at}"), "an object was expected"));
+    }
+    let semantic = match value.get("options") {
+        None => "execute_all",
+        Some(options @ Value::Object(_)) => match options.get("evaluations_semantic") {
+            None => "execute_all",
+            Some(semantic) => semantic.as_str().unwrap_or_default(),
+        },
+        Some(_) => return Err(wrong("/options", "an object was expected")),
+    };
     let stop = match semantic {
         "execute_all" => None,
         "deny_on_first_deny" => Some(false),
         "permit_on_first_permit" => Some(true),
-        _ => return Err(Problem::at(Code::RequestInvalid, "/options/evaluations_semantic", "unknown semantic")),
+        _ => return Err(wrong("/options/evaluations_semantic", "unknown semantic")),
     };
     let mut out = Vec::with_capacity(items.len());
-    for item in items {
+    for (number, item) in items.iter().enumerate() {
         let mut merged = Object::new();
         for name in ["subject", "action", "resource", "context"] {
             if let Some(part) = item.get(name).or_else(|| value.get(name)) {
                 merged.insert(name, part.clone());
             }
         }
-        let answer = match decide(&app, &principal, &Value::Object(merged)).await {
+        // Each one counts; the first was counted with the request.
+        let admitted = if number == 0 { Ok(()) } else { auth::count(&app, &principal) };
+        let decided = match admitted {
+            Ok(()) => decide(&app, &principal, &Value::Object(merged)).await,
+            Err(error) => Err(error),
+        };
+        let answer = match decided {
             Ok(decided) => Evaluation::from(&decided),
-            // One that cannot be evaluated is denied; the others go on.
-            Err(error) if error.code.status() < 500 => Evaluation { decision: false, context: None },
+            // One that cannot be evaluated is denied, and says why; the others go on.
+            Err(error) if error.code.status() < 500 => Evaluation::from(&error),
             Err(error) => return Err(error.into()),
         };
         let decision = answer.decision;
@@ -128,7 +164,7 @@ struct Configuration {
 }
 
 /// Discovery (section 9).
-#[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen", responses((status = 200, description = "the endpoints")))]
+#[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen", security(()), responses((status = 200, description = "the endpoints")))]
 async fn configuration(State(app): State<App>) -> Answer {
     let base = app.runtime.issuer().trim_end_matches('/').to_owned();
     json(

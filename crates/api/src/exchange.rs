@@ -65,6 +65,7 @@ pub async fn run(request: Request, next: Next) -> Response {
             // A bug in one request is that request's: it is answered, and the others go on.
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| Problem::from(Code::Internal).into_response());
+            let response = named(response).await;
             (response, EXCHANGE.try_with(|e| e.quota.get()).ok().flatten())
         })
         .await;
@@ -84,4 +85,33 @@ pub async fn run(request: Request, next: Next) -> Response {
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Longest text of a refusal that is passed on.
+const MAX_DETAIL: usize = 1024;
+
+/// A refusal that the web framework made before a handler was reached (a body that is too large, a
+/// path that is not UTF-8) says only what in plain text. Here it gets its code like every other.
+async fn named(response: Response) -> Response {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let kind = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if matches!(kind.split(';').next(), Some("application/json" | "application/problem+json")) {
+        return response;
+    }
+    let code = match status.as_u16() {
+        404 => Code::NotFound,
+        405 => Code::MethodNotAllowed,
+        413 => Code::RequestTooLarge,
+        415 => Code::RequestMediaType,
+        503 => Code::Overloaded,
+        500.. => Code::Internal,
+        _ => Code::RequestInvalid,
+    };
+    let text = axum::body::to_bytes(response.into_body(), MAX_DETAIL).await.unwrap_or_default();
+    // What failed inside is for the log.
+    let detail = if code == Code::Internal { String::new() } else { String::from_utf8_lossy(&text).into_owned() };
+    Problem::new(code, detail).into_response()
 }

@@ -5,6 +5,8 @@ use http::HeaderMap;
 use intended_model::{Code, Value};
 use serde::de::DeserializeOwned;
 
+use intended_runtime::pointer_step;
+
 use crate::Problem;
 
 /// Largest body, in bytes.
@@ -36,12 +38,12 @@ pub fn typed<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes, max: usize)
 }
 
 /// Where in the body it is (RFC 6901).
-fn pointer(path: &serde_path_to_error::Path) -> String {
+pub(crate) fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let segment = |s: &Segment| match s {
         Segment::Seq { index } => format!("/{index}"),
-        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-        Segment::Enum { variant } => format!("/{variant}"),
+        Segment::Map { key } => pointer_step(key),
+        Segment::Enum { variant } => pointer_step(variant),
         Segment::Unknown => String::new(),
     };
     path.iter().map(segment).collect()

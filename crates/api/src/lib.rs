@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse as _, Response};
-use axum::{Json, Router};
+use bytes::Bytes;
 use intended_model::Code;
 use intended_runtime::Runtime;
 use utoipa::OpenApi as _;
@@ -19,9 +20,14 @@ pub mod auth;
 pub mod authzen;
 pub mod exchange;
 pub mod input;
+pub mod keep;
+pub mod metrics;
 pub mod operate;
+pub mod page;
 pub mod problem;
+pub mod schema;
 pub mod v1;
+pub mod watch;
 
 pub use problem::Problem;
 
@@ -31,12 +37,28 @@ pub struct App {
     pub runtime: Arc<Runtime>,
     /// Set when the server begins to shut down: not ready first, then drained.
     pub draining: Arc<AtomicBool>,
+    kept: Arc<Keeps>,
+    streams: Arc<watch::Streams>,
+    document: Bytes,
+}
+
+/// What is kept for those who say not who they are.
+#[derive(Debug, Default)]
+struct Keeps {
+    health: keep::Keep,
+    metrics: keep::Keep,
 }
 
 impl App {
     #[must_use]
     pub fn new(runtime: Arc<Runtime>) -> Self {
-        Self { runtime, draining: Arc::new(AtomicBool::new(false)) }
+        Self {
+            runtime,
+            draining: Arc::default(),
+            kept: Arc::default(),
+            streams: Arc::default(),
+            document: serde_json::to_vec(&openapi()).unwrap_or_default().into(),
+        }
     }
     /// From here on `/readyz` says no.
     pub fn drain(&self) {
@@ -45,20 +67,40 @@ impl App {
 }
 
 #[derive(utoipa::OpenApi)]
-#[openapi(info(
-    title = "Intended",
-    description = "Authority runtime for AI agents. No token, no action.",
-    license(name = "Apache-2.0", identifier = "Apache-2.0")
-))]
+#[openapi(
+    info(
+        title = "Intended",
+        description = "Authority runtime for AI agents. No token, no action.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(schema::Problem)),
+    security(("bearer" = [])),
+    modifiers(&Bearer)
+)]
 struct Document;
 
-/// The routes and their document.
+/// How callers say who they are.
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("API key").build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The routes and their document. There is no other place that a route can come from, so none is
+/// without its description.
 fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Document::openapi())
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(v1::router())
         .merge(authzen::router())
         .merge(operate::router())
-        .split_for_parts()
+        .split_for_parts();
+    schema::problems(&mut document);
+    (router, document)
 }
 
 /// The OpenAPI 3.1 document.
@@ -69,10 +111,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The whole application.
 pub fn router(app: App) -> Router {
-    let (router, document) = routes();
-    let document = Arc::new(document);
-    router
-        .route("/openapi.json", axum::routing::get(move || async move { Json((*document).clone()) }))
+    routes()
+        .0
         .fallback(|| async { Problem::from(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
         .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::before_body))

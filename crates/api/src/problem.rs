@@ -15,6 +15,10 @@ pub struct Problem(RuntimeError);
 struct Member<'a> {
     pointer: &'a str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -74,7 +78,15 @@ impl IntoResponse for Problem {
             hint: code.hint(),
             request_id: exchange::request_id(),
             retryable: code.retryable(),
-            errors: errors.iter().map(|(pointer, message)| Member { pointer, message }).collect(),
+            errors: errors
+                .iter()
+                .map(|m| Member {
+                    pointer: &m.pointer,
+                    message: &m.message,
+                    line: m.position.map(|p| p.0),
+                    column: m.position.map(|p| p.1),
+                })
+                .collect(),
         };
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let status = http::StatusCode::from_u16(code.status()).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);

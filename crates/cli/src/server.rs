@@ -11,6 +11,7 @@ use intended_model::ExitCode;
 use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, watch};
 
 use crate::error::{CliError, file};
 
@@ -39,6 +40,12 @@ pub struct Config {
     /// Requests that one credential may make in a second; 0 for no limit.
     #[serde(default = "default_requests")]
     pub requests_per_second: u32,
+    /// Connections at a time. Those beyond wait until one ends.
+    #[serde(default = "default_connections")]
+    pub connections: u32,
+    /// How long a connection may take for the head of a request, and stay idle between two.
+    #[serde(default = "default_head")]
+    pub head_millis: u64,
 }
 
 pub const fn default_drain() -> u64 {
@@ -51,6 +58,14 @@ pub const fn default_finish() -> u64 {
 /// Far above what an agent needs, and below what would keep others from being served.
 pub const fn default_requests() -> u32 {
     5_000
+}
+
+/// Some hundred kilobytes of kernel memory each at the worst, so below what a small machine has.
+pub const fn default_connections() -> u32 {
+    4_096
+}
+pub const fn default_head() -> u64 {
+    30_000
 }
 
 impl Config {
@@ -126,14 +141,27 @@ pub struct Stopping {
     pub finish: Duration,
 }
 
+/// What one server takes at a time, and how long it waits for a client to say what it wants.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub connections: u32,
+    pub head: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: default_connections(), head: Duration::from_millis(default_head()) }
+    }
+}
+
 /// Serves until `stop` is done, then shuts down in order.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     app: App,
+    limits: Limits,
     stopping: Stopping,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
-    use axum::serve::ListenerExt as _;
     let housekeeping = tokio::spawn(housekeeping(Arc::clone(&app.runtime)));
     let (runtime, draining) = (Arc::clone(&app.runtime), app.clone());
     let (drained, overtime) = tokio::sync::oneshot::channel::<()>();
@@ -150,20 +178,81 @@ pub async fn serve(
         }
         tokio::time::sleep(stopping.finish).await;
     };
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let serving = axum::serve(listener, intended_api::router(app)).with_graceful_shutdown(shutdown);
-    let served = tokio::select! {
-        served = serving.into_future() => served,
-        () = overtime => {
-            tracing::warn!("some connections did not end in time and were cut");
-            Ok(())
-        }
+    let cut = tokio::select! {
+        () = accept(listener, intended_api::router(app), limits, shutdown) => false,
+        () = overtime => true,
     };
+    if cut {
+        tracing::warn!("some connections did not end in time and were cut");
+    }
     housekeeping.abort();
     runtime.close().await?;
-    served.map_err(|e| CliError::Failed(e.to_string(), ExitCode::Unavailable))
+    Ok(())
+}
+
+/// Takes connections until `shutdown` is done, then waits until those that are open have ended.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    router: axum::Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let service = hyper_util::service::TowerToHyperService::new(router);
+    let connections = limits.connections.max(1);
+    let places = Arc::new(Semaphore::new(usize::try_from(connections).unwrap_or(Semaphore::MAX_PERMITS)));
+    let (closing, close) = watch::channel(());
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        // A place first: who finds none waits in the system's queue, where it costs nothing here.
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, stream) = tokio::select! {
+            (place, accepted) = next => match (place, accepted) {
+                (Ok(place), Ok((stream, _))) => (place, stream),
+                (_, Err(error)) if of_the_client(&error) => continue,
+                (Err(_), _) => break,
+                // No more files, say. It passes when others end.
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = &mut shutdown => break,
+        };
+        let _ = stream.set_nodelay(true);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(hyper_util::rt::TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
+        let mut close = close.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let mut connection = std::pin::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                _ = close.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
+    }
+    drop(listener);
+    let _ = closing.send(());
+    // All places are free when the last connection has ended.
+    drop(places.acquire_many(connections).await);
+}
+
+/// The client went while it was still waiting to be taken.
+fn of_the_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
 
 /// Timeouts that deny, facts past their time, kept checkpoints, and finding out that there is room again.

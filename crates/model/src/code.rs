@@ -105,7 +105,7 @@ codes! {
     JsonNumberRange = "json.number_range", 400, false, "a number is too large", "Integers lie within ±(2^53 − 1); send larger ones as strings.";
     JsonNumberPrecision = "json.number_precision", 400, false, "a number cannot be kept exactly", "Send at most 15 significant digits, and no negative zero.";
     RequestInvalid = "request.invalid", 400, false, "the request has the wrong shape", "See `errors` for the members concerned.";
-    RequestTooLarge = "request.too_large", 413, false, "the body is too large", "At most 64 KiB, 1 MiB for policy.";
+    RequestTooLarge = "request.too_large", 413, false, "the body is too large", "At most 64 KiB; 1 MiB for packs and catalogues.";
     RequestUnknownField = "request.unknown_field", 400, false, "a member is unknown", "Check its spelling; unknown members are refused where a typo would be dangerous.";
     RequestMediaType = "request.media_type", 415, false, "the body is not declared as JSON", "Send `content-type: application/json`.";
     TextUnsafe = "request.text_unsafe", 400, false, "a name holds characters that are not allowed", "Names are printable ASCII; look-alike, invisible and bidirectional characters are refused, never normalised.";
@@ -141,9 +141,28 @@ codes! {
     CatalogueInvalid = "catalogue.invalid", 422, false, "the tool catalogue is not valid", "See `errors`.";
     SettingsInvalid = "settings.invalid", 422, false, "the settings are not valid", "See `errors`.";
     HaltUnknown = "halt.unknown", 404, false, "there is no such halt", "See `intended emergency status`.";
-    // Tokens.
-    TokenMalformed = "token.malformed", 400, false, "the token is not a compact JWS of this product", "Send the token as it was issued.";
-    TokenRefused = "token.refused", 403, false, "the token was refused", "See `refusal`.";
+    // Tokens. What verification refuses it answers with 200, `active: false` and the code in `refusal`.
+    TokenMalformed = "token.malformed", 200, false, "the token is not a strict compact JWS", "Send the token as it was issued.";
+    TokenType = "token.type", 200, false, "the token's type is not `authority+jwt`", "Send an authority token, not another JWT.";
+    TokenAlgorithm = "token.algorithm", 200, false, "the token's algorithm is not the one of its key", "Do not trust whoever sent it.";
+    TokenHeader = "token.header", 200, false, "the token's header has a member that is not accepted", "Send the token as it was issued.";
+    TokenKeyUnknown = "token.key_unknown", 200, false, "the token's key is unknown", "Offline: fetch the keys again. Otherwise it was not issued here.";
+    TokenKeyRetired = "token.key_retired", 200, false, "the token's key is retired", "Submit the intent again for a token with the active key.";
+    TokenSignature = "token.signature", 200, false, "the signature is not valid", "Do not trust whoever sent it.";
+    TokenClaims = "token.claims", 200, false, "the token's claims are not those of an authority token", "Send an authority token as it was issued.";
+    TokenTimes = "token.times", 200, false, "the token's times are not valid", "Do not trust whoever issued it.";
+    TokenNotYetValid = "token.not_yet_valid", 200, true, "the token is not valid yet", "Compare the clocks.";
+    TokenExpired = "token.expired", 200, false, "the token has expired", "Submit the intent again; tokens live for seconds.";
+    TokenIssuer = "token.issuer", 200, false, "the token is of another issuer", "Verify it where it was issued.";
+    TokenAudience = "token.audience", 200, false, "the token is for another audience", "Name the audience when the intent is submitted.";
+    TokenTenant = "token.tenant", 200, false, "the token is of another tenant", "Verify it for the tenant that it was issued for.";
+    TokenEnvironment = "token.environment", 200, false, "the token is of another environment", "Verify it for the environment that it was issued for.";
+    TokenRevoked = "token.revoked", 200, false, "the token is revoked", "Submit the intent again if it is still wanted.";
+    TokenRevocationsStale = "token.revocations_stale", 200, true, "the revocation list is too old to rely on", "Fetch it again.";
+    TokenBinding = "token.binding", 200, false, "the token is for another call", "Make the call that was allowed: agent, tool, resource and arguments.";
+    TokenConsumed = "token.consumed", 200, false, "the token was used before", "A token is good for one call; submit the intent again.";
+    TokenNotGranted = "token.not_granted", 200, false, "no recorded decision granted the token", "Its signature holds and nothing granted it: a key may have leaked. Rotate and retire it.";
+    TokenHalted = "token.halted", 200, true, "a halt covers what the token would do", "See `intended emergency status`.";
     TokenUnknown = "token.unknown", 404, false, "no token with this id was issued", "Check the `jti`.";
     // Store.
     StoreFull = "store.full", 507, true, "the disk is full: nothing was recorded, so nothing was allowed", "Make room; the server recovers by itself.";

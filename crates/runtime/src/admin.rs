@@ -18,7 +18,7 @@ use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
 use intended_token::Alg;
 
 use crate::tenant::{control_count, ledger_key_fact, note_signer};
-use crate::{Principal, Runtime, RuntimeError};
+use crate::{Member, Principal, Runtime, RuntimeError, pointer_step};
 
 /// How often a change that lost the race against another one is tried again.
 const MAX_ATTEMPTS: usize = 16;
@@ -139,7 +139,7 @@ impl Runtime {
                 writes: writes.clone(),
                 entries: vec![entry_of(&event)?],
             };
-            let committed = self.store().commit(commit).await;
+            let committed = self.append(commit).await;
             match committed {
                 Ok(committed) => {
                     tenant.catch_up(self.store(), self.root_key()).await?;
@@ -460,7 +460,7 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
 pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Pack, RuntimeError> {
     let source = intended_policy::PackSource { files: files.clone() };
     let pack = intended_policy::Pack::parse(&source).map_err(|e| RuntimeError {
-        errors: vec![(e.place(), e.to_string())],
+        errors: vec![in_file(&e.file, e.position, e.message.clone())],
         ..RuntimeError::new(Code::PackInvalid, e.to_string())
     })?;
     let schema = schema_of(state)?;
@@ -468,9 +468,14 @@ pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<inte
     if report.errors.is_empty() {
         return Ok(pack);
     }
-    let errors: Vec<(String, String)> = report.errors.iter().map(|e| (e.place(), e.to_string())).collect();
-    let detail = errors.first().map(|(p, m)| format!("{p}: {m}")).unwrap_or_default();
+    let detail = report.errors.first().map(|e| format!("{}: {e}", e.place())).unwrap_or_default();
+    let errors = report.errors.iter().map(|e| in_file(&e.file, None, e.to_string())).collect();
     Err(RuntimeError { errors, ..RuntimeError::new(Code::PackInvalid, detail) })
+}
+
+/// What is wrong with a file of a pack, as a member of the request that carried it.
+fn in_file(file: &str, position: Option<(usize, usize)>, message: String) -> Member {
+    Member { pointer: format!("/files{}", pointer_step(file)), message, position }
 }
 
 /// The Cedar schema of a tenant: its tools with their categories and operations.

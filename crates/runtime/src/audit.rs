@@ -1,12 +1,14 @@
 //! Reading the ledger: entries, decisions, proofs, receipts, exports, and deciding again.
 
-use std::sync::{Arc, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::slice;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use intended_engine::{State, decide, keys};
 use intended_ledger::{ExportHeader, NodeHash};
 use intended_model::decision::{Decision, DecisionRecord, Outcome};
 use intended_model::entry::Scope;
-use intended_model::{Code, Event, IntentId, Kind};
+use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId};
 use intended_store::{Commit, StoredEntry, TreeHead, Write};
 
 use crate::tenant::event_of;
@@ -152,6 +154,7 @@ impl Runtime {
             None => self.store().head(&tenant.id).await?.size,
         };
         let mut entries = Vec::new();
+        let reach = self.reach(tenant).await?;
         let (mut scanned, mut bytes) = (0, 0);
         while before > 0 && scanned < MAX_SCAN && bytes < MAX_SCAN_BYTES {
             // Reading a page takes some milliseconds: others come in between.
@@ -167,7 +170,8 @@ impl Runtime {
                     return Ok(Page { entries, before: None });
                 }
                 let event = event_of(&entry.leaf)?;
-                if matches(query, principal, &entry, &event) {
+                let environments = reach.of(&event);
+                if environments.seen_by(principal) && matches(query, environments, &entry, &event) {
                     entries.push((entry, event));
                     if entries.len() == limit {
                         return Ok(Page { entries, before: (before > 0).then_some(before) });
@@ -193,7 +197,7 @@ impl Runtime {
             return Err(RuntimeError::new(Code::NotFound, format!("the ledger has {} entries", head.size)));
         }
         let entry = self.store().entry(tenant, index).await?.ok_or(Code::NotFound)?;
-        if !visible(principal, &event_of(&entry.leaf)?) {
+        if !self.reach(&principal.tenant).await?.of(&event_of(&entry.leaf)?).seen_by(principal) {
             return Err(Code::NotFound.into());
         }
         let proof = self.store().inclusion_proof(tenant, index, size).await?;
@@ -265,28 +269,209 @@ impl Runtime {
     }
 }
 
-/// A credential sees the decisions of its own environments only, and what became of them.
-fn visible(principal: &Principal, event: &Event) -> bool {
-    let environment = match event {
-        Event::Decision(record) => &record.input.intent.environment,
-        Event::TokenConsumed(consumed) => &consumed.environment,
-        Event::TokenRevoked(revoked) => &revoked.environment,
-        Event::EscalationClosed(closed) => &closed.environment,
-        _ => return true,
-    };
-    principal.environments.contains(environment)
+/// Which environments an entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environments<'a> {
+    /// It is about the tenant, and so about every environment.
+    Every,
+    These(&'a [EnvironmentId]),
 }
 
-fn matches(query: &Query, principal: &Principal, entry: &StoredEntry, event: &Event) -> bool {
-    let decision = if let Event::Decision(record) = event { Some(record) } else { None };
-    if !visible(principal, event) {
-        return false;
+impl Environments<'_> {
+    /// A credential sees what is about one of its environments, and what is about all of them.
+    #[must_use]
+    pub fn seen_by(self, principal: &Principal) -> bool {
+        match self {
+            Self::Every => true,
+            Self::These(these) => principal.whole || these.iter().any(|e| principal.environments.contains(e)),
+        }
     }
+    #[must_use]
+    pub fn name(self, environment: &str) -> bool {
+        matches!(self, Self::These(these) if these.iter().any(|e| e.as_str() == environment))
+    }
+}
+
+/// What entries say that name no environment themselves but something that does: a resumed halt, a
+/// released breaker, a revoked credential, a published pack. Folded from the control entries, as far
+/// as somebody asked.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Index after the last control entry that was looked at.
+    next: u64,
+    /// `None` is the whole tenant.
+    halts: HashMap<Name, Option<EnvironmentId>>,
+    breakers: HashMap<Name, EnvironmentId>,
+    credentials: HashMap<intended_model::CredentialId, Option<Vec<EnvironmentId>>>,
+    /// Where a version was ever deployed, or stood in a draft.
+    deployed: HashMap<Digest, Vec<EnvironmentId>>,
+    drafts: HashMap<Name, EnvironmentId>,
+    incidents: HashMap<Name, Option<EnvironmentId>>,
+}
+
+/// The reach of every tenant that was asked for.
+pub(crate) type Reaches = Mutex<HashMap<TenantId, Arc<Reach>>>;
+
+impl Reach {
+    fn fold(&mut self, index: u64, event: Event) {
+        self.next = index + 1;
+        match event {
+            Event::HaltThrown(e) => drop(self.halts.insert(e.halt, e.environment)),
+            Event::BreakerHeld(e) => drop(self.breakers.insert(e.breaker, e.environment)),
+            Event::CredentialCreated(e) => {
+                drop(self.credentials.insert(e.credential, (!e.whole).then_some(e.environments)));
+            }
+            Event::PolicyDeployed(e) => self.holds(e.digest, e.environment),
+            Event::PolicyDrafted(e) => {
+                self.holds(e.digest, e.environment.clone());
+                self.drafts.insert(e.draft, e.environment);
+            }
+            Event::IncidentOpened(e) => drop(self.incidents.insert(e.incident, e.environment)),
+            _ => {}
+        }
+    }
+
+    /// An environment has, or had, a version deployed or in a draft.
+    fn holds(&mut self, digest: Digest, environment: EnvironmentId) {
+        let mut all: BTreeSet<_> = self.deployed.remove(&digest).unwrap_or_default().into_iter().collect();
+        all.insert(environment);
+        self.deployed.insert(digest, all.into_iter().collect());
+    }
+
+    /// The environments that an entry is about.
+    #[must_use]
+    pub fn of<'a>(&'a self, event: &'a Event) -> Environments<'a> {
+        use Environments::{Every, These};
+        let one = |environment: &'a EnvironmentId| These(slice::from_ref(environment));
+        // What is not known is shown to those who see everything.
+        let optional = |named: Option<&'a Option<EnvironmentId>>| match named {
+            Some(Some(environment)) => one(environment),
+            Some(None) => Every,
+            None => These(&[]),
+        };
+        match event {
+            Event::Decision(e) => one(&e.input.intent.environment),
+            Event::TokenConsumed(e) => one(&e.environment),
+            Event::TokenRevoked(e) => one(&e.environment),
+            Event::EscalationClosed(e) => one(&e.environment),
+            Event::ApprovalGranted(e) => one(&e.environment),
+            Event::EnvironmentSet(e) => one(&e.environment),
+            Event::PolicyDeployed(e) => one(&e.environment),
+            Event::BreakerHeld(e) => one(&e.environment),
+            Event::KeyAdded(e) => one(&e.environment),
+            Event::KeyRetired(e) => one(&e.environment),
+            Event::AgentSet(e) => These(&e.environments),
+            Event::CredentialCreated(e) if e.whole => Every,
+            Event::CredentialCreated(e) => These(&e.environments),
+            Event::CredentialRevoked(e) => match self.credentials.get(&e.credential) {
+                Some(None) => Every,
+                Some(Some(environments)) => These(environments),
+                None => These(&[]),
+            },
+            Event::CapabilitySet(e) => optional(Some(&e.environment)),
+            Event::HaltThrown(e) => optional(Some(&e.environment)),
+            Event::HaltResumed(e) => optional(self.halts.get(&e.halt)),
+            Event::BreakerReleased(e) => self.breakers.get(&e.breaker).map_or(These(&[]), one),
+            Event::PolicyDrafted(e) => one(&e.environment),
+            Event::PolicySubmitted(e) => self.drafts.get(&e.draft).map_or(These(&[]), one),
+            Event::PolicyApproved(e) => self.drafts.get(&e.draft).map_or(These(&[]), one),
+            Event::PolicyRejected(e) => self.drafts.get(&e.draft).map_or(These(&[]), one),
+            Event::RollbackRequested(e) => one(&e.environment),
+            Event::PolicyVerified(e) => one(&e.environment),
+            Event::PolicySourced(e) => one(&e.environment),
+            Event::IncidentOpened(e) => optional(Some(&e.environment)),
+            Event::IncidentClosed(e) => optional(self.incidents.get(&e.incident)),
+            Event::PolicyPublished(e) => These(self.deployed.get(&e.digest).map_or(&[], Vec::as_slice)),
+            Event::TenantCreated(_) | Event::MemberSet(_) | Event::CatalogueSet(_) => Every,
+        }
+    }
+}
+
+impl Runtime {
+    /// What is needed to tell which environments the entries of a tenant are about.
+    pub async fn reach(&self, tenant: &Tenant) -> Result<Arc<Reach>, RuntimeError> {
+        let known = self.reaches.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.id).cloned();
+        let mut reach = known.unwrap_or_default();
+        loop {
+            let page = self.store().control_entries(&tenant.id, reach.next, MAX_PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            let folded = Arc::make_mut(&mut reach);
+            for entry in page {
+                folded.fold(entry.index, event_of(&entry.leaf)?);
+            }
+        }
+        let mut all = self.reaches.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = all.entry(tenant.id.clone()).or_default();
+        if newest.next < reach.next {
+            *newest = Arc::clone(&reach);
+        }
+        Ok(reach)
+    }
+
+    /// How long the oldest entry has been waiting for a kept checkpoint that covers it, in
+    /// milliseconds; 0 when all are covered.
+    pub async fn checkpoint_age(&self, tenant: &Tenant) -> Result<i64, RuntimeError> {
+        let size = self.store().head(&tenant.id).await?.size;
+        let mut back = 1_u64;
+        let kept = loop {
+            let after = keys::checkpoint(size.saturating_sub(back));
+            let page = self.store().facts(&tenant.id, keys::CHECKPOINT_PREFIX, &after, MAX_PAGE).await?;
+            let last = page.last().and_then(|(key, _)| key.trim_start_matches(keys::CHECKPOINT_PREFIX).parse().ok());
+            match last {
+                Some(kept) => break kept,
+                None if back >= size => break 0,
+                None => back = back.saturating_mul(8),
+            }
+        };
+        if kept >= size {
+            return Ok(0);
+        }
+        let waiting = self.store().entry(&tenant.id, kept).await?;
+        Ok(waiting.map_or(0, |e| self.now().millis_since(e.at).max(0)))
+    }
+
+    /// How many escalations and deferrals are open.
+    pub async fn open_escalations(&self, tenant: &Tenant) -> Result<u64, RuntimeError> {
+        let (mut open, mut after) = (0, String::new());
+        loop {
+            let page = self.store().facts(&tenant.id, keys::OPEN_PREFIX, &after, 1000).await?;
+            let Some((last, _)) = page.last() else { return Ok(open) };
+            after = last.to_string();
+            open += page.len() as u64;
+        }
+    }
+
+    /// Entries after an index, oldest first, as far as the caller may see them; and the last index
+    /// that was looked at, which is where to go on.
+    pub async fn entries_after(
+        &self,
+        principal: &Principal,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<(StoredEntry, Event)>, u64), RuntimeError> {
+        let page = self.store().entries(&principal.tenant.id, after.saturating_add(1), limit).await?;
+        let last = page.last().map_or(after, |e| e.index);
+        let reach = self.reach(&principal.tenant).await?;
+        let mut seen = Vec::with_capacity(page.len());
+        for entry in page {
+            let event = event_of(&entry.leaf)?;
+            if reach.of(&event).seen_by(principal) {
+                seen.push((entry, event));
+            }
+        }
+        Ok((seen, last))
+    }
+}
+
+fn matches(query: &Query, environments: Environments<'_>, entry: &StoredEntry, event: &Event) -> bool {
+    let decision = if let Event::Decision(record) = event { Some(record) } else { None };
     query.kind.is_none_or(|k| k == event.kind())
         && query.until.is_none_or(|until| entry.at.as_millis() < until)
         && query.agent.as_ref().is_none_or(|a| decision.is_some_and(|r| *r.input.intent.subject.id == **a))
         && query.tool.as_ref().is_none_or(|t| decision.is_some_and(|r| *r.input.intent.action.name == **t))
         && query.decision.is_none_or(|d| decision.is_some_and(|r| r.decision.decision == d))
         && query.reason.is_none_or(|c| decision.is_some_and(|r| r.decision.reason == c))
-        && query.environment.as_ref().is_none_or(|e| decision.is_some_and(|r| r.input.intent.environment.as_str() == e))
+        && query.environment.as_ref().is_none_or(|e| environments.name(e))
 }

@@ -13,10 +13,26 @@ pub struct RuntimeError {
     pub code: Code,
     /// For the client.
     pub detail: String,
-    /// Members of the request concerned: JSON Pointer and message.
-    pub errors: Vec<(String, String)>,
+    /// Members of the request concerned.
+    pub errors: Vec<Member>,
     /// For the log only.
     pub internal: Option<String>,
+}
+
+/// A member of the request that is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Member {
+    /// JSON Pointer (RFC 6901).
+    pub pointer: String,
+    pub message: String,
+    /// Where in the member's text, from 1, when it is a text with lines.
+    pub position: Option<(usize, usize)>,
+}
+
+/// One step of a JSON Pointer.
+#[must_use]
+pub fn pointer_step(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
 impl RuntimeError {
@@ -27,7 +43,12 @@ impl RuntimeError {
     #[must_use]
     pub fn at(code: Code, pointer: impl Into<String>, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, detail: message.clone(), errors: vec![(pointer.into(), message)], internal: None }
+        Self {
+            code,
+            detail: message.clone(),
+            errors: vec![Member { pointer: pointer.into(), message, position: None }],
+            internal: None,
+        }
     }
     /// Something failed inside; the client learns the code only.
     #[must_use]

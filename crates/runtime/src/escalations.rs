@@ -88,7 +88,7 @@ impl Runtime {
             writes: vec![Write::Delete { key: key.into() }],
             entries: vec![entry_of(&event)?],
         };
-        match self.store().commit(commit).await {
+        match self.append(commit).await {
             Ok(_) => Ok(true),
             Err(StoreError::Conflict(_)) => Ok(false),
             Err(error) => Err(error.into()),

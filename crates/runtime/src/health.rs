@@ -1,8 +1,11 @@
 //! What works and what does not. Each line measures something; nothing is `healthy` by default.
 
-use intended_model::{Code, TenantId};
+use std::time::Duration;
+
+use intended_model::{Code, EnvironmentId, TenantId};
 
 use crate::Runtime;
+use crate::metrics::Stopwatch;
 
 /// `healthy`, `degraded` or `unavailable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,8 @@ impl Status {
 pub struct Check {
     /// Whose it is; its details are for that tenant only.
     pub tenant: Option<TenantId>,
+    /// Which of the tenant's environments it is about; absent: all of them.
+    pub environment: Option<EnvironmentId>,
     pub component: &'static str,
     pub check: &'static str,
     pub status: Status,
@@ -37,18 +42,39 @@ pub struct Check {
 /// A disk with less than this is degraded: some minutes of full load.
 const LOW_DISK_BYTES: u64 = 512 * 1024 * 1024;
 
+/// When a request that comes now waits so long before anybody looks at it, that is felt; and from the
+/// second on, nobody waits any more.
+const WORKERS_SLOW: Duration = Duration::from_millis(250);
+const WORKERS_STUCK: Duration = Duration::from_secs(2);
+
 /// From here on it matters to who compares times: offline verifiers, business hours.
 const CLOCK_AHEAD_MS: i64 = 5_000;
+
+/// How long work that comes now waits until one of the process's workers takes it up; `None` when
+/// that is too long to wait for.
+async fn workers() -> Option<Duration> {
+    let watch = Stopwatch::start();
+    let taken = tokio::spawn(async move { watch.elapsed() });
+    tokio::time::timeout(WORKERS_STUCK, taken).await.ok()?.ok()
+}
 
 impl Runtime {
     /// Runs every check.
     pub async fn health(&self) -> Vec<Check> {
         let mut out = Vec::new();
-        let mut whose: Option<TenantId> = None;
-        let mut add = |tenant: &Option<TenantId>, component, check, status, detail: String| {
-            out.push(Check { tenant: tenant.clone(), component, check, status, detail });
+        let mut whose: (Option<TenantId>, Option<EnvironmentId>) = (None, None);
+        let mut add = |whose: &(Option<TenantId>, Option<EnvironmentId>), component, check, status, detail: String| {
+            let (tenant, environment) = whose.clone();
+            out.push(Check { tenant, environment, component, check, status, detail });
         };
-        add(&whose, "gateway", "answers", Status::Healthy, String::new());
+        let waited = workers().await;
+        let status = match waited {
+            Some(waited) if waited < WORKERS_SLOW => Status::Healthy,
+            Some(_) => Status::Degraded,
+            None => Status::Unavailable,
+        };
+        let waited = waited.unwrap_or(WORKERS_STUCK);
+        add(&whose, "gateway", "workers", status, format!("new work starts after {} ms", waited.as_millis()));
         let store = self.store().health().await;
         let writable = if store.writable { Status::Healthy } else { Status::Unavailable };
         add(&whose, "store", "writable", writable, store.detail.clone());
@@ -66,13 +92,14 @@ impl Runtime {
         add(&whose, "enforcement runtime", "clock", status, detail);
         let tenants = self.tenants();
         for tenant in &tenants {
-            whose = Some(tenant.id.clone());
+            whose = (Some(tenant.id.clone()), None);
             let (status, detail) = match self.store().head(&tenant.id).await {
                 Ok(head) => (Status::Healthy, format!("{}: {} entries", tenant.id, head.size)),
                 Err(error) => (Status::Unavailable, format!("{}: {error}", tenant.id)),
             };
             add(&whose, "audit ledger", "checkpoint", status, detail);
             for environment in tenant.state().environments.values() {
+                whose.1 = Some(environment.id.clone());
                 let (status, detail) = match tenant.signer(&environment.id) {
                     Ok(key) => (
                         Status::Healthy,
@@ -96,7 +123,7 @@ impl Runtime {
                 add(&whose, "policy engine", "policy version", status, detail);
             }
         }
-        whose = None;
+        whose = (None, None);
         let status = if tenants.is_empty() { Status::Degraded } else { Status::Healthy };
         add(&whose, "enforcement runtime", "tenants", status, format!("{} loaded", tenants.len()));
         out

@@ -5,6 +5,7 @@
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`escalations`]: what stays open, and the timeouts that deny
+//! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
@@ -34,9 +35,10 @@ pub mod rate;
 pub mod submit;
 pub mod tenant;
 pub mod tokens;
+pub mod verification;
 
 pub use admin::{Bootstrap, NewKey};
-pub use error::RuntimeError;
+pub use error::{Member, RuntimeError, pointer_step};
 pub use metrics::Metrics;
 pub use ports::{Clock, ManualClock, SystemClock};
 pub use rate::{Quota, RateLimit};
@@ -59,6 +61,8 @@ pub struct Runtime {
     /// Requests of each credential in a second; 0 for no limit.
     rate: AtomicU32,
     metrics: Metrics,
+    reaches: audit::Reaches,
+    verifications: verification::Verifications,
     started: Timestamp,
 }
 
@@ -140,6 +144,8 @@ impl Runtime {
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
+            reaches: audit::Reaches::default(),
+            verifications: verification::Verifications::default(),
             started,
         };
         for id in runtime.store.tenants().await? {
@@ -274,6 +280,7 @@ impl Runtime {
     }
     /// Stops taking work, finishes what is queued, and signs a last checkpoint.
     pub async fn close(&self) -> Result<(), RuntimeError> {
+        self.verifications.stop();
         for tenant in self.tenants() {
             if let Err(error) = self.save_checkpoint(&tenant).await {
                 tracing::warn!(tenant = %tenant.id, %error, "no last checkpoint");

@@ -17,6 +17,7 @@ use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
 use intended_token::{Action, Claims, LedgerPosition};
 
+use crate::metrics::{Phases, Stopwatch};
 use crate::{Principal, Runtime, RuntimeError};
 
 /// How often a decision that lost its commit is decided again. Sixteen concurrent writers of one
@@ -77,6 +78,7 @@ impl Authority {
 impl Runtime {
     /// Decides an intent. An `Err` means that nothing was decided and nothing is allowed.
     pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
+        let total = Stopwatch::start();
         principal.require(Scope::IntentSubmit, Some(&submission.intent.environment))?;
         let intent_hash = submission.intent.digest().map_err(RuntimeError::internal)?;
         let idempotency = submission.idempotency_key.as_deref().map(|k| keys::idempotency(&principal.credential, k));
@@ -90,6 +92,7 @@ impl Runtime {
         let jti = self.random_jti()?;
         let mut intent = submission.intent;
         for _ in 0..MAX_ATTEMPTS {
+            let mut watch = Stopwatch::start();
             let state = tenant.state();
             self.check_current(principal, &state)?;
             let at = self.now();
@@ -169,8 +172,15 @@ impl Runtime {
                     body: body.into(),
                 }],
             };
-            match self.store().commit(commit).await {
-                Ok(committed) => return self.committed(principal, record, committed),
+            let evaluate = watch.lap();
+            match self.append(commit).await {
+                Ok(committed) => {
+                    let commit = watch.lap();
+                    let decided = self.committed(principal, record, committed)?;
+                    let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
+                    self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
+                    return Ok(decided);
+                }
                 Err(StoreError::Conflict(conflict)) => {
                     self.metrics().conflict();
                     match &conflict {
@@ -218,13 +228,16 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
+        self.metrics().decided(&principal.tenant.id, &record);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());
         }
         let token = self.authority(principal, &record, c.first_index, &c.head)?;
         let checkpoint = principal.tenant.checkpoint(&c.head)?;
-        self.metrics().decided(&record);
+        if token.is_some() {
+            self.metrics().token_issued();
+        }
         Ok(Decided {
             index: c.first_index,
             recorded_at: c.recorded_at,

@@ -112,7 +112,7 @@ impl Runtime {
             if self.store().fact_now(&tenant.id, &keys::consumed(&claims.jti))?.is_some() {
                 return Ok(Some(self.refused(Refusal::Consumed)));
             }
-            self.metrics().verification(true);
+            self.metrics().accepted();
             return Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at: None }))));
         }
         let intent = claims.txn.parse().map_err(RuntimeError::internal)?;
@@ -137,9 +137,9 @@ impl Runtime {
             }],
             entries: vec![entry_of(&event)?],
         };
-        match self.store().commit(commit).await {
+        match self.append(commit).await {
             Ok(committed) => {
-                self.metrics().verification(true);
+                self.metrics().accepted();
                 let consumed_at = Some(committed.first_index);
                 Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at }))))
             }
@@ -180,7 +180,7 @@ impl Runtime {
     }
 
     fn refused(&self, refusal: Refusal) -> Verification {
-        self.metrics().verification(false);
+        self.metrics().refused(refusal);
         Verification::Refused(refusal)
     }
 
@@ -225,7 +225,7 @@ impl Runtime {
             }],
             entries: vec![entry_of(&event)?],
         };
-        match self.store().commit(commit).await {
+        match self.append(commit).await {
             Ok(committed) => Ok(committed.first_index),
             Err(StoreError::Conflict(Conflict::Fact { .. })) => {
                 Err(RuntimeError::new(Code::Conflict, "the token is revoked already"))

@@ -3,7 +3,7 @@
 //! revocation → the call about to be made. Consumption needs shared state and comes after, online;
 //! what is said here of single use is that it was not checked.
 
-use intended_model::{Digest, Timestamp, Value};
+use intended_model::{Code, Digest, Timestamp, Value};
 
 use crate::claims::{Claims, Wire};
 use crate::keys::{Alg, KeySet};
@@ -65,28 +65,33 @@ pub enum Refusal {
 impl Refusal {
     #[must_use]
     pub const fn code(self) -> &'static str {
+        self.catalogued().as_str()
+    }
+    /// The code as the catalogue has it.
+    #[must_use]
+    pub const fn catalogued(self) -> Code {
         match self {
-            Self::Malformed => "token.malformed",
-            Self::Type => "token.type",
-            Self::Algorithm => "token.algorithm",
-            Self::Header => "token.header",
-            Self::KeyUnknown => "token.key_unknown",
-            Self::KeyRetired => "token.key_retired",
-            Self::Signature => "token.signature",
-            Self::Claims => "token.claims",
-            Self::Times => "token.times",
-            Self::NotYetValid => "token.not_yet_valid",
-            Self::Expired => "token.expired",
-            Self::Issuer => "token.issuer",
-            Self::Audience => "token.audience",
-            Self::Tenant => "token.tenant",
-            Self::Environment => "token.environment",
-            Self::Revoked => "token.revoked",
-            Self::RevocationsStale => "token.revocations_stale",
-            Self::Binding => "token.binding",
-            Self::Consumed => "token.consumed",
-            Self::NotGranted => "token.not_granted",
-            Self::Halted => "token.halted",
+            Self::Malformed => Code::TokenMalformed,
+            Self::Type => Code::TokenType,
+            Self::Algorithm => Code::TokenAlgorithm,
+            Self::Header => Code::TokenHeader,
+            Self::KeyUnknown => Code::TokenKeyUnknown,
+            Self::KeyRetired => Code::TokenKeyRetired,
+            Self::Signature => Code::TokenSignature,
+            Self::Claims => Code::TokenClaims,
+            Self::Times => Code::TokenTimes,
+            Self::NotYetValid => Code::TokenNotYetValid,
+            Self::Expired => Code::TokenExpired,
+            Self::Issuer => Code::TokenIssuer,
+            Self::Audience => Code::TokenAudience,
+            Self::Tenant => Code::TokenTenant,
+            Self::Environment => Code::TokenEnvironment,
+            Self::Revoked => Code::TokenRevoked,
+            Self::RevocationsStale => Code::TokenRevocationsStale,
+            Self::Binding => Code::TokenBinding,
+            Self::Consumed => Code::TokenConsumed,
+            Self::NotGranted => Code::TokenNotGranted,
+            Self::Halted => Code::TokenHalted,
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::page::{self, List};
 use crate::{Answer, App, Problem, auth, input, json};
 
 pub fn router() -> OpenApiRouter<App> {
@@ -88,9 +89,9 @@ struct CredentialRow {
 }
 
 /// Credentials, without their keys.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path)),
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the credentials")))]
-async fn credentials(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     principal.require(Scope::AccessRead, None)?;
     let state = principal.tenant.state();
@@ -102,7 +103,8 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, headers
         revoked: c.revoked,
         whole: c.whole,
     };
-    json(200, &state.credentials.values().map(row).collect::<Vec<_>>())
+    let rows = state.credentials.values().map(row).map(|r| (r.credential.clone(), r));
+    page::answer(List { tenant: &tenant, name: "credentials" }, &uri, rows)
 }
 
 #[derive(Deserialize)]
@@ -188,8 +190,8 @@ struct AgentRow {
 }
 
 /// The registered agents.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/agents", tag = "access", params(("tenant" = String, Path)), responses((status = 200, description = "the agents")))]
-async fn agents(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/agents", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, description = "the agents")))]
+async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     principal.require(Scope::AccessRead, None)?;
     let state = principal.tenant.state();
@@ -207,7 +209,8 @@ async fn agents(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
         })
         .collect();
     rows.sort_by(|a, b| a.agent.cmp(&b.agent));
-    json(200, &rows)
+    let rows = rows.into_iter().map(|r| (r.agent.clone(), r));
+    page::answer(List { tenant: &tenant, name: "agents" }, &uri, rows)
 }
 
 #[derive(Deserialize)]
@@ -267,8 +270,13 @@ struct CapabilityRow {
 }
 
 /// The registry of capabilities, most specific first.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/capabilities-registry", tag = "access", params(("tenant" = String, Path)), responses((status = 200, description = "the registry")))]
-async fn capabilities(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/capabilities-registry", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, description = "the registry")))]
+async fn capabilities(
+    State(app): State<App>,
+    Path(tenant): Path<String>,
+    uri: http::Uri,
+    headers: HeaderMap,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     principal.require(Scope::AccessRead, None)?;
     let state = principal.tenant.state();
@@ -281,7 +289,14 @@ async fn capabilities(State(app): State<App>, Path(tenant): Path<String>, header
         data_class: c.data_class,
         environment: c.environment.clone(),
     };
-    json(200, &state.capabilities.iter().map(row).collect::<Vec<_>>())
+    // The most specific first, which is the order that the state has them in: exact before prefix, long
+    // before short, then by name.
+    let key = |c: &intended_engine::Capability| {
+        let short = u32::MAX - u32::try_from(c.pattern.len()).unwrap_or(u32::MAX);
+        format!("{}{short:010}{}", u8::from(c.pattern.ends_with('*')), c.id)
+    };
+    let rows = state.capabilities.iter().map(|c| (key(c), row(c)));
+    page::answer(List { tenant: &tenant, name: "capabilities-registry" }, &uri, rows)
 }
 
 #[derive(Deserialize)]
@@ -313,7 +328,8 @@ async fn set_environment(
     if let Some(members) = settings.as_object_mut() {
         members.extend(b.settings);
     }
-    let settings: Settings = serde_path_to_error::deserialize(settings)
-        .map_err(|e| Problem::at(Code::SettingsInvalid, &format!("/settings/{}", e.path()), e.inner().to_string()))?;
+    let settings: Settings = serde_path_to_error::deserialize(settings).map_err(|e| {
+        Problem::at(Code::SettingsInvalid, &format!("/settings{}", input::pointer(e.path())), e.inner().to_string())
+    })?;
     json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, settings).await? })
 }

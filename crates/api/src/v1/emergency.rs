@@ -28,7 +28,7 @@ struct StateBody {
     halts: Vec<HaltRow>,
 }
 
-/// What is halted.
+/// What is halted: the tenant, and the environments of the credential.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/emergency", tag = "emergency", params(("tenant" = String, Path)),
     responses((status = 200, description = "the halts in force")))]
 async fn state(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
@@ -38,6 +38,7 @@ async fn state(State(app): State<App>, Path(tenant): Path<String>, headers: Head
     let halts: Vec<HaltRow> = state
         .halts
         .iter()
+        .filter(|(_, h)| h.environment.as_ref().is_none_or(|e| principal.environments.contains(e)))
         .map(|(name, h)| HaltRow {
             halt: name.to_string(),
             scope: h.environment.as_ref().map_or_else(|| "tenant".to_owned(), |e| format!("environment:{e}")),

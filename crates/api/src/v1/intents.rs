@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Answer, App, Problem, auth, input, json};
+use crate::page::List;
+use crate::{Answer, App, Problem, auth, input, json, schema};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -113,8 +114,9 @@ struct SubmitQuery {
 /// Submits an intent. 200 allow or modify, 202 escalate or defer, 403 deny; always the full decision.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/intents", tag = "decide",
     params(("tenant" = String, Path), ("audience" = Option<String>, Query, description = "who will verify the token"), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "the intent: subject, action, resource, context, goal, session, environment"),
-    responses((status = 200, description = "allow or modify, with the token"), (status = 202, description = "escalate or defer"), (status = 403, description = "deny, as the full decision; or a problem")))]
+    request_body(content = schema::IntentRequest, description = "the intent"),
+    responses((status = 200, description = "allow or modify, with the token", body = schema::DecisionAnswer), (status = 202, description = "escalate or defer", body = schema::DecisionAnswer),
+        (status = 403, description = "deny, as the full decision; or a problem", content((schema::DecisionAnswer = "application/json"), (schema::Problem = "application/problem+json")))))]
 async fn submit(
     State(app): State<App>,
     Path(tenant): Path<String>,
@@ -151,7 +153,7 @@ pub(crate) fn opened(decided: &Decided) -> Standing {
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     limit: Option<usize>,
-    cursor: Option<u64>,
+    cursor: Option<String>,
     agent: Option<String>,
     action: Option<String>,
     decision: Option<Outcome>,
@@ -163,7 +165,7 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
-    pub fn into_query(self, kind: Option<Kind>) -> Result<audit::Query, Problem> {
+    pub fn into_query(self, list: List<'_>, kind: Option<Kind>) -> Result<audit::Query, Problem> {
         let reason = self.reason.map(|r| r.parse()).transpose();
         let reason = reason.map_err(|_| Problem::at(Code::RequestInvalid, "/reason", "unknown code"))?;
         let named = self
@@ -179,7 +181,7 @@ impl ListQuery {
             environment: self.environment,
             since: self.since,
             until: self.until,
-            before: self.cursor,
+            before: self.cursor.map(|cursor| list.index(&cursor)).transpose()?,
             limit: self.limit.unwrap_or(50),
         })
     }
@@ -204,18 +206,19 @@ struct Row {
 struct ListBody {
     intents: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<u64>,
+    cursor: Option<String>,
 }
 
 /// Decisions, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents", tag = "decide",
-    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<u64>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
-    responses((status = 200, description = "a page of decisions")))]
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    responses((status = 200, description = "a page of decisions", body = schema::IntentList)))]
 async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let query: ListQuery = input::query(&uri)?;
     principal.require(Scope::IntentRead, None)?;
-    let page = app.runtime.query(&principal, &query.into_query(Some(Kind::Decision))?).await?;
+    let list = List { tenant: &tenant, name: "intents" };
+    let page = app.runtime.query(&principal, &query.into_query(list, Some(Kind::Decision))?).await?;
     let intents = page
         .entries
         .into_iter()
@@ -235,7 +238,7 @@ async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri
             _ => None,
         })
         .collect();
-    json(200, &ListBody { intents, cursor: page.before })
+    json(200, &ListBody { intents, cursor: page.before.map(|at| list.cursor(&at.to_string())) })
 }
 
 async fn find(app: &App, headers: &HeaderMap, tenant: &str, id: &str) -> Result<(Principal, Decided), Problem> {
@@ -272,7 +275,7 @@ fn duration(text: &str) -> Option<Duration> {
 /// One decision. The token is not shown again. With `wait`, answers when it is no longer open, or
 /// when the time is over.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path), ("wait" = Option<String>, Query, description = "such as 30s; at most 60s")),
-    responses((status = 200, description = "the decision"), (status = 404, description = "no such intent")))]
+    responses((status = 200, description = "the decision", body = schema::DecisionAnswer), (status = 404, description = "no such intent")))]
 async fn show(
     State(app): State<App>,
     Path((tenant, id)): Path<(String, String)>,
@@ -317,7 +320,7 @@ struct Explanation<'a> {
 
 /// Why it was decided so.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/explain", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
-    responses((status = 200, description = "the explanation")))]
+    responses((status = 200, description = "the explanation", body = schema::Explanation)))]
 async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let (_, decided) = find(&app, &headers, &tenant, &id).await?;
     let d = &decided.record.decision;
@@ -341,7 +344,7 @@ async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
 
 /// The decision's receipt: entry, inclusion proof, signed checkpoint.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/receipt", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
-    responses((status = 200, description = "the receipt")))]
+    responses((status = 200, description = "the receipt", body = schema::Receipt)))]
 async fn receipt(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let (_, d) = find(&app, &headers, &tenant, &id).await?;
     json(200, &Receipt::new(&d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?)
@@ -357,7 +360,7 @@ struct EvidenceRow {
 
 /// Every ledger entry about the intent.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/evidence", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
-    responses((status = 200, description = "the entries")))]
+    responses((status = 200, description = "the entries", body = Vec<schema::EntryRow>)))]
 async fn evidence(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
     let entries = app.runtime.evidence(&principal, &decided.record.input.id).await?;
@@ -382,7 +385,7 @@ struct ReplayBody {
 
 /// Decides it again from the ledger, on the state of its position. Nothing is recorded.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/intents/{id}/replay", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
-    responses((status = 200, description = "both decisions and whether they are the same")))]
+    responses((status = 200, description = "both decisions and whether they are the same", body = schema::ReplayAnswer)))]
 async fn replay(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
     let replay = app.runtime.replay(&principal, &decided.record, decided.index).await?;

@@ -5,19 +5,23 @@ use axum::extract::{Path, State};
 use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_ledger::{ExportTrailer, NodeHash, Receipt};
-use intended_model::Value;
 use intended_model::entry::Scope;
-use intended_runtime::RuntimeError;
+use intended_model::{Code, Value};
+use intended_runtime::verification::{Outcome, Standing, Verified};
+use intended_runtime::{Principal, RuntimeError};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::intents::ListQuery;
-use crate::{Answer, App, auth, input, json};
+use crate::page::List;
+use crate::{Answer, App, Problem, auth, input, json, schema, watch};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(query))
+        .routes(routes!(verification, verify))
+        .routes(routes!(events))
         .routes(routes!(checkpoint))
         .routes(routes!(proof))
         .routes(routes!(consistency))
@@ -35,24 +39,25 @@ struct Row {
 struct Body_ {
     entries: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<u64>,
+    cursor: Option<String>,
 }
 
 /// Entries, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit", tag = "ledger",
-    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<u64>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of entries")))]
 async fn query(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let query: ListQuery = input::query(&uri)?;
     principal.require(Scope::AuditRead, None)?;
-    let page = app.runtime.query(&principal, &query.into_query(None)?).await?;
+    let list = List { tenant: &tenant, name: "audit" };
+    let page = app.runtime.query(&principal, &query.into_query(list, None)?).await?;
     let rows = page.entries.into_iter().map(|(e, event)| {
         let entry = intended_model::json::parse(&e.leaf).map_err(RuntimeError::from)?;
         Ok(Row { index: e.index, at: e.at.to_string(), kind: event.kind().as_str(), entry })
     });
     let entries = rows.collect::<Result<Vec<_>, RuntimeError>>()?;
-    json(200, &Body_ { entries, cursor: page.before })
+    json(200, &Body_ { entries, cursor: page.before.map(|at| list.cursor(&at.to_string())) })
 }
 
 #[derive(Serialize)]
@@ -178,23 +183,133 @@ async fn export(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
             let _ = sender.send(Ok(format!("{last}\n").into_bytes())).await;
         }
     });
-    let stream = tokio_stream(receiver);
+    let stream = watch::received(receiver);
     Ok(([(http::header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
 }
 
-type Chunk = Result<Vec<u8>, std::io::Error>;
+#[derive(Serialize)]
+struct VerificationBody {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running_since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<VerificationResult>,
+}
+#[derive(Serialize)]
+struct VerificationResult {
+    outcome: &'static str,
+    size: u64,
+    started_at: String,
+    finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decisions: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<VerificationFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+#[derive(Serialize)]
+struct VerificationFailure {
+    check: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
 
-/// A receiver as a stream.
-fn tokio_stream(receiver: tokio::sync::mpsc::Receiver<Chunk>) -> impl futures_core::Stream<Item = Chunk> {
-    struct Receiving(tokio::sync::mpsc::Receiver<Chunk>);
-    impl futures_core::Stream for Receiving {
-        type Item = Chunk;
-        fn poll_next(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Chunk>> {
-            self.0.poll_recv(cx)
+impl VerificationResult {
+    fn new(v: &Verified, principal: &Principal) -> Self {
+        let mut result = Self {
+            outcome: "incomplete",
+            size: v.size,
+            started_at: v.started_at.to_string(),
+            finished_at: v.finished_at.to_string(),
+            decisions: None,
+            root: None,
+            failure: None,
+            why: None,
+        };
+        match &v.outcome {
+            Outcome::Holds(report) => {
+                result.outcome = "holds";
+                result.decisions = Some(report.decisions);
+                result.root = Some(report.root.clone());
+            }
+            Outcome::Fails(failure) => {
+                result.outcome = "fails";
+                // What differs may be of any environment.
+                let message = principal.whole.then(|| failure.what.clone());
+                result.failure =
+                    Some(VerificationFailure { check: failure.check.as_str(), index: failure.index, message });
+            }
+            Outcome::Incomplete(why) => result.why = principal.whole.then(|| why.clone()),
         }
+        result
     }
-    Receiving(receiver)
+}
+
+fn standing(standing: &Standing, principal: &Principal) -> VerificationBody {
+    VerificationBody {
+        state: if standing.running.is_some() { "running" } else { "idle" },
+        running_since: standing.running.map(|since| since.to_string()),
+        last: standing.last.as_ref().map(|v| VerificationResult::new(v, principal)),
+    }
+}
+
+/// What the last verification of the ledger found, and whether one runs.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/verification", tag = "ledger", params(("tenant" = String, Path)),
+    responses((status = 200, description = "where it stands", body = schema::Verification)))]
+async fn verification(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AuditRead, None)?;
+    json(200, &standing(&app.runtime.verification(&principal.tenant), &principal))
+}
+
+/// Verifies the ledger as it is now, in the background: hashes, tree, checkpoints, and every decision
+/// made again. One at a time; while one runs this starts no other.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/audit/verification", tag = "ledger", params(("tenant" = String, Path)),
+    responses((status = 202, description = "it runs", body = schema::Verification)))]
+async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    // It reads every environment, and takes the server a while.
+    principal.require_whole(Scope::AuditRead)?;
+    let since = app.runtime.start_verification(&principal.tenant).await?;
+    let now = Standing { running: Some(since), ..app.runtime.verification(&principal.tenant) };
+    json(202, &standing(&now, &principal))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    after: Option<u64>,
+}
+
+/// New entries as server-sent events: `id` is the entry's index, `event` its kind, `data` the entry.
+/// After an index, or from now on. Ends when the server stops or the credential does; a client that
+/// comes back with `Last-Event-ID` misses nothing.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/events", tag = "ledger",
+    params(("tenant" = String, Path), ("after" = Option<u64>, Query, description = "a ledger index"), ("last-event-id" = Option<u64>, Header)),
+    responses((status = 200, description = "events, until one side ends it", content_type = "text/event-stream")))]
+async fn events(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let query: EventsQuery = input::query(&uri)?;
+    principal.require(Scope::AuditRead, None)?;
+    let newest =
+        app.runtime.store().head(&principal.tenant.id).await.map_err(RuntimeError::from)?.size.saturating_sub(1);
+    // Who comes back asks with the address they came with first: what they have seen since counts.
+    let after = match headers.get("last-event-id") {
+        Some(id) => {
+            let id = id.to_str().ok().and_then(|t| t.parse().ok());
+            id.ok_or_else(|| Problem::at(Code::RequestInvalid, "/last-event-id", "a ledger index was expected"))?
+        }
+        None => query.after.unwrap_or(newest),
+    };
+    if after > newest {
+        let detail = format!("the ledger's newest entry is {newest}: what you have seen is not of this ledger");
+        return Err(Problem::at(Code::RequestInvalid, "/after", detail));
+    }
+    let stream = watch::stream(&app, &headers, &principal, after)?;
+    Ok(([(http::header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(stream)).into_response())
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::page::{self, List};
 use crate::{Answer, App, auth, input, json};
 
 pub fn router() -> OpenApiRouter<App> {
@@ -53,26 +54,26 @@ struct DeploymentRow {
     policies: usize,
 }
 
-/// What each environment decides by.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/deployments", tag = "policy", params(("tenant" = String, Path)),
+/// What each environment of the credential decides by. Where there are more than `limit`, the `Link`
+/// header says where to go on.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/deployments", tag = "policy", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "a row for each environment")))]
-async fn deployments(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
+async fn deployments(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     principal.require(Scope::PolicyRead, None)?;
     let state = principal.tenant.state();
-    let rows: Vec<DeploymentRow> = state
-        .environments
-        .values()
-        .map(|e| DeploymentRow {
+    let rows = state.environments.values().filter(|e| principal.environments.contains(&e.id)).map(|e| {
+        let row = DeploymentRow {
             environment: e.id.to_string(),
             tier: e.tier.as_str(),
             pack: e.deployed.as_ref().map(|v| v.pack.to_string()),
             version: e.deployed.as_ref().map(|v| v.version.to_string()),
             digest: e.deployed.as_ref().map(|v| v.digest),
             policies: e.deployed.as_ref().map_or(0, |v| v.compiled.len()),
-        })
-        .collect();
-    json(200, &rows)
+        };
+        (row.environment.clone(), row)
+    });
+    page::answer(List { tenant: &tenant, name: "deployments" }, &uri, rows)
 }
 
 #[derive(Deserialize)]

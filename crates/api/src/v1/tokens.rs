@@ -5,15 +5,16 @@ use axum::extract::{Path, State};
 use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_model::entry::Scope;
-use intended_model::{Code, Digest, EnvironmentId, Value};
-use intended_runtime::Runtime;
+use intended_model::{Code, Digest, EnvironmentId, Event, Value};
+use intended_runtime::audit::{MAX_PAGE, MAX_SCAN};
 use intended_runtime::tokens::Verification;
+use intended_runtime::{Principal, Runtime, RuntimeError};
 use intended_token::{Binding, Call};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Answer, App, Problem, auth, input, json};
+use crate::{Answer, App, Problem, auth, input, json, schema};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -80,8 +81,8 @@ struct Verdict<'a> {
 /// Verifies a token for a call, and consumes it if asked to. A refused token is an answer too:
 /// 200 with `active: false` and the refusal's code.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/tokens/verify", tag = "tokens", params(("tenant" = String, Path)),
-    request_body(content_type = "application/json", description = "token, environment, audience, call or intent_hash, consume"),
-    responses((status = 200, description = "the verdict")))]
+    request_body(content = schema::VerifyRequest, description = "the token and what it is to be for"),
+    responses((status = 200, description = "the verdict", body = schema::TokenVerdict)))]
 async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: VerifyBody = input::typed(&headers, &body, input::MAX_BODY)?;
@@ -174,7 +175,7 @@ struct Index {
 
 /// Revokes one token.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/tokens/{jti}/revoke", tag = "tokens", params(("tenant" = String, Path), ("jti" = String, Path)),
-    request_body(content_type = "application/json", description = "intent, reason"), responses((status = 200, description = "revoked")))]
+    request_body(content = schema::RevokeRequest), responses((status = 200, description = "revoked", body = schema::Recorded)))]
 async fn revoke(
     State(app): State<App>,
     Path((tenant, jti)): Path<(String, String)>,
@@ -188,7 +189,7 @@ async fn revoke(
 
 /// The public keys: active and previous.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/jwks.json", tag = "tokens", params(("tenant" = String, Path)),
-    responses((status = 200, description = "a JWK set")))]
+    responses((status = 200, description = "a JWK set", body = schema::Jwks)))]
 async fn jwks(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     json(200, &Runtime::key_set(&principal.tenant.state(), None)?)
@@ -198,14 +199,26 @@ async fn jwks(State(app): State<App>, Path(tenant): Path<String>, headers: Heade
 #[serde(deny_unknown_fields)]
 struct RevocationsQuery {
     environment: Option<EnvironmentId>,
+    after: Option<u64>,
+    limit: Option<usize>,
 }
 
-/// The signed revocation list, for offline verifiers.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/revocations", tag = "tokens", params(("tenant" = String, Path), ("environment" = Option<String>, Query)),
-    responses((status = 200, description = "a compact JWS", content_type = "application/jwt")))]
+/// The signed list of what is revoked and not expired, for offline verifiers. With `after`, the
+/// revocations in the ledger after that index instead, oldest first, as JSON.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/revocations", tag = "tokens",
+    params(("tenant" = String, Path), ("environment" = Option<String>, Query), ("after" = Option<u64>, Query, description = "a ledger index"), ("limit" = Option<u32>, Query, description = "with `after`; at most 500")),
+    responses((status = 200, description = "a compact JWS, or with `after` a page", content((String = "application/jwt"), (schema::Revocations = "application/json")))))]
 async fn revocations(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let query: RevocationsQuery = input::query(&uri)?;
+    if let Some(after) = query.after {
+        principal.require(Scope::TokenVerify, query.environment.as_ref())?;
+        let limit = query.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
+        return json(200, &revoked_after(&app, &principal, query.environment.as_ref(), after, limit).await?);
+    }
+    if query.limit.is_some() {
+        return Err(Problem::at(Code::RequestInvalid, "/limit", "the signed list is whole: pages come with `after`"));
+    }
     let environment = query
         .environment
         .or_else(|| principal.only_environment().cloned())
@@ -213,6 +226,64 @@ async fn revocations(State(app): State<App>, Path(tenant): Path<String>, uri: ht
     principal.require(Scope::TokenVerify, Some(&environment))?;
     let list = app.runtime.revocation_list(&principal, &environment).await?;
     Ok(([(http::header::CONTENT_TYPE, "application/jwt")], list).into_response())
+}
+
+#[derive(Serialize)]
+struct Revocation {
+    index: u64,
+    at: String,
+    jti: Box<str>,
+    intent: String,
+    environment: EnvironmentId,
+    expires_at: i64,
+    reason: Box<str>,
+}
+#[derive(Serialize)]
+struct Revocations {
+    revocations: Vec<Revocation>,
+    after: u64,
+    more: bool,
+}
+
+async fn revoked_after(
+    app: &App,
+    principal: &Principal,
+    environment: Option<&EnvironmentId>,
+    after: u64,
+    limit: usize,
+) -> Result<Revocations, RuntimeError> {
+    let size = app.runtime.store().head(&principal.tenant.id).await?.size;
+    let (mut found, mut at) = (Vec::new(), after);
+    let enough = after.saturating_add(MAX_SCAN as u64);
+    while at.saturating_add(1) < size && at < enough && found.len() < limit {
+        // Reading a page takes some milliseconds: others come in between.
+        tokio::task::yield_now().await;
+        let (seen, last) = app.runtime.entries_after(principal, at, MAX_PAGE).await?;
+        if last == at {
+            break;
+        }
+        at = last;
+        for (entry, event) in seen {
+            let Event::TokenRevoked(revoked) = event else { continue };
+            if environment.is_some_and(|wanted| *wanted != revoked.environment) {
+                continue;
+            }
+            found.push(Revocation {
+                index: entry.index,
+                at: entry.at.to_string(),
+                jti: revoked.jti,
+                intent: revoked.intent.to_string(),
+                environment: revoked.environment,
+                expires_at: revoked.exp,
+                reason: revoked.reason,
+            });
+            if found.len() == limit {
+                at = entry.index;
+                break;
+            }
+        }
+    }
+    Ok(Revocations { revocations: found, after: at, more: at.saturating_add(1) < size })
 }
 
 #[derive(Deserialize)]
@@ -229,7 +300,7 @@ struct Rotated {
 
 /// Makes a new active signing key; the one before stays valid as the previous.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/rotate", tag = "tokens", params(("tenant" = String, Path)),
-    request_body(content_type = "application/json", description = "environment, alg"), responses((status = 200, description = "the new key id")))]
+    request_body(content = schema::RotateRequest), responses((status = 200, description = "the new key id", body = schema::Rotated)))]
 async fn rotate(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: RotateBody = input::typed(&headers, &body, input::MAX_BODY)?;
@@ -247,7 +318,7 @@ struct RetireBody {
 
 /// Retires a key at once: its tokens are refused from here on.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/{kid}/retire", tag = "tokens", params(("tenant" = String, Path), ("kid" = String, Path)),
-    request_body(content_type = "application/json", description = "environment, reason"), responses((status = 200, description = "retired")))]
+    request_body(content = schema::RetireRequest), responses((status = 200, description = "retired", body = schema::Recorded)))]
 async fn retire(
     State(app): State<App>,
     Path((tenant, kid)): Path<(String, String)>,

@@ -17,7 +17,7 @@ use crate::args::{Dev, Format, Global};
 use crate::client::Client;
 use crate::error::{CliError, file};
 use crate::output::{list, one, say};
-use crate::server::{ROOT_KEY, Stopping, listen, open, serve, stopped, write_secret};
+use crate::server::{Limits, ROOT_KEY, Stopping, listen, open, serve, stopped, write_secret};
 
 const TENANT: &str = "demo";
 const PACK: [(&str, &str); 3] = [
@@ -49,7 +49,7 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let app = intended_api::App::new(Arc::clone(&runtime));
     let stop_quickly = Stopping { drain: Duration::from_millis(50), finish: Duration::from_secs(2) };
-    let running = tokio::spawn(serve(listener, app, stop_quickly, async move {
+    let running = tokio::spawn(serve(listener, app, Limits::default(), stop_quickly, async move {
         let _ = stopping.await;
     }));
     let shown = tokio::select! {

@@ -11,8 +11,8 @@ use crate::args::{Global, Init, Serve};
 use crate::error::{CliError, file};
 use crate::output::say;
 use crate::server::{
-    CONFIG, Config, ROOT_KEY, Stopping, default_drain, default_finish, default_requests, listen, open, reopen,
-    serve as run, stopped, write_secret,
+    CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
+    default_requests, listen, open, reopen, serve as run, stopped, write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -60,6 +60,8 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         finish_millis: default_finish(),
         max_bytes: None,
         requests_per_second: default_requests(),
+        connections: default_connections(),
+        head_millis: default_head(),
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
     let path = dir.join(CONFIG);
@@ -92,7 +94,8 @@ pub async fn serve(args: Serve) -> Outcome {
         drain: Duration::from_millis(config.drain_millis),
         finish: Duration::from_millis(config.finish_millis),
     };
-    run(listener, intended_api::App::new(runtime), stopping, stop).await?;
+    let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
+    run(listener, intended_api::App::new(runtime), limits, stopping, stop).await?;
     eprintln!("stopped");
     Ok(ExitCode::Ok)
 }

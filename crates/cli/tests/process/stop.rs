@@ -60,6 +60,30 @@ fn clients_that_send_nothing_do_not_hold_up_the_end() {
     run(&mut intended(&["verify", site.path()])).expect(0);
 }
 
+/// Half a request, or none, holds a place only for so long; and there are only so many places.
+#[test]
+fn clients_that_say_nothing_make_room_for_those_who_do() {
+    let (site, server) = Site::new();
+    server.stop().expect(0);
+    site.configure("connections", Some(4));
+    site.configure("head_millis", Some(700));
+    let server = site.start().unwrap();
+    let began = std::time::Instant::now();
+    let mut slow: Vec<_> = (0..4).map(|_| connect(server.address).unwrap()).collect();
+    for stream in &mut slow {
+        stream.write_all(b"POST /v1/tenants/acme/intents HTTP/1.1\r\nhost: localhost\r\ncontent-le").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(site.agent(&server).get("/livez").status, 200);
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_millis(600), "four are four: {waited:?}");
+    for mut stream in slow {
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut rest);
+    }
+    server.stop().expect(0);
+}
+
 #[test]
 fn ctrl_c_ends_it_as_well() {
     let site = Site::bare();

@@ -12,5 +12,8 @@ mod authzen;
 mod golden;
 mod http_edge;
 mod invariants;
+mod operate;
+mod refusals;
 mod tampering;
 mod time;
+mod watching;
