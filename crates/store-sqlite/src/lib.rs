@@ -2,8 +2,11 @@
 //!
 //! * Commits queue up; the writer takes what is there, judges each by itself inside one
 //!   transaction, and one fsync makes all of them durable. A commit that is alone is written by its
-//!   own task, without the way to the writer's thread and back. Head rows are read again in each
-//!   transaction, so a second writer on another connection is fenced like any other.
+//!   own task, without the way to the writer's thread and back.
+//! * A commit of one entry changes one row: the tenant's head stands in it, and what can be found
+//!   again from the entries is folded in once in 256 (`docs/decisions/0009-one-row.md`). While the
+//!   directory is locked, heads are kept in memory; otherwise they are read in each transaction, so
+//!   that a second writer on another connection is fenced like any other.
 //! * A checkpoint of the write-ahead log never stalls a commit: see [`checkpoint`].
 //! * After a commit whose outcome is unknown the writer stops for good: what is in the file decides,
 //!   when it is opened again.
@@ -16,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use intended_ledger::NodeHash;
+use intended_ledger::{BLOCK, NodeHash};
 use intended_model::{TenantId, Timestamp};
 use intended_store::{
     BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
@@ -25,6 +28,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
+use crate::blocks::Blocks;
+
+mod blocks;
 mod checkpoint;
 mod read_only;
 mod reads;
@@ -38,7 +44,8 @@ pub use read_only::ReadOnly;
 pub struct Options {
     /// Refuse to grow the file beyond this: commits then answer `store.full`.
     pub max_bytes: Option<u64>,
-    /// Do not take the directory's lock: for tests with two writers.
+    /// Do not take the directory's lock: for tests with two writers. Nothing is then known from
+    /// memory that another writer can change.
     pub shared: bool,
 }
 
@@ -96,12 +103,54 @@ struct Shared {
     in_flight: AtomicUsize,
     /// How long the last batch took; 0 before the first.
     commit_micros: AtomicU64,
+    /// Whether nobody else writes: the directory's lock is held.
+    exclusive: bool,
     /// A tenant's number never changes and a tenant never goes away.
     numbers: Mutex<HashMap<TenantId, i64>>,
+    /// The roots of blocks, by tenant number; they never change either.
+    blocks: Mutex<HashMap<i64, Arc<Blocks>>>,
+    /// What `subjects` does not know yet, by tenant number; only if `exclusive`.
+    tails: Mutex<HashMap<i64, Tail>>,
     checkpoint: checkpoint::Progress,
 }
 
+/// The entries since a tenant was last folded.
+#[derive(Default)]
+struct Tail {
+    from: u64,
+    /// Subject and index.
+    entries: Vec<([u8; 16], u64)>,
+}
+
 impl Shared {
+    /// Where the tail begins, and which of it is about the subject.
+    fn tail(&self, tenant: i64, subject: [u8; 16]) -> Option<(u64, Vec<u64>)> {
+        let about = |tail: &Tail| {
+            let mine = tail.entries.iter().filter(|(of, _)| *of == subject);
+            (tail.from, mine.map(|(_, index)| *index).collect())
+        };
+        self.exclusive.then(|| lock(&self.tails).get(&tenant).map(about).unwrap_or_default())
+    }
+
+    /// The tree of a tenant's first `size` entries. The caller has seen that they are there.
+    fn tree<'c>(&self, connection: &'c Connection, tenant: i64, size: u64) -> Result<reads::Tree<'c>> {
+        let wanted = size / BLOCK;
+        let known = lock(&self.blocks).get(&tenant).cloned().unwrap_or_default();
+        if known.len() >= wanted {
+            return Ok(reads::Tree { connection, tenant, blocks: known });
+        }
+        let roots = reads::blocks(connection, tenant, known.len(), wanted)?;
+        let mut all = lock(&self.blocks);
+        let blocks = all.entry(tenant).or_default();
+        // Somebody may have read some of them meanwhile.
+        for (index, root) in (known.len()..).zip(roots) {
+            if blocks.len() == index {
+                Arc::make_mut(blocks).push(root);
+            }
+        }
+        Ok(reads::Tree { connection, tenant, blocks: Arc::clone(blocks) })
+    }
+
     fn number(&self, connection: &Connection, tenant: &TenantId) -> Result<i64> {
         if let Some(number) = lock(&self.numbers).get(tenant) {
             return Ok(*number);
@@ -136,7 +185,8 @@ impl SqliteStore {
         let path = dir.join(FILE);
         let mut writer = connect(&path, false)?;
         schema::migrate(&mut writer)?;
-        verify_heads(&writer)?;
+        let shared = Arc::new(Shared { exclusive: held.is_some(), ..Shared::default() });
+        let heads = verify_heads(&writer, &shared)?;
         if let Some(max) = options.max_bytes {
             let pages = i64::try_from(max).unwrap_or(i64::MAX) / schema::PAGE_SIZE;
             writer.pragma_update(None, "max_page_count", pages).map_err(|e| failure(&e))?;
@@ -144,10 +194,9 @@ impl SqliteStore {
         let mut readers = (0..READERS).map(|_| connect(&path, true).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
         let decision = readers.pop().ok_or(StoreError::Closed)?;
         let readers = Arc::new(Readers { decision, pool: readers, turn: AtomicUsize::new(0) });
-        let shared = Arc::new(Shared::default());
         shared.checkpoint.watch(&mut writer).map_err(|e| failure(&e))?;
         let (jobs, queue) = mpsc::sync_channel(MAX_QUEUE);
-        let desk = Arc::new(Mutex::new(writer::Desk::new(writer)));
+        let desk = Arc::new(Mutex::new(writer::Desk::new(writer, heads)));
         let threads = vec![
             checkpoint::spawn(connect(&path, false)?, Arc::clone(&shared))?,
             writer::spawn(Arc::clone(&desk), queue, Arc::clone(&shared))?,
@@ -314,23 +363,58 @@ fn within(holds: bool) -> Result<()> {
     if holds { Ok(()) } else { Err(StoreError::Invalid("the ledger has no such index or size")) }
 }
 
-/// Recomputes each tenant's frontier from what is stored.
-fn verify_heads(connection: &Connection) -> Result<()> {
-    for (number, name) in reads::tenants(connection)? {
-        let head =
-            reads::head(connection, number)?.ok_or_else(|| StoreError::Corrupt(format!("`{name}` has no head")))?;
-        let size = head.frontier.size();
-        let computed = reads::frontier(connection, number, size)?;
-        if computed != head.frontier {
-            return Err(StoreError::Corrupt(format!(
-                "the stored entries of `{name}` do not have the root of its head"
-            )));
+fn no_root(tenant: &TenantId) -> StoreError {
+    StoreError::Corrupt(format!("the stored entries of `{tenant}` do not have the root of its head"))
+}
+
+/// Recomputes each tenant's frontier from what is stored and holds its heads against the rows.
+fn verify_heads(connection: &Connection, shared: &Shared) -> Result<HashMap<TenantId, writer::Known>> {
+    // One snapshot, should somebody else be writing.
+    let snapshot = connection.unchecked_transaction().map_err(|e| failure(&e))?;
+    let mut heads = HashMap::new();
+    for (number, tenant) in reads::tenants(&snapshot)? {
+        let corrupt = |what: &str| StoreError::Corrupt(format!("`{tenant}`: {what}"));
+        let (folded, last) = (reads::folded(&snapshot, number)?, reads::appended(&snapshot, number)?);
+        let kept = reads::newer(folded, last.map(|(appended, _)| appended))?;
+        if folded.size / BLOCK != kept.size / BLOCK || reads::has_blocks_from(&snapshot, number, kept.size / BLOCK)? {
+            return Err(corrupt("its blocks are not those of its entries"));
         }
-        if reads::leaf(connection, number, size)?.is_some() {
-            return Err(StoreError::Corrupt(format!("`{name}` has entries beyond its head")));
+        if let Some((appended, at)) = last {
+            // Whichever came later says what the other does, or more.
+            let (older, newer) = if appended.size > folded.size { (folded, appended) } else { (appended, folded) };
+            let same =
+                older.size < newer.size || (older.root, older.control_version) == (newer.root, newer.control_version);
+            if !same
+                || appended.last_at < at
+                || older.last_at > newer.last_at
+                || older.next_version > newer.next_version
+                || older.control_version > newer.control_version
+            {
+                return Err(corrupt("its heads contradict each other"));
+            }
         }
+        let tree = shared.tree(&snapshot, number, kept.size)?;
+        let before = tree.frontier(folded.size)?;
+        let held = before.root() == folded.root;
+        let frontier = tree.extended(before, kept.size)?;
+        if !held || frontier.root() != kept.root {
+            return Err(no_root(&tenant));
+        }
+        for head in [folded, kept] {
+            if reads::controls(&snapshot, number, head.size)? != head.control_version {
+                return Err(corrupt("its head counts other control entries than there are"));
+            }
+        }
+        if reads::highest_version(&snapshot, number)? >= kept.next_version {
+            return Err(corrupt("a fact has a version that its head has not given yet"));
+        }
+        if shared.exclusive {
+            let entries = reads::subjects(&snapshot, number, folded.size)?;
+            lock(&shared.tails).insert(number, Tail { from: folded.size, entries });
+        }
+        heads.insert(tenant, writer::Known { number, head: kept.with(frontier), folded: folded.size });
     }
-    Ok(())
+    Ok(heads)
 }
 
 impl Store for SqliteStore {
@@ -359,7 +443,7 @@ impl Store for SqliteStore {
     }
 
     fn head<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<TreeHead>> {
-        self.read(tenant, |c, t| reads::head(c, t)?.map(|h| h.tree_head()).ok_or(StoreError::UnknownTenant))
+        self.read(tenant, |c, t| Ok(reads::head(c, t)?.tree_head()))
     }
 
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
@@ -405,7 +489,8 @@ impl Store for SqliteStore {
     }
 
     fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        self.read(tenant, move |c, t| reads::entries_of(c, t, subject))
+        let shared = Arc::clone(&self.shared);
+        self.read(tenant, move |c, t| reads::entries_of(c, t, subject, shared.tail(t, subject)))
     }
 
     fn inclusion_proof<'a>(
@@ -414,9 +499,10 @@ impl Store for SqliteStore {
         index: u64,
         size: u64,
     ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+        let shared = Arc::clone(&self.shared);
         self.read(tenant, move |c, t| {
             within(index < size && size <= reads::size(c, t)?)?;
-            intended_ledger::inclusion_proof(&reads::Tree::new(c, t), index, size)
+            intended_ledger::inclusion_proof(&shared.tree(c, t, size)?, index, size)
         })
     }
 
@@ -426,16 +512,18 @@ impl Store for SqliteStore {
         from: u64,
         to: u64,
     ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+        let shared = Arc::clone(&self.shared);
         self.read(tenant, move |c, t| {
             within(from <= to && to <= reads::size(c, t)?)?;
-            intended_ledger::consistency_proof(&reads::Tree::new(c, t), from, to)
+            intended_ledger::consistency_proof(&shared.tree(c, t, to)?, from, to)
         })
     }
 
     fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>> {
+        let shared = Arc::clone(&self.shared);
         self.read(tenant, move |c, t| {
             within(size <= reads::size(c, t)?)?;
-            intended_ledger::root_of(&reads::Tree::new(c, t), size)
+            intended_ledger::root_of(&shared.tree(c, t, size)?, size)
         })
     }
 
