@@ -56,8 +56,16 @@ const LOCK: &str = "lock";
 /// Read connections: one that only the decision path uses, so that a long page never stands before
 /// it, and three for everything else.
 const READERS: usize = 1 + 3;
-/// Expired facts that one transaction removes: a few milliseconds, so that commits get through.
-const PURGE: u64 = 1_000;
+/// Expired facts that one transaction removes. Their names are spread over the whole table, so each
+/// is a page or two to write: about a millisecond, which is what a commit may have to wait.
+const PURGE: u64 = 50;
+/// Between two such transactions commits have the disk to themselves: 10,000 facts a second.
+const PURGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// Most bytes that wait to be written, unless a single commit has more.
+const MAX_QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of the log's index that are there from the start, enough for a log of 1 GiB. SQLite would
+/// extend it after a commit is durable, when a full disk could not be told from a lost commit.
+const INDEX_BYTES: u64 = 1 << 20;
 
 /// Work on the writer's connection.
 type Task = Box<dyn FnOnce(&mut Connection, &Shared) + Send>;
@@ -66,6 +74,8 @@ enum Job {
     Commit(Commit, oneshot::Sender<Result<Committed>>),
     /// Something rarer than a commit, in its turn.
     Run(Task),
+    /// Copy what a checkpoint has left.
+    Finish,
     Close(oneshot::Sender<()>),
 }
 
@@ -78,14 +88,46 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// After everything that has a connection.
+    _files: Option<Arc<Files>>,
     /// Held until the threads have ended.
     _lock: Option<std::fs::File>,
 }
 
+/// `None` once the store is let go.
+type Reader = Mutex<Option<Connection>>;
+
 struct Readers {
-    decision: Mutex<Connection>,
-    pool: Vec<Mutex<Connection>>,
+    decision: Reader,
+    pool: Vec<Reader>,
     turn: AtomicUsize,
+}
+
+fn reading<T>(connection: &Option<Connection>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    read(connection.as_ref().ok_or(StoreError::Closed)?)
+}
+
+/// The engine's files, beside SQLite's own handles on them. Closing any handle on a file gives up
+/// all locks that the process has on it, SQLite's too: so these are opened once, stay open until
+/// every connection is closed, and there are none where several stores share a directory.
+struct Files {
+    database: std::fs::File,
+    _index: std::fs::File,
+}
+
+impl Files {
+    fn open(path: &Path) -> Result<Self> {
+        let open = |path: &Path| {
+            let file = std::fs::OpenOptions::new().read(true).write(true).open(path);
+            file.map_err(|e| StoreError::ReadOnly(format!("{}: {e}", path.display())))
+        };
+        let (database, index) = (open(path)?, open(&path.with_extension("db-shm"))?);
+        let there = rustix::fs::fallocate(&index, rustix::fs::FallocateFlags::empty(), 0, INDEX_BYTES);
+        if let Err(error) = there {
+            tracing::warn!(%error, "no room was set aside for the index of the write-ahead log");
+        }
+        Ok(Self { database, _index: index })
+    }
 }
 
 /// What the threads share.
@@ -111,6 +153,8 @@ struct Shared {
     blocks: Mutex<HashMap<i64, Arc<Blocks>>>,
     /// What `subjects` does not know yet, by tenant number; only if `exclusive`.
     tails: Mutex<HashMap<i64, Tail>>,
+    /// Of commits that wait for the writer's thread.
+    queued_bytes: AtomicUsize,
     checkpoint: checkpoint::Progress,
 }
 
@@ -191,17 +235,19 @@ impl SqliteStore {
             let pages = i64::try_from(max).unwrap_or(i64::MAX) / schema::PAGE_SIZE;
             writer.pragma_update(None, "max_page_count", pages).map_err(|e| failure(&e))?;
         }
-        let mut readers = (0..READERS).map(|_| connect(&path, true).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
+        let mut readers =
+            (0..READERS).map(|_| connect(&path, true).map(Some).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
         let decision = readers.pop().ok_or(StoreError::Closed)?;
         let readers = Arc::new(Readers { decision, pool: readers, turn: AtomicUsize::new(0) });
         shared.checkpoint.watch(&mut writer).map_err(|e| failure(&e))?;
         let (jobs, queue) = mpsc::sync_channel(MAX_QUEUE);
         let desk = Arc::new(Mutex::new(writer::Desk::new(writer, heads)));
+        let files = if options.shared { None } else { Some(Arc::new(Files::open(&path)?)) };
         let threads = vec![
-            checkpoint::spawn(connect(&path, false)?, Arc::clone(&shared))?,
+            checkpoint::spawn(connect(&path, false)?, files.clone(), Arc::clone(&shared))?,
             writer::spawn(Arc::clone(&desk), queue, Arc::clone(&shared))?,
         ];
-        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, threads, _lock: held })
+        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, threads, _files: files, _lock: held })
     }
 
     /// The path of the database file.
@@ -227,10 +273,21 @@ impl SqliteStore {
             && writer::quick(&self.shared)
             && let Ok(mut desk) = self.desk.try_lock()
         {
-            desk.alone((commit, answer), &self.shared);
+            let finish = desk.alone((commit, answer), &self.shared);
+            drop(desk);
+            if finish && self.enqueue(Job::Finish).is_err() {
+                self.shared.checkpoint.not_asked();
+            }
             return Ok(());
         }
-        self.enqueue(Job::Commit(commit, answer))
+        let weight = commit.weight();
+        let before = self.shared.queued_bytes.fetch_add(weight, Ordering::AcqRel);
+        let room = before == 0 || before.saturating_add(weight) <= MAX_QUEUE_BYTES;
+        let queued = if room { self.enqueue(Job::Commit(commit, answer)) } else { Err(StoreError::Overloaded) };
+        if queued.is_err() {
+            self.shared.queued_bytes.fetch_sub(weight, Ordering::AcqRel);
+        }
+        queued
     }
 
     /// Has the writer do something between two batches.
@@ -244,11 +301,11 @@ impl SqliteStore {
             let _ = answer.send(match stopped {
                 Some(why) => Err(why),
                 None => write(connection).map_err(|e| {
-                    let error = failure(&e);
-                    if hard(&e) {
-                        shared.stop(error.clone());
+                    let failure = writer::Failure::from(e);
+                    if failure.stop {
+                        shared.stop(failure.error.clone());
                     }
-                    error
+                    failure.error
                 }),
             });
         })));
@@ -278,8 +335,8 @@ impl SqliteStore {
                 let turn = readers.turn.fetch_add(1, Ordering::Relaxed) % readers.pool.len().max(1);
                 let free = readers.pool.iter().find_map(|c| c.try_lock().ok());
                 match (free, readers.pool.get(turn)) {
-                    (Some(connection), _) => read(&connection),
-                    (None, Some(connection)) => read(&lock(connection)),
+                    (Some(connection), _) => reading(&connection, read),
+                    (None, Some(connection)) => reading(&lock(connection), read),
                     (None, None) => Err(StoreError::Closed),
                 }
             });
@@ -346,17 +403,30 @@ fn failure(error: &rusqlite::Error) -> StoreError {
     let text = error.to_string();
     match error.sqlite_error_code() {
         Some(E::DiskFull) => StoreError::Full(text),
+        _ if over_quota(error, rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())) => {
+            StoreError::Full(format!("{text}: the quota is used up"))
+        }
         Some(E::ReadOnly | E::CannotOpen | E::PermissionDenied) => StoreError::ReadOnly(text),
         Some(E::DatabaseCorrupt | E::NotADatabase) => StoreError::Corrupt(text),
         _ => StoreError::Unavailable(text),
     }
 }
 
+/// Whether a write was refused for want of quota, which SQLite does not tell from a failed one. As on
+/// a full disk, frames before the one that commits may be there and that one is not whole.
+/// `system` is the thread's last system error: that of the write.
+fn over_quota(error: &rusqlite::Error, system: Option<rustix::io::Errno>) -> bool {
+    let rusqlite::Error::SqliteFailure(error, _) = error else { return false };
+    error.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE && system == Some(rustix::io::Errno::DQUOT)
+}
+
 /// After which nothing must be written: a failed read, write or sync of the file leaves unknown what
 /// is durable, and a damaged file only gets worse.
 fn hard(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode as E;
-    matches!(error.sqlite_error_code(), Some(E::SystemIoFailure | E::DatabaseCorrupt | E::NotADatabase))
+    let system = rustix::io::Errno::from_io_error(&std::io::Error::last_os_error());
+    !over_quota(error, system)
+        && matches!(error.sqlite_error_code(), Some(E::SystemIoFailure | E::DatabaseCorrupt | E::NotADatabase))
 }
 
 fn within(holds: bool) -> Result<()> {
@@ -448,7 +518,7 @@ impl Store for SqliteStore {
 
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
         let connection = lock(&self.readers.decision);
-        reads::fact(&connection, self.shared.number(&connection, tenant)?, key)
+        reading(&connection, |c| reads::fact(c, self.shared.number(c, tenant)?, key))
     }
 
     fn facts<'a>(
@@ -536,6 +606,7 @@ impl Store for SqliteStore {
                 if some < PURGE {
                     return Ok(purged);
                 }
+                tokio::time::sleep(PURGE_PAUSE).await;
             }
         })
     }
@@ -583,5 +654,50 @@ impl Drop for SqliteStore {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        // Before the files: a read that is under way is waited for.
+        for reader in self.readers.pool.iter().chain([&self.readers.decision]) {
+            lock(reader).take();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+    use rustix::io::Errno;
+
+    fn error(code: std::ffi::c_int) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn only_a_write_without_quota_is_a_full_disk() {
+        assert!(over_quota(&error(ffi::SQLITE_IOERR_WRITE), Some(Errno::DQUOT)));
+        assert!(!over_quota(&error(ffi::SQLITE_IOERR_WRITE), Some(Errno::IO)));
+        assert!(!over_quota(&error(ffi::SQLITE_IOERR_WRITE), None));
+        assert!(!over_quota(&error(ffi::SQLITE_IOERR_FSYNC), Some(Errno::DQUOT)), "what is durable is unknown");
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_of_any_kind_stops_the_store_by_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), &Options::default()).unwrap();
+        let busy = store.write(|_| Err::<(), _>(error(ffi::SQLITE_BUSY))).await.unwrap_err();
+        assert_eq!((busy.code(), busy.retryable()), ("store.unavailable", true));
+        store.write(|_| Ok(())).await.unwrap();
+        let failed = store.write(|_| Err::<(), _>(error(ffi::SQLITE_IOERR_FSYNC))).await.unwrap_err();
+        assert_eq!((failed.code(), failed.retryable()), ("store.stopped", false));
+        assert_eq!(store.write(|_| Ok(())).await.unwrap_err(), failed);
+        assert!(!store.health().await.writable);
+    }
+
+    #[tokio::test]
+    async fn the_logs_index_has_its_room_from_the_start() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), &Options::default()).unwrap();
+        let index = std::fs::metadata(store.path().with_extension("db-shm")).unwrap();
+        assert!(index.len() >= INDEX_BYTES && index.blocks() * 512 >= INDEX_BYTES);
     }
 }

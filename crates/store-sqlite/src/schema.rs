@@ -23,6 +23,14 @@ pub fn configure(connection: &Connection, read_only: bool) -> rusqlite::Result<(
         connection.pragma_update(None, "page_size", PAGE_SIZE)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What durability rests on is read back: where a setting cannot be made, SQLite keeps silent.
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |r| r.get(0))?;
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |r| r.get(0))?;
+        if (&*journal, synchronous) != ("wal", 2) {
+            let why = format!("journal_mode is {journal}, synchronous {synchronous}: commits would not be durable");
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(why)));
+        }
         // Checkpoints are taken elsewhere, never by a commit.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     }

@@ -47,19 +47,23 @@ impl Desk {
         Self { connection, batch: Vec::with_capacity(MAX_BATCH), heads }
     }
 
-    fn write_batch(&mut self, shared: &Shared) {
+    /// Whether the writer's thread is to finish a checkpoint.
+    #[must_use]
+    fn write_batch(&mut self, shared: &Shared) -> bool {
         write(&self.connection, &mut self.batch, &mut self.heads, shared);
-        shared.checkpoint.after_batch(&self.connection, shared);
+        shared.checkpoint.after_batch()
     }
 
-    /// Writes one commit on the caller's thread; its answer is there when this returns.
-    pub fn alone(&mut self, waiting: Waiting, shared: &Shared) {
+    /// Writes one commit on the caller's thread; its answer is there when this returns. Whether the
+    /// writer's thread is to finish a checkpoint.
+    #[must_use]
+    pub fn alone(&mut self, waiting: Waiting, shared: &Shared) -> bool {
         if shared.closed.load(Ordering::Acquire) {
             let _ = waiting.1.send(Err(StoreError::Closed));
-            return;
+            return false;
         }
         self.batch.push(waiting);
-        self.write_batch(shared);
+        self.write_batch(shared)
     }
 }
 
@@ -77,15 +81,17 @@ pub fn spawn(desk: Arc<Mutex<Desk>>, queue: mpsc::Receiver<Job>, shared: Arc<Sha
             // Take what is there, up to a batch; something other than a commit ends it.
             while let Some(Job::Commit(commit, answer)) = next {
                 weight += commit.weight();
+                shared.queued_bytes.fetch_sub(commit.weight(), Ordering::AcqRel);
                 desk.batch.push((commit, answer));
                 let more = desk.batch.len() < MAX_BATCH && weight < MAX_BATCH_BYTES;
                 next = if more { queue.try_recv().ok() } else { None };
             }
-            if !desk.batch.is_empty() {
-                desk.write_batch(&shared);
+            if !desk.batch.is_empty() && desk.write_batch(&shared) {
+                shared.checkpoint.finish(&desk.connection, &shared);
             }
             match next {
                 Some(Job::Run(job)) => job(&mut desk.connection, &shared),
+                Some(Job::Finish) => shared.checkpoint.finish(&desk.connection, &shared),
                 Some(Job::Close(done)) => {
                     // Nobody waits for a reader here: whatever it holds back is folded in later.
                     let _ = desk.connection.busy_timeout(std::time::Duration::from_millis(200));
@@ -144,7 +150,11 @@ fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, s
         Ok((mut sealed, judged)) => {
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             shared.commit_micros.store(micros.max(1), Ordering::Relaxed);
-            lock(&shared.trouble).take();
+            // Facts may still fit where entries do not: only an entry shows that decisions can be
+            // recorded again.
+            if sealed.values().any(|tenant| !tenant.entries.is_empty()) {
+                lock(&shared.trouble).take();
+            }
             for ((commit, answer), accepted) in batch.drain(..).zip(judged) {
                 let outcome = accepted.and_then(|accepted| {
                     let tenant = sealed.get_mut(&commit.tenant).ok_or(StoreError::UnknownTenant)?;
@@ -166,11 +176,11 @@ fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, s
     }
 }
 
-/// A batch that was not written.
-struct Failure {
-    error: StoreError,
+/// Something that was not written.
+pub struct Failure {
+    pub error: StoreError,
     /// Whether nothing may be written any more.
-    stop: bool,
+    pub stop: bool,
 }
 
 impl From<rusqlite::Error> for Failure {

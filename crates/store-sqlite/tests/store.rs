@@ -364,4 +364,68 @@ mod files {
         let log = store.health().await.wal_bytes.unwrap();
         assert!(log < 120 << 20, "200 MB were written, the log has {log} bytes");
     }
+
+    #[tokio::test]
+    async fn a_full_disk_is_over_when_an_entry_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), &Options { max_bytes: Some(1 << 20), ..Options::default() }).unwrap();
+        store.create_tenant(&acme()).await.unwrap();
+        let put = || vec![Write::Put { key: "checkpoint".into(), value: b"1".to_vec(), expires_at: None }];
+        store.commit(commit("0", put())).await.unwrap();
+        let large = "x".repeat(2 << 20);
+        assert!(matches!(store.commit(commit(&large, Vec::new())).await, Err(StoreError::Full(_))));
+        // A fact written in place needs no room and says nothing about it.
+        store.commit(Commit { entries: Vec::new(), ..commit("", put()) }).await.unwrap();
+        assert!(!store.health().await.writable);
+        store.commit(commit("1", Vec::new())).await.unwrap();
+        assert!(store.health().await.writable);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn commits_get_through_while_facts_are_purged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(open(dir.path()).unwrap());
+        store.create_tenant(&acme()).await.unwrap();
+        let expires_at = Some(Timestamp::from_millis(1));
+        let put = |n| Write::Put { key: format!("f/{n}").into(), value: Vec::new(), expires_at };
+        store.commit(commit("", (0..2_000).map(put).collect())).await.unwrap();
+        let purge = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.purge_expired(Timestamp::from_millis(2)).await }
+        });
+        let mut between = 0;
+        while !purge.is_finished() {
+            store.commit(commit("x", Vec::new())).await.unwrap();
+            between += 1;
+        }
+        assert_eq!(purge.await.unwrap(), Ok(2_000));
+        assert!(between >= 30, "{between} commits in 40 steps");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_waits_is_bounded_by_its_bytes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { shared: true, ..Options::default() };
+        let store = Arc::new(SqliteStore::open(dir.path(), &options).unwrap());
+        store.create_tenant(&acme()).await.unwrap();
+        // Somebody else is writing: everything waits.
+        let other = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let body = "x".repeat(1 << 20);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (store, commit) = (Arc::clone(&store), commit(&body, Vec::new()));
+            tasks.spawn(async move { store.commit(commit).await.map(drop) });
+        }
+        let mut refused = 0;
+        while refused < 25 {
+            assert_eq!(tasks.join_next().await.unwrap().unwrap(), Err(StoreError::Overloaded));
+            refused += 1;
+        }
+        other.execute_batch("ROLLBACK").unwrap();
+        let rest = tasks.join_all().await;
+        assert!(rest.iter().filter(|outcome| outcome.is_ok()).count() >= 64);
+        // What was written waits no more.
+        store.commit(commit(&body, Vec::new())).await.unwrap();
+    }
 }
