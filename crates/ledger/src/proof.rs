@@ -25,6 +25,12 @@ pub trait Nodes {
     fn block(&self, index: u64) -> Result<NodeHash, Self::Error>;
     /// The hash of leaf number `index`.
     fn leaf(&self, index: u64) -> Result<NodeHash, Self::Error>;
+    /// The root of the perfect subtree of 2^`level` leaves number `index`, `level` above that of
+    /// blocks, if it is at hand; without it, it is computed from blocks.
+    fn above(&self, level: u8, index: u64) -> Result<Option<NodeHash>, Self::Error> {
+        let _ = (level, index);
+        Ok(None)
+    }
 }
 
 /// The root of the perfect subtree of 2^`level` leaves number `index`.
@@ -34,6 +40,11 @@ fn perfect<N: Nodes>(nodes: &N, level: u8, index: u64) -> Result<NodeHash, N::Er
     }
     if level == BLOCK_LEVEL {
         return nodes.block(index);
+    }
+    if level > BLOCK_LEVEL
+        && let Some(node) = nodes.above(level, index)?
+    {
+        return Ok(node);
     }
     Ok(node_hash(perfect(nodes, level - 1, index * 2)?, perfect(nodes, level - 1, index * 2 + 1)?))
 }

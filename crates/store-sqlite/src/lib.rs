@@ -2,8 +2,11 @@
 //!
 //! * Commits queue up; the writer takes what is there, judges each by itself inside one
 //!   transaction, and one fsync makes all of them durable. A commit that is alone is written by its
-//!   own task, without the way to the writer's thread and back. Head rows are read again in each
-//!   transaction, so a second writer on another connection is fenced like any other.
+//!   own task, without the way to the writer's thread and back.
+//! * A commit of one entry changes one row: the tenant's head stands in it, and what can be found
+//!   again from the entries is folded in once in 256 (`docs/decisions/0009-one-row.md`). While the
+//!   directory is locked, heads are kept in memory; otherwise they are read in each transaction, so
+//!   that a second writer on another connection is fenced like any other.
 //! * A checkpoint of the write-ahead log never stalls a commit: see [`checkpoint`].
 //! * After a commit whose outcome is unknown the writer stops for good: what is in the file decides,
 //!   when it is opened again.
@@ -16,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
-use intended_ledger::NodeHash;
+use intended_ledger::{BLOCK, NodeHash};
 use intended_model::{TenantId, Timestamp};
 use intended_store::{
     BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
@@ -25,6 +28,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
+use crate::blocks::Blocks;
+
+mod blocks;
 mod checkpoint;
 mod read_only;
 mod reads;
@@ -38,7 +44,8 @@ pub use read_only::ReadOnly;
 pub struct Options {
     /// Refuse to grow the file beyond this: commits then answer `store.full`.
     pub max_bytes: Option<u64>,
-    /// Do not take the directory's lock: for tests with two writers.
+    /// Do not take the directory's lock: for tests with two writers. Nothing is then known from
+    /// memory that another writer can change.
     pub shared: bool,
 }
 
@@ -49,8 +56,16 @@ const LOCK: &str = "lock";
 /// Read connections: one that only the decision path uses, so that a long page never stands before
 /// it, and three for everything else.
 const READERS: usize = 1 + 3;
-/// Expired facts that one transaction removes: a few milliseconds, so that commits get through.
-const PURGE: u64 = 1_000;
+/// Expired facts that one transaction removes. Their names are spread over the whole table, so each
+/// is a page or two to write: about a millisecond, which is what a commit may have to wait.
+const PURGE: u64 = 50;
+/// Between two such transactions commits have the disk to themselves: 10,000 facts a second.
+const PURGE_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// Most bytes that wait to be written, unless a single commit has more.
+const MAX_QUEUE_BYTES: usize = 64 << 20;
+/// Bytes of the log's index that are there from the start, enough for a log of 1 GiB. SQLite would
+/// extend it after a commit is durable, when a full disk could not be told from a lost commit.
+const INDEX_BYTES: u64 = 1 << 20;
 
 /// Work on the writer's connection.
 type Task = Box<dyn FnOnce(&mut Connection, &Shared) + Send>;
@@ -59,6 +74,8 @@ enum Job {
     Commit(Commit, oneshot::Sender<Result<Committed>>),
     /// Something rarer than a commit, in its turn.
     Run(Task),
+    /// Copy what a checkpoint has left.
+    Finish,
     Close(oneshot::Sender<()>),
 }
 
@@ -71,14 +88,46 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// After everything that has a connection.
+    _files: Option<Arc<Files>>,
     /// Held until the threads have ended.
     _lock: Option<std::fs::File>,
 }
 
+/// `None` once the store is let go.
+type Reader = Mutex<Option<Connection>>;
+
 struct Readers {
-    decision: Mutex<Connection>,
-    pool: Vec<Mutex<Connection>>,
+    decision: Reader,
+    pool: Vec<Reader>,
     turn: AtomicUsize,
+}
+
+fn reading<T>(connection: &Option<Connection>, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    read(connection.as_ref().ok_or(StoreError::Closed)?)
+}
+
+/// The engine's files, beside SQLite's own handles on them. Closing any handle on a file gives up
+/// all locks that the process has on it, SQLite's too: so these are opened once, stay open until
+/// every connection is closed, and there are none where several stores share a directory.
+struct Files {
+    database: std::fs::File,
+    _index: std::fs::File,
+}
+
+impl Files {
+    fn open(path: &Path) -> Result<Self> {
+        let open = |path: &Path| {
+            let file = std::fs::OpenOptions::new().read(true).write(true).open(path);
+            file.map_err(|e| StoreError::ReadOnly(format!("{}: {e}", path.display())))
+        };
+        let (database, index) = (open(path)?, open(&path.with_extension("db-shm"))?);
+        let there = rustix::fs::fallocate(&index, rustix::fs::FallocateFlags::empty(), 0, INDEX_BYTES);
+        if let Err(error) = there {
+            tracing::warn!(%error, "no room was set aside for the index of the write-ahead log");
+        }
+        Ok(Self { database, _index: index })
+    }
 }
 
 /// What the threads share.
@@ -96,12 +145,56 @@ struct Shared {
     in_flight: AtomicUsize,
     /// How long the last batch took; 0 before the first.
     commit_micros: AtomicU64,
+    /// Whether nobody else writes: the directory's lock is held.
+    exclusive: bool,
     /// A tenant's number never changes and a tenant never goes away.
     numbers: Mutex<HashMap<TenantId, i64>>,
+    /// The roots of blocks, by tenant number; they never change either.
+    blocks: Mutex<HashMap<i64, Arc<Blocks>>>,
+    /// What `subjects` does not know yet, by tenant number; only if `exclusive`.
+    tails: Mutex<HashMap<i64, Tail>>,
+    /// Of commits that wait for the writer's thread.
+    queued_bytes: AtomicUsize,
     checkpoint: checkpoint::Progress,
 }
 
+/// The entries since a tenant was last folded.
+#[derive(Default)]
+struct Tail {
+    from: u64,
+    /// Subject and index.
+    entries: Vec<([u8; 16], u64)>,
+}
+
 impl Shared {
+    /// Where the tail begins, and which of it is about the subject.
+    fn tail(&self, tenant: i64, subject: [u8; 16]) -> Option<(u64, Vec<u64>)> {
+        let about = |tail: &Tail| {
+            let mine = tail.entries.iter().filter(|(of, _)| *of == subject);
+            (tail.from, mine.map(|(_, index)| *index).collect())
+        };
+        self.exclusive.then(|| lock(&self.tails).get(&tenant).map(about).unwrap_or_default())
+    }
+
+    /// The tree of a tenant's first `size` entries. The caller has seen that they are there.
+    fn tree<'c>(&self, connection: &'c Connection, tenant: i64, size: u64) -> Result<reads::Tree<'c>> {
+        let wanted = size / BLOCK;
+        let known = lock(&self.blocks).get(&tenant).cloned().unwrap_or_default();
+        if known.len() >= wanted {
+            return Ok(reads::Tree { connection, tenant, blocks: known });
+        }
+        let roots = reads::blocks(connection, tenant, known.len(), wanted)?;
+        let mut all = lock(&self.blocks);
+        let blocks = all.entry(tenant).or_default();
+        // Somebody may have read some of them meanwhile.
+        for (index, root) in (known.len()..).zip(roots) {
+            if blocks.len() == index {
+                Arc::make_mut(blocks).push(root);
+            }
+        }
+        Ok(reads::Tree { connection, tenant, blocks: Arc::clone(blocks) })
+    }
+
     fn number(&self, connection: &Connection, tenant: &TenantId) -> Result<i64> {
         if let Some(number) = lock(&self.numbers).get(tenant) {
             return Ok(*number);
@@ -136,23 +229,25 @@ impl SqliteStore {
         let path = dir.join(FILE);
         let mut writer = connect(&path, false)?;
         schema::migrate(&mut writer)?;
-        verify_heads(&writer)?;
+        let shared = Arc::new(Shared { exclusive: held.is_some(), ..Shared::default() });
+        let heads = verify_heads(&writer, &shared)?;
         if let Some(max) = options.max_bytes {
             let pages = i64::try_from(max).unwrap_or(i64::MAX) / schema::PAGE_SIZE;
             writer.pragma_update(None, "max_page_count", pages).map_err(|e| failure(&e))?;
         }
-        let mut readers = (0..READERS).map(|_| connect(&path, true).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
+        let mut readers =
+            (0..READERS).map(|_| connect(&path, true).map(Some).map(Mutex::new)).collect::<Result<Vec<_>>>()?;
         let decision = readers.pop().ok_or(StoreError::Closed)?;
         let readers = Arc::new(Readers { decision, pool: readers, turn: AtomicUsize::new(0) });
-        let shared = Arc::new(Shared::default());
         shared.checkpoint.watch(&mut writer).map_err(|e| failure(&e))?;
         let (jobs, queue) = mpsc::sync_channel(MAX_QUEUE);
-        let desk = Arc::new(Mutex::new(writer::Desk::new(writer)));
+        let desk = Arc::new(Mutex::new(writer::Desk::new(writer, heads)));
+        let files = if options.shared { None } else { Some(Arc::new(Files::open(&path)?)) };
         let threads = vec![
-            checkpoint::spawn(connect(&path, false)?, Arc::clone(&shared))?,
+            checkpoint::spawn(connect(&path, false)?, files.clone(), Arc::clone(&shared))?,
             writer::spawn(Arc::clone(&desk), queue, Arc::clone(&shared))?,
         ];
-        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, threads, _lock: held })
+        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, threads, _files: files, _lock: held })
     }
 
     /// The path of the database file.
@@ -178,10 +273,21 @@ impl SqliteStore {
             && writer::quick(&self.shared)
             && let Ok(mut desk) = self.desk.try_lock()
         {
-            desk.alone((commit, answer), &self.shared);
+            let finish = desk.alone((commit, answer), &self.shared);
+            drop(desk);
+            if finish && self.enqueue(Job::Finish).is_err() {
+                self.shared.checkpoint.not_asked();
+            }
             return Ok(());
         }
-        self.enqueue(Job::Commit(commit, answer))
+        let weight = commit.weight();
+        let before = self.shared.queued_bytes.fetch_add(weight, Ordering::AcqRel);
+        let room = before == 0 || before.saturating_add(weight) <= MAX_QUEUE_BYTES;
+        let queued = if room { self.enqueue(Job::Commit(commit, answer)) } else { Err(StoreError::Overloaded) };
+        if queued.is_err() {
+            self.shared.queued_bytes.fetch_sub(weight, Ordering::AcqRel);
+        }
+        queued
     }
 
     /// Has the writer do something between two batches.
@@ -195,11 +301,11 @@ impl SqliteStore {
             let _ = answer.send(match stopped {
                 Some(why) => Err(why),
                 None => write(connection).map_err(|e| {
-                    let error = failure(&e);
-                    if hard(&e) {
-                        shared.stop(error.clone());
+                    let failure = writer::Failure::from(e);
+                    if failure.stop {
+                        shared.stop(failure.error.clone());
                     }
-                    error
+                    failure.error
                 }),
             });
         })));
@@ -229,8 +335,8 @@ impl SqliteStore {
                 let turn = readers.turn.fetch_add(1, Ordering::Relaxed) % readers.pool.len().max(1);
                 let free = readers.pool.iter().find_map(|c| c.try_lock().ok());
                 match (free, readers.pool.get(turn)) {
-                    (Some(connection), _) => read(&connection),
-                    (None, Some(connection)) => read(&lock(connection)),
+                    (Some(connection), _) => reading(&connection, read),
+                    (None, Some(connection)) => reading(&lock(connection), read),
                     (None, None) => Err(StoreError::Closed),
                 }
             });
@@ -297,40 +403,88 @@ fn failure(error: &rusqlite::Error) -> StoreError {
     let text = error.to_string();
     match error.sqlite_error_code() {
         Some(E::DiskFull) => StoreError::Full(text),
+        _ if over_quota(error, rustix::io::Errno::from_io_error(&std::io::Error::last_os_error())) => {
+            StoreError::Full(format!("{text}: the quota is used up"))
+        }
         Some(E::ReadOnly | E::CannotOpen | E::PermissionDenied) => StoreError::ReadOnly(text),
         Some(E::DatabaseCorrupt | E::NotADatabase) => StoreError::Corrupt(text),
         _ => StoreError::Unavailable(text),
     }
 }
 
+/// Whether a write was refused for want of quota, which SQLite does not tell from a failed one. As on
+/// a full disk, frames before the one that commits may be there and that one is not whole.
+/// `system` is the thread's last system error: that of the write.
+fn over_quota(error: &rusqlite::Error, system: Option<rustix::io::Errno>) -> bool {
+    let rusqlite::Error::SqliteFailure(error, _) = error else { return false };
+    error.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE && system == Some(rustix::io::Errno::DQUOT)
+}
+
 /// After which nothing must be written: a failed read, write or sync of the file leaves unknown what
 /// is durable, and a damaged file only gets worse.
 fn hard(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode as E;
-    matches!(error.sqlite_error_code(), Some(E::SystemIoFailure | E::DatabaseCorrupt | E::NotADatabase))
+    let system = rustix::io::Errno::from_io_error(&std::io::Error::last_os_error());
+    !over_quota(error, system)
+        && matches!(error.sqlite_error_code(), Some(E::SystemIoFailure | E::DatabaseCorrupt | E::NotADatabase))
 }
 
 fn within(holds: bool) -> Result<()> {
     if holds { Ok(()) } else { Err(StoreError::Invalid("the ledger has no such index or size")) }
 }
 
-/// Recomputes each tenant's frontier from what is stored.
-fn verify_heads(connection: &Connection) -> Result<()> {
-    for (number, name) in reads::tenants(connection)? {
-        let head =
-            reads::head(connection, number)?.ok_or_else(|| StoreError::Corrupt(format!("`{name}` has no head")))?;
-        let size = head.frontier.size();
-        let computed = reads::frontier(connection, number, size)?;
-        if computed != head.frontier {
-            return Err(StoreError::Corrupt(format!(
-                "the stored entries of `{name}` do not have the root of its head"
-            )));
+fn no_root(tenant: &TenantId) -> StoreError {
+    StoreError::Corrupt(format!("the stored entries of `{tenant}` do not have the root of its head"))
+}
+
+/// Recomputes each tenant's frontier from what is stored and holds its heads against the rows.
+fn verify_heads(connection: &Connection, shared: &Shared) -> Result<HashMap<TenantId, writer::Known>> {
+    // One snapshot, should somebody else be writing.
+    let snapshot = connection.unchecked_transaction().map_err(|e| failure(&e))?;
+    let mut heads = HashMap::new();
+    for (number, tenant) in reads::tenants(&snapshot)? {
+        let corrupt = |what: &str| StoreError::Corrupt(format!("`{tenant}`: {what}"));
+        let (folded, last) = (reads::folded(&snapshot, number)?, reads::appended(&snapshot, number)?);
+        let kept = reads::newer(folded, last.map(|(appended, _)| appended))?;
+        if folded.size / BLOCK != kept.size / BLOCK || reads::has_blocks_from(&snapshot, number, kept.size / BLOCK)? {
+            return Err(corrupt("its blocks are not those of its entries"));
         }
-        if reads::leaf(connection, number, size)?.is_some() {
-            return Err(StoreError::Corrupt(format!("`{name}` has entries beyond its head")));
+        if let Some((appended, at)) = last {
+            // Whichever came later says what the other does, or more.
+            let (older, newer) = if appended.size > folded.size { (folded, appended) } else { (appended, folded) };
+            let same =
+                older.size < newer.size || (older.root, older.control_version) == (newer.root, newer.control_version);
+            if !same
+                || appended.last_at < at
+                || older.last_at > newer.last_at
+                || older.next_version > newer.next_version
+                || older.control_version > newer.control_version
+            {
+                return Err(corrupt("its heads contradict each other"));
+            }
         }
+        let tree = shared.tree(&snapshot, number, kept.size)?;
+        let before = tree.frontier(folded.size)?;
+        let held = before.root() == folded.root;
+        let frontier = tree.extended(before, kept.size)?;
+        if !held || frontier.root() != kept.root {
+            return Err(no_root(&tenant));
+        }
+        for head in [folded, kept] {
+            if reads::controls(&snapshot, number, head.size)? != head.control_version {
+                return Err(corrupt("its head counts other control entries than there are"));
+            }
+        }
+        if reads::highest_version(&snapshot, number)? >= kept.next_version {
+            return Err(corrupt("a fact has a version that its head has not given yet"));
+        }
+        if shared.exclusive {
+            let entries = reads::subjects(&snapshot, number, folded.size)?;
+            lock(&shared.tails).insert(number, Tail { from: folded.size, entries });
+        }
+        heads.insert(tenant, writer::Known { number, head: kept.with(frontier), folded: folded.size });
     }
-    Ok(())
+    Ok(heads)
 }
 
 impl Store for SqliteStore {
@@ -359,12 +513,12 @@ impl Store for SqliteStore {
     }
 
     fn head<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<TreeHead>> {
-        self.read(tenant, |c, t| reads::head(c, t)?.map(|h| h.tree_head()).ok_or(StoreError::UnknownTenant))
+        self.read(tenant, |c, t| Ok(reads::head(c, t)?.tree_head()))
     }
 
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
         let connection = lock(&self.readers.decision);
-        reads::fact(&connection, self.shared.number(&connection, tenant)?, key)
+        reading(&connection, |c| reads::fact(c, self.shared.number(c, tenant)?, key))
     }
 
     fn facts<'a>(
@@ -405,7 +559,8 @@ impl Store for SqliteStore {
     }
 
     fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        self.read(tenant, move |c, t| reads::entries_of(c, t, subject))
+        let shared = Arc::clone(&self.shared);
+        self.read(tenant, move |c, t| reads::entries_of(c, t, subject, shared.tail(t, subject)))
     }
 
     fn inclusion_proof<'a>(
@@ -414,9 +569,10 @@ impl Store for SqliteStore {
         index: u64,
         size: u64,
     ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+        let shared = Arc::clone(&self.shared);
         self.read(tenant, move |c, t| {
             within(index < size && size <= reads::size(c, t)?)?;
-            intended_ledger::inclusion_proof(&reads::Tree::new(c, t), index, size)
+            intended_ledger::inclusion_proof(&shared.tree(c, t, size)?, index, size)
         })
     }
 
@@ -426,16 +582,18 @@ impl Store for SqliteStore {
         from: u64,
         to: u64,
     ) -> BoxFuture<'a, Result<Vec<NodeHash>>> {
+        let shared = Arc::clone(&self.shared);
         self.read(tenant, move |c, t| {
             within(from <= to && to <= reads::size(c, t)?)?;
-            intended_ledger::consistency_proof(&reads::Tree::new(c, t), from, to)
+            intended_ledger::consistency_proof(&shared.tree(c, t, to)?, from, to)
         })
     }
 
     fn root_at<'a>(&'a self, tenant: &'a TenantId, size: u64) -> BoxFuture<'a, Result<NodeHash>> {
+        let shared = Arc::clone(&self.shared);
         self.read(tenant, move |c, t| {
             within(size <= reads::size(c, t)?)?;
-            intended_ledger::root_of(&reads::Tree::new(c, t), size)
+            intended_ledger::root_of(&shared.tree(c, t, size)?, size)
         })
     }
 
@@ -448,6 +606,7 @@ impl Store for SqliteStore {
                 if some < PURGE {
                     return Ok(purged);
                 }
+                tokio::time::sleep(PURGE_PAUSE).await;
             }
         })
     }
@@ -495,5 +654,50 @@ impl Drop for SqliteStore {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        // Before the files: a read that is under way is waited for.
+        for reader in self.readers.pool.iter().chain([&self.readers.decision]) {
+            lock(reader).take();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+    use rustix::io::Errno;
+
+    fn error(code: std::ffi::c_int) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn only_a_write_without_quota_is_a_full_disk() {
+        assert!(over_quota(&error(ffi::SQLITE_IOERR_WRITE), Some(Errno::DQUOT)));
+        assert!(!over_quota(&error(ffi::SQLITE_IOERR_WRITE), Some(Errno::IO)));
+        assert!(!over_quota(&error(ffi::SQLITE_IOERR_WRITE), None));
+        assert!(!over_quota(&error(ffi::SQLITE_IOERR_FSYNC), Some(Errno::DQUOT)), "what is durable is unknown");
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_of_any_kind_stops_the_store_by_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), &Options::default()).unwrap();
+        let busy = store.write(|_| Err::<(), _>(error(ffi::SQLITE_BUSY))).await.unwrap_err();
+        assert_eq!((busy.code(), busy.retryable()), ("store.unavailable", true));
+        store.write(|_| Ok(())).await.unwrap();
+        let failed = store.write(|_| Err::<(), _>(error(ffi::SQLITE_IOERR_FSYNC))).await.unwrap_err();
+        assert_eq!((failed.code(), failed.retryable()), ("store.stopped", false));
+        assert_eq!(store.write(|_| Ok(())).await.unwrap_err(), failed);
+        assert!(!store.health().await.writable);
+    }
+
+    #[tokio::test]
+    async fn the_logs_index_has_its_room_from_the_start() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), &Options::default()).unwrap();
+        let index = std::fs::metadata(store.path().with_extension("db-shm")).unwrap();
+        assert!(index.len() >= INDEX_BYTES && index.blocks() * 512 >= INDEX_BYTES);
     }
 }

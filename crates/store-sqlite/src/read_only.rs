@@ -1,13 +1,15 @@
 //! Reading a data directory without writing anything.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use intended_ledger::Frontier;
+use intended_ledger::{BLOCK, Frontier};
 use intended_model::TenantId;
 use intended_store::{Fact, Result, StoreError, StoredEntry};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::{FILE, connect, failure, reads};
+use crate::blocks::Blocks;
+use crate::{FILE, connect, failure, no_root, reads};
 
 /// One snapshot of the ledgers, also while a server runs on them: for `intended verify`. While it is
 /// held, the write-ahead log cannot be used again from its start and grows.
@@ -33,7 +35,18 @@ impl ReadOnly {
     }
     pub fn frontier(&self, tenant: &TenantId) -> Result<Frontier> {
         let number = reads::number(&self.connection, tenant)?;
-        Ok(reads::head(&self.connection, number)?.ok_or(StoreError::UnknownTenant)?.frontier)
+        let head = reads::head(&self.connection, number)?;
+        let mut blocks = Blocks::default();
+        for root in reads::blocks(&self.connection, number, 0, head.size / BLOCK)? {
+            blocks.push(root);
+        }
+        let tree = reads::Tree { connection: &self.connection, tenant: number, blocks: Arc::new(blocks) };
+        let frontier = tree.frontier(head.size)?;
+        if frontier.root() == head.root { Ok(frontier) } else { Err(no_root(tenant)) }
+    }
+    /// Entries about one intent, oldest first.
+    pub fn entries_of(&self, tenant: &TenantId, subject: [u8; 16]) -> Result<Vec<StoredEntry>> {
+        reads::entries_of(&self.connection, reads::number(&self.connection, tenant)?, subject, None)
     }
     pub fn entries(&self, tenant: &TenantId, from: u64, limit: usize) -> Result<Vec<StoredEntry>> {
         reads::entries(&self.connection, reads::number(&self.connection, tenant)?, from, limit)

@@ -23,6 +23,14 @@ pub fn configure(connection: &Connection, read_only: bool) -> rusqlite::Result<(
         connection.pragma_update(None, "page_size", PAGE_SIZE)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // SQLite does not say when it could not: without both, what is acknowledged is not durable.
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |r| r.get(0))?;
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |r| r.get(0))?;
+        if journal != "wal" || synchronous != 2 {
+            let why = format!("it is kept with journal_mode={journal}, synchronous={synchronous}, not with wal and 2");
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(why)));
+        }
         // Checkpoints are taken elsewhere, never by a commit.
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     }
@@ -70,4 +78,17 @@ pub fn migrate(connection: &mut Connection) -> Result<()> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(sql)?;
     transaction.commit().map_err(sql)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_have_a_log_is_refused() {
+        // As on a file system without shared memory, SQLite stays with another journal and says nothing.
+        let error = configure(&Connection::open_in_memory().unwrap(), false).unwrap_err();
+        assert!(matches!(failure(&error), StoreError::ReadOnly(why) if why.contains("journal_mode=memory")));
+    }
 }

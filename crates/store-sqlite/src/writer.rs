@@ -4,7 +4,7 @@
 //! batch. A commit that is alone takes the desk itself: handing it to another thread and waiting
 //! for that thread's answer would take longer than anything else it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -12,10 +12,11 @@ use std::thread::JoinHandle;
 use intended_model::{TenantId, Timestamp};
 use intended_store::judge::{Accepted, Facts, Head, Sealed, Tenant};
 use intended_store::{Commit, Committed, Fact, MAX_BATCH, MAX_BATCH_BYTES, Result, StoreError};
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use crate::{Job, Shared, failure, hard, lock, reads};
+use crate::reads::Kept;
+use crate::{Job, Shared, failure, hard, lock, no_root, reads};
 
 type Waiting = (Commit, oneshot::Sender<Result<Committed>>);
 
@@ -27,26 +28,42 @@ const SLOW_MICROS: u64 = 2_000;
 pub struct Desk {
     connection: Connection,
     batch: Vec<Waiting>,
+    heads: Heads,
 }
 
+/// A tenant as it is after its last commit.
+pub struct Known {
+    pub number: i64,
+    pub head: Head,
+    /// Its size when it was last folded.
+    pub folded: u64,
+}
+
+/// What is known of tenants: true if nobody else writes, and otherwise as of some earlier commit.
+type Heads = HashMap<TenantId, Known>;
+
 impl Desk {
-    pub fn new(connection: Connection) -> Self {
-        Self { connection, batch: Vec::with_capacity(MAX_BATCH) }
+    pub fn new(connection: Connection, heads: Heads) -> Self {
+        Self { connection, batch: Vec::with_capacity(MAX_BATCH), heads }
     }
 
-    fn write_batch(&mut self, shared: &Shared) {
-        write(&mut self.connection, &mut self.batch, shared);
-        shared.checkpoint.after_batch(&self.connection, shared);
+    /// Whether the writer's thread is to finish a checkpoint.
+    #[must_use]
+    fn write_batch(&mut self, shared: &Shared) -> bool {
+        write(&self.connection, &mut self.batch, &mut self.heads, shared);
+        shared.checkpoint.after_batch()
     }
 
-    /// Writes one commit on the caller's thread; its answer is there when this returns.
-    pub fn alone(&mut self, waiting: Waiting, shared: &Shared) {
+    /// Writes one commit on the caller's thread; its answer is there when this returns. Whether the
+    /// writer's thread is to finish a checkpoint.
+    #[must_use]
+    pub fn alone(&mut self, waiting: Waiting, shared: &Shared) -> bool {
         if shared.closed.load(Ordering::Acquire) {
             let _ = waiting.1.send(Err(StoreError::Closed));
-            return;
+            return false;
         }
         self.batch.push(waiting);
-        self.write_batch(shared);
+        self.write_batch(shared)
     }
 }
 
@@ -64,19 +81,25 @@ pub fn spawn(desk: Arc<Mutex<Desk>>, queue: mpsc::Receiver<Job>, shared: Arc<Sha
             // Take what is there, up to a batch; something other than a commit ends it.
             while let Some(Job::Commit(commit, answer)) = next {
                 weight += commit.weight();
+                shared.queued_bytes.fetch_sub(commit.weight(), Ordering::AcqRel);
                 desk.batch.push((commit, answer));
                 let more = desk.batch.len() < MAX_BATCH && weight < MAX_BATCH_BYTES;
                 next = if more { queue.try_recv().ok() } else { None };
             }
-            if !desk.batch.is_empty() {
-                desk.write_batch(&shared);
+            if !desk.batch.is_empty() && desk.write_batch(&shared) {
+                shared.checkpoint.finish(&desk.connection, &shared);
             }
             match next {
                 Some(Job::Run(job)) => job(&mut desk.connection, &shared),
+                Some(Job::Finish) => shared.checkpoint.finish(&desk.connection, &shared),
                 Some(Job::Close(done)) => {
                     // Nobody waits for a reader here: whatever it holds back is folded in later.
                     let _ = desk.connection.busy_timeout(std::time::Duration::from_millis(200));
                     if lock(&shared.stopped).is_none() {
+                        // What is not folded is found again anyway: only nicer to have.
+                        if let Err(error) = fold_all(&desk.connection) {
+                            tracing::warn!(%error, "closed without folding");
+                        }
                         let _ = desk.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
                     }
                     for job in queue.try_iter() {
@@ -102,18 +125,18 @@ pub fn spawn(desk: Arc<Mutex<Desk>>, queue: mpsc::Receiver<Job>, shared: Arc<Sha
 
 struct InTransaction<'t> {
     connection: &'t Connection,
-    numbers: &'t BTreeMap<TenantId, i64>,
+    tenants: &'t BTreeMap<TenantId, Known>,
 }
 
 impl Facts for InTransaction<'_> {
     fn fact(&mut self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
-        let number = self.numbers.get(tenant).ok_or(StoreError::UnknownTenant)?;
-        reads::fact(self.connection, *number, key)
+        let known = self.tenants.get(tenant).ok_or(StoreError::UnknownTenant)?;
+        reads::fact(self.connection, known.number, key)
     }
 }
 
 /// Commits a batch and answers each of its commits.
-fn write(connection: &mut Connection, batch: &mut Vec<Waiting>, shared: &Shared) {
+fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, shared: &Shared) {
     let stopped = lock(&shared.stopped).clone();
     if let Some(why) = stopped {
         for (_, answer) in batch.drain(..) {
@@ -123,11 +146,15 @@ fn write(connection: &mut Connection, batch: &mut Vec<Waiting>, shared: &Shared)
     }
     #[expect(clippy::disallowed_methods, reason = "how long the disk takes, for health; decides nothing")]
     let started = std::time::Instant::now();
-    match transaction(connection, batch, shared) {
+    match transaction(connection, batch, heads, shared) {
         Ok((mut sealed, judged)) => {
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             shared.commit_micros.store(micros.max(1), Ordering::Relaxed);
-            lock(&shared.trouble).take();
+            // Facts may still fit where entries do not: only an entry shows that decisions can be
+            // recorded again.
+            if sealed.values().any(|tenant| !tenant.entries.is_empty()) {
+                lock(&shared.trouble).take();
+            }
             for ((commit, answer), accepted) in batch.drain(..).zip(judged) {
                 let outcome = accepted.and_then(|accepted| {
                     let tenant = sealed.get_mut(&commit.tenant).ok_or(StoreError::UnknownTenant)?;
@@ -149,11 +176,11 @@ fn write(connection: &mut Connection, batch: &mut Vec<Waiting>, shared: &Shared)
     }
 }
 
-/// A batch that was not written.
-struct Failure {
-    error: StoreError,
+/// Something that was not written.
+pub struct Failure {
+    pub error: StoreError,
     /// Whether nothing may be written any more.
-    stop: bool,
+    pub stop: bool,
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -176,30 +203,81 @@ impl From<StoreError> for Failure {
 
 type Written = (BTreeMap<TenantId, Sealed>, Vec<Result<Accepted>>);
 
+/// A transaction that is rolled back unless it is committed. Its statements are prepared once:
+/// rusqlite's own are parsed each time.
+struct Transaction<'c>(&'c Connection);
+
+impl<'c> Transaction<'c> {
+    fn begin(connection: &'c Connection) -> rusqlite::Result<Self> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    fn commit(&self) -> rusqlite::Result<()> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+
+    /// Whether nothing is open any more.
+    fn rollback(&self) -> bool {
+        self.0.is_autocommit() || self.0.execute_batch("ROLLBACK").is_ok()
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        self.rollback();
+    }
+}
+
+/// A tenant as it is in this transaction.
+fn known(c: &Connection, tenant: &TenantId, heads: &Heads, shared: &Shared) -> Result<Known> {
+    let before = heads.get(tenant);
+    if shared.exclusive
+        && let Some(Known { number, head, folded }) = before
+    {
+        return Ok(Known { number: *number, head: head.clone(), folded: *folded });
+    }
+    let number = shared.number(c, tenant)?;
+    let folded = reads::folded(c, number)?;
+    let kept = reads::newer(folded, reads::appended(c, number)?.map(|(appended, _)| appended))?;
+    let tree = shared.tree(c, number, kept.size)?;
+    // Entries never change: from where it was known, only newer ones are needed.
+    let frontier = match before.map(|known| &known.head.frontier) {
+        Some(frontier) if frontier.size() <= kept.size && frontier.size() >= folded.size => {
+            tree.extended(frontier.clone(), kept.size)?
+        }
+        _ => tree.frontier(kept.size)?,
+    };
+    if frontier.root() != kept.root {
+        return Err(no_root(tenant));
+    }
+    Ok(Known { number, head: kept.with(frontier), folded: folded.size })
+}
+
 fn transaction(
-    connection: &mut Connection,
+    connection: &Connection,
     batch: &[Waiting],
+    heads: &mut Heads,
     shared: &Shared,
 ) -> std::result::Result<Written, Failure> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut numbers = BTreeMap::new();
+    let transaction = Transaction::begin(connection)?;
+    let mut before: BTreeMap<TenantId, Known> = BTreeMap::new();
     let mut tenants: BTreeMap<TenantId, Tenant> = BTreeMap::new();
     for (commit, _) in batch {
         if tenants.contains_key(&commit.tenant) {
             continue;
         }
-        let number = match shared.number(&transaction, &commit.tenant) {
+        let known = match known(connection, &commit.tenant, heads, shared) {
             Err(StoreError::UnknownTenant) => continue,
             other => other?,
         };
-        let head =
-            reads::head(&transaction, number)?.ok_or_else(|| StoreError::Corrupt("a head is missing".to_owned()))?;
-        numbers.insert(commit.tenant.clone(), number);
-        tenants.insert(commit.tenant.clone(), Tenant::new(commit.tenant.clone(), head));
+        tenants.insert(commit.tenant.clone(), Tenant::new(commit.tenant.clone(), known.head.clone()));
+        before.insert(commit.tenant.clone(), known);
     }
     let mut judged = Vec::with_capacity(batch.len());
+    let mut changed = BTreeSet::new();
     for (commit, _) in batch {
-        let mut facts = InTransaction { connection: &transaction, numbers: &numbers };
+        let mut facts = InTransaction { connection, tenants: &before };
         let outcome = match tenants.get_mut(&commit.tenant) {
             None => Err(StoreError::UnknownTenant),
             Some(tenant) => tenant.judge(commit, &mut facts),
@@ -207,31 +285,42 @@ fn transaction(
         match outcome {
             // A conflict is the commit's own; a file that cannot be read is everyone's.
             Err(error @ (StoreError::Corrupt(_) | StoreError::Unavailable(_))) => return Err(error.into()),
-            other => judged.push(other),
+            other => {
+                if other.is_ok() {
+                    changed.insert(commit.tenant.clone());
+                }
+                judged.push(other);
+            }
         }
     }
-    let mut sealed = BTreeMap::new();
-    for (id, tenant) in tenants {
-        let tenant = tenant.seal();
-        if let Some(number) = numbers.get(&id) {
-            write_tenant(&transaction, *number, &tenant)?;
+    let sealed: BTreeMap<_, _> = tenants.into_iter().map(|(id, tenant)| (id, tenant.seal())).collect();
+    if changed.is_empty() {
+        return if transaction.rollback() { Ok((sealed, judged)) } else { Err(not_rolled_back()) };
+    }
+    // What nothing was accepted for stays as it is.
+    let mut after = Vec::new();
+    for (id, known) in before.into_iter().filter(|(id, _)| changed.contains(id)) {
+        if let Some(tenant) = sealed.get(&id) {
+            let folded = write_tenant(connection, &known, tenant)?;
+            after.push((id, Known { number: known.number, head: tenant.head.clone(), folded }));
         }
-        sealed.insert(id, tenant);
     }
-    if judged.iter().all(Result::is_err) {
-        transaction.rollback()?;
-        return Ok((sealed, judged));
-    }
+    // Before the commit: an entry that can be seen is found. Who reads earlier misses nothing.
+    let tails = Tails::extend(&sealed, &after, shared);
     match transaction.commit() {
-        Ok(()) => Ok((sealed, judged)),
+        Ok(()) => {
+            tails.committed(&after);
+            heads.extend(after);
+            Ok((sealed, judged))
+        }
         Err(error) => {
             // A full disk is noticed while frames are written, before the one that commits is
             // whole, and a file that may not be written is noticed before that: nothing is
             // durable. Anything else may have been.
-            match failure(&error) {
-                clean @ (StoreError::Full(_) | StoreError::ReadOnly(_))
-                    if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() =>
-                {
+            let failure = failure(&error);
+            match failure {
+                clean @ (StoreError::Full(_) | StoreError::ReadOnly(_)) if transaction.rollback() => {
+                    tails.undone(&after, &sealed);
                     Err(Failure { error: clean, stop: false })
                 }
                 other => Err(Failure { error: StoreError::Stopped(other.to_string()), stop: true }),
@@ -240,16 +329,74 @@ fn transaction(
     }
 }
 
-fn write_tenant(c: &Connection, number: i64, tenant: &Sealed) -> rusqlite::Result<()> {
-    let mut insert =
-        c.prepare_cached("INSERT INTO entries (id, at, control, subject, leaf) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+fn not_rolled_back() -> Failure {
+    Failure { error: StoreError::Stopped("a transaction could not be rolled back".to_owned()), stop: true }
+}
+
+/// What of a batch is to be found from memory until it is folded.
+struct Tails<'s>(Option<&'s Shared>);
+
+impl<'s> Tails<'s> {
+    fn extend(sealed: &BTreeMap<TenantId, Sealed>, after: &[(TenantId, Known)], shared: &'s Shared) -> Self {
+        if !shared.exclusive {
+            return Self(None);
+        }
+        let mut tails = lock(&shared.tails);
+        for (id, known) in after {
+            let entries = sealed.get(id).map(|tenant| &tenant.entries).into_iter().flatten();
+            let about = entries.filter_map(|entry| entry.subject.map(|subject| (subject, entry.index)));
+            tails.entry(known.number).or_default().entries.extend(about);
+        }
+        Self(Some(shared))
+    }
+
+    /// What was folded is found in the file from now on.
+    fn committed(&self, after: &[(TenantId, Known)]) {
+        let Some(shared) = self.0 else { return };
+        let mut tails = lock(&shared.tails);
+        for (_, known) in after {
+            let tail = tails.entry(known.number).or_default();
+            if tail.from < known.folded {
+                tail.from = known.folded;
+                tail.entries.retain(|(_, index)| *index >= known.folded);
+            }
+        }
+    }
+
+    /// Nothing of the batch is there.
+    fn undone(&self, after: &[(TenantId, Known)], sealed: &BTreeMap<TenantId, Sealed>) {
+        for (id, known) in after {
+            let first = sealed.get(id).and_then(|tenant| tenant.entries.first()).map(|entry| entry.index);
+            if let (Some(first), Some(shared)) = (first, self.0)
+                && let Some(tail) = lock(&shared.tails).get_mut(&known.number)
+            {
+                tail.entries.retain(|(_, index)| *index < first);
+            }
+        }
+    }
+}
+
+/// Writes a tenant's part of a batch; its size when it was last folded.
+fn write_tenant(c: &Connection, known: &Known, tenant: &Sealed) -> rusqlite::Result<u64> {
+    let number = known.number;
+    let mut insert = c.prepare_cached(
+        "INSERT INTO entries (id, at, control, subject, root, control_version, last_at, next_version, leaf) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    let kept = Kept::of(&tenant.head);
     for entry in &tenant.entries {
         let subject = entry.subject.as_ref().map(|s| s.as_slice());
+        // The head stands in the batch's last row.
+        let head = (entry.index + 1 == kept.size).then_some(&kept);
         insert.execute(params![
             reads::row_id(number, entry.index),
             entry.at.as_millis(),
             i64::from(entry.control),
             subject,
+            head.map(|h| h.root.as_bytes().as_slice()),
+            head.map(|h| h.control_version.cast_signed()),
+            head.map(|h| h.last_at.as_millis()),
+            head.map(|h| h.next_version.cast_signed()),
             entry.leaf
         ])?;
     }
@@ -278,29 +425,60 @@ fn write_tenant(c: &Connection, number: i64, tenant: &Sealed) -> rusqlite::Resul
             };
         }
     }
-    write_head(c, number, &tenant.head)
+    // Once a block, so that there is never more than a block to look through; and when no entry
+    // is there to hold the head.
+    if tenant.entries.is_empty() || !tenant.blocks.is_empty() {
+        fold(c, number, known.folded, &kept)?;
+        return Ok(kept.size);
+    }
+    Ok(known.folded)
 }
 
-fn write_head(c: &Connection, number: i64, head: &Head) -> rusqlite::Result<()> {
+/// Brings the tenant's row and the subjects of its entries up to its head.
+fn fold(c: &Connection, number: i64, from: u64, head: &Kept) -> rusqlite::Result<()> {
     let mut update = c.prepare_cached(
-        "UPDATE tenants SET frontier = ?2, control_version = ?3, last_at = ?4, next_version = ?5 WHERE number = ?1",
+        "UPDATE tenants SET size = ?2, root = ?3, control_version = ?4, last_at = ?5, next_version = ?6 \
+         WHERE number = ?1",
     )?;
     update.execute(params![
         number,
-        head.frontier.to_bytes(),
+        head.size.cast_signed(),
+        head.root.as_bytes().as_slice(),
         head.control_version.cast_signed(),
         head.last_at.as_millis(),
         head.next_version.cast_signed()
     ])?;
+    if from < head.size {
+        let mut insert = c.prepare_cached(
+            "INSERT INTO subjects (subject, id) \
+             SELECT subject, id FROM entries WHERE id >= ?1 AND id < ?2 AND subject IS NOT NULL ORDER BY id",
+        )?;
+        insert.execute([reads::row_id(number, from), reads::row_id(number, head.size)])?;
+    }
     Ok(())
+}
+
+/// Folds every tenant that is not.
+fn fold_all(c: &Connection) -> Result<()> {
+    let transaction = Transaction::begin(c).map_err(|e| failure(&e))?;
+    let mut some = false;
+    for (number, _) in reads::tenants(c)? {
+        let folded = reads::folded(c, number)?;
+        let head = reads::newer(folded, reads::appended(c, number)?.map(|(appended, _)| appended))?;
+        if head != folded {
+            fold(c, number, folded.size, &head).map_err(|e| failure(&e))?;
+            some = true;
+        }
+    }
+    if some { transaction.commit().map_err(|e| failure(&e)) } else { Ok(()) }
 }
 
 /// Whether it was not there.
 pub fn create_tenant(connection: &Connection, tenant: &TenantId) -> rusqlite::Result<bool> {
     let inserted = connection.execute(
-        "INSERT INTO tenants (name, frontier, control_version, last_at, next_version) VALUES (?1, ?2, 0, 0, 1) \
-         ON CONFLICT DO NOTHING",
-        params![tenant.as_str(), Head::default().frontier.to_bytes()],
+        "INSERT INTO tenants (name, size, root, control_version, last_at, next_version) \
+         VALUES (?1, 0, ?2, 0, 0, 1) ON CONFLICT DO NOTHING",
+        params![tenant.as_str(), Kept::of(&Head::default()).root.as_bytes().as_slice()],
     )?;
     Ok(inserted == 1)
 }

@@ -1,7 +1,7 @@
 //! The engine keeps the contract's promises, and its own about files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use intended_store::conformance::Place;
 use intended_store::{BoxFuture, Store};
@@ -23,6 +23,28 @@ impl Place for Directory {
 }
 
 intended_store::conformance_suite!(Directory::new());
+
+/// The suite again with the directory locked: heads and subjects from memory. What the suite opens
+/// while it is open is the same store: two at once are what the lock refuses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_with_the_directory_locked() {
+    struct Locked(tempfile::TempDir, Mutex<Weak<SqliteStore>>);
+    impl Place for Locked {
+        fn open(&self) -> BoxFuture<'_, Arc<dyn Store>> {
+            Box::pin(async move {
+                let mut current = self.1.lock().unwrap();
+                let store = current
+                    .upgrade()
+                    .unwrap_or_else(|| Arc::new(SqliteStore::open(self.0.path(), &Options::default()).unwrap()));
+                *current = Arc::downgrade(&store);
+                store as Arc<dyn Store>
+            })
+        }
+    }
+    for (_, check) in intended_store::conformance::CHECKS {
+        check(&Locked(tempfile::tempdir().unwrap(), Mutex::default())).await;
+    }
+}
 
 mod files {
     use std::path::Path;
@@ -57,7 +79,8 @@ mod files {
         let store = open(dir).unwrap();
         store.create_tenant(&acme()).await.unwrap();
         for n in 0..entries {
-            store.commit(commit(&n.to_string(), Vec::new())).await.unwrap();
+            let first = Write::Put { key: "first".into(), value: Vec::new(), expires_at: None };
+            store.commit(commit(&n.to_string(), if n == 0 { vec![first] } else { Vec::new() })).await.unwrap();
         }
         store.close().await.unwrap();
     }
@@ -77,12 +100,28 @@ mod files {
             "UPDATE entries SET leaf = CAST(replace(leaf, '\"299\"', '\"298\"') AS BLOB) WHERE id = (SELECT max(id) FROM entries)",
             "UPDATE entries SET at = 2 WHERE id = (SELECT max(id) FROM entries)",
             "DELETE FROM entries WHERE id = (SELECT max(id) FROM entries)",
-            "INSERT INTO entries SELECT max(id) + 1, at, control, subject, leaf FROM entries",
+            "INSERT INTO entries SELECT max(id) + 1, at, control, subject, root, control_version, last_at, next_version, leaf FROM entries",
             "UPDATE blocks SET root = zeroblob(32)",
             "DELETE FROM blocks",
-            "UPDATE tenants SET frontier = zeroblob(8)",
-            "UPDATE tenants SET frontier = zeroblob(7)",
+            "UPDATE blocks SET id = id + 1",
+            "INSERT INTO blocks SELECT id + 1, root FROM blocks",
+            "UPDATE tenants SET root = zeroblob(32)",
+            "UPDATE tenants SET root = zeroblob(31)",
+            "UPDATE tenants SET size = 0",
+            "UPDATE tenants SET size = 299",
+            "UPDATE tenants SET size = 301",
+            "UPDATE tenants SET size = -1",
+            "UPDATE tenants SET control_version = 1",
+            "UPDATE tenants SET last_at = 0",
             "UPDATE tenants SET next_version = -1",
+            "UPDATE tenants SET next_version = 1",
+            "UPDATE entries SET control = 1 WHERE id = (SELECT max(id) FROM entries)",
+            "UPDATE entries SET root = NULL",
+            "UPDATE entries SET root = zeroblob(32) WHERE id = (SELECT max(id) FROM entries)",
+            "UPDATE entries SET control_version = 1 WHERE id = (SELECT max(id) FROM entries)",
+            "UPDATE entries SET last_at = last_at + 1 WHERE id = (SELECT max(id) FROM entries)",
+            "UPDATE entries SET next_version = next_version + 1 WHERE id = (SELECT max(id) FROM entries)",
+            "UPDATE facts SET version = 99",
             "UPDATE migrations SET checksum = 'other'",
             "INSERT INTO migrations VALUES (999, 'newer')",
             "PRAGMA application_id = 7",
@@ -94,6 +133,128 @@ mod files {
             let dir = tempfile::tempdir().unwrap();
             std::fs::copy(whole.path().join(FILE), dir.path().join(FILE)).unwrap();
             rusqlite::Connection::open(dir.path().join(FILE)).unwrap().execute_batch(change).unwrap();
+            let outcome = open(dir.path());
+            assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{change}: {outcome:?}");
+        }
+    }
+
+    fn about(subject: u8) -> Commit {
+        let mut commit = commit(&subject.to_string(), Vec::new());
+        commit.entries[0].subject = Some([subject; 16]);
+        commit.entries[0].control = subject == 3;
+        commit
+    }
+
+    /// What a store must say of a ledger whose entry `n` is about `n % 7`.
+    async fn is_whole(store: &SqliteStore, dir: &Path, size: u64) {
+        let reading = ReadOnly::open(dir).unwrap();
+        let head = store.head(&acme()).await.unwrap();
+        assert_eq!((head.size, reading.frontier(&acme()).unwrap().root()), (size, head.root));
+        assert_eq!(store.root_at(&acme(), size).await.unwrap(), head.root);
+        assert_eq!(head.control_version, (0..size).filter(|n| n % 7 == 3).count() as u64);
+        for subject in 0..8 {
+            let expected: Vec<u64> = (0..size).filter(|n| n % 7 == u64::from(subject)).collect();
+            for found in [
+                store.entries_of(&acme(), [subject; 16]).await.unwrap(),
+                reading.entries_of(&acme(), [subject; 16]).unwrap(),
+            ] {
+                assert_eq!(found.iter().map(|e| e.index).collect::<Vec<_>>(), expected, "subject {subject} of {size}");
+            }
+        }
+    }
+
+    /// Sizes around a fold, with facts alone in between, let go and opened again at each of them.
+    #[tokio::test]
+    async fn heads_and_subjects_are_the_same_before_and_after_a_fold_and_a_kill() {
+        for shared in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options { shared, ..Options::default() };
+            let open = || SqliteStore::open(dir.path(), &options).unwrap();
+            let mut store = open();
+            store.create_tenant(&acme()).await.unwrap();
+            let mut version = 0;
+            for n in 0..600_u64 {
+                store.commit(about((n % 7) as u8)).await.unwrap();
+                if [1, 2, 254, 255, 256, 257, 300, 511, 512, 598].contains(&n) {
+                    is_whole(&store, dir.path(), n + 1).await;
+                    drop(store);
+                    store = open();
+                    is_whole(&store, dir.path(), n + 1).await;
+                }
+                if [2, 256, 300, 590].contains(&n) {
+                    // A head without an entry to stand in.
+                    let put = vec![Write::Put { key: "f".into(), value: vec![1], expires_at: None }];
+                    let facts =
+                        Commit { entries: Vec::new(), now: Timestamp::from_millis(n as i64), ..commit("", put) };
+                    store.commit(facts.clone()).await.unwrap();
+                    drop(store);
+                    store = open();
+                    store.commit(facts).await.unwrap();
+                    let fact = store.fact_now(&acme(), "f").unwrap().unwrap();
+                    assert!(fact.version > version, "a version never comes again");
+                    version = fact.version;
+                    assert_eq!(store.head(&acme()).await.unwrap().at.as_millis(), n as i64);
+                    is_whole(&store, dir.path(), n + 1).await;
+                }
+            }
+            store.close().await.unwrap();
+            drop(store);
+            is_whole(&open(), dir.path(), 600).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn two_writers_find_what_the_other_has_not_folded() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { shared: true, ..Options::default() };
+        let stores = [0, 1].map(|_| SqliteStore::open(dir.path(), &options).unwrap());
+        stores[0].create_tenant(&acme()).await.unwrap();
+        for n in 0..530_u64 {
+            stores[(n / 3 % 2) as usize].commit(about((n % 7) as u8)).await.unwrap();
+            if n % 53 == 0 || n % 256 > 253 {
+                for store in &stores {
+                    is_whole(store, dir.path(), n + 1).await;
+                }
+            }
+        }
+        stores[1].close().await.unwrap();
+        is_whole(&stores[0], dir.path(), 530).await;
+        stores[0].commit(about(5)).await.unwrap();
+        is_whole(&stores[0], dir.path(), 531).await;
+    }
+
+    #[tokio::test]
+    async fn what_was_not_folded_is_held_against_its_head_too() {
+        let whole = tempfile::tempdir().unwrap();
+        let store = open(whole.path()).unwrap();
+        store.create_tenant(&acme()).await.unwrap();
+        for n in 0..300_u64 {
+            store.commit(about((n % 7) as u8)).await.unwrap();
+        }
+        drop(store);
+        let last = "WHERE id = (SELECT max(id) FROM entries)";
+        for change in [
+            &format!("UPDATE entries SET root = zeroblob(32) {last}"),
+            &format!("UPDATE entries SET root = NULL {last}"),
+            &format!("UPDATE entries SET control_version = control_version - 1 {last}"),
+            &format!("UPDATE entries SET last_at = at - 1 {last}"),
+            &format!("UPDATE entries SET next_version = 0 {last}"),
+            "UPDATE entries SET control = 0 WHERE id = (SELECT max(id) FROM entries WHERE control = 1)",
+            "UPDATE tenants SET size = 255",
+            "UPDATE tenants SET root = zeroblob(32)",
+            "UPDATE tenants SET control_version = control_version - 1",
+            "UPDATE tenants SET last_at = 2",
+            "UPDATE tenants SET next_version = 2",
+            "DELETE FROM entries WHERE id IN (SELECT id FROM entries ORDER BY id DESC LIMIT 45)",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for file in [FILE.to_owned(), format!("{FILE}-wal")] {
+                std::fs::copy(whole.path().join(&file), dir.path().join(&file)).unwrap();
+            }
+            drop(open(dir.path()).unwrap());
+            let connection = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+            assert_eq!(connection.execute(change, []).unwrap().min(1), 1);
+            drop(connection);
             let outcome = open(dir.path());
             assert!(matches!(outcome, Err(StoreError::Corrupt(_))), "{change}: {outcome:?}");
         }
@@ -202,5 +363,69 @@ mod files {
         tasks.join_all().await;
         let log = store.health().await.wal_bytes.unwrap();
         assert!(log < 120 << 20, "200 MB were written, the log has {log} bytes");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_over_when_an_entry_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), &Options { max_bytes: Some(1 << 20), ..Options::default() }).unwrap();
+        store.create_tenant(&acme()).await.unwrap();
+        let put = || vec![Write::Put { key: "checkpoint".into(), value: b"1".to_vec(), expires_at: None }];
+        store.commit(commit("0", put())).await.unwrap();
+        let large = "x".repeat(2 << 20);
+        assert!(matches!(store.commit(commit(&large, Vec::new())).await, Err(StoreError::Full(_))));
+        // A fact written in place needs no room and says nothing about it.
+        store.commit(Commit { entries: Vec::new(), ..commit("", put()) }).await.unwrap();
+        assert!(!store.health().await.writable);
+        store.commit(commit("1", Vec::new())).await.unwrap();
+        assert!(store.health().await.writable);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn commits_get_through_while_facts_are_purged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(open(dir.path()).unwrap());
+        store.create_tenant(&acme()).await.unwrap();
+        let expires_at = Some(Timestamp::from_millis(1));
+        let put = |n| Write::Put { key: format!("f/{n}").into(), value: Vec::new(), expires_at };
+        store.commit(commit("", (0..2_000).map(put).collect())).await.unwrap();
+        let purge = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.purge_expired(Timestamp::from_millis(2)).await }
+        });
+        let mut between = 0;
+        while !purge.is_finished() {
+            store.commit(commit("x", Vec::new())).await.unwrap();
+            between += 1;
+        }
+        assert_eq!(purge.await.unwrap(), Ok(2_000));
+        assert!(between >= 30, "{between} commits in 40 steps");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_waits_is_bounded_by_its_bytes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { shared: true, ..Options::default() };
+        let store = Arc::new(SqliteStore::open(dir.path(), &options).unwrap());
+        store.create_tenant(&acme()).await.unwrap();
+        // Somebody else is writing: everything waits.
+        let other = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let body = "x".repeat(1 << 20);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let (store, commit) = (Arc::clone(&store), commit(&body, Vec::new()));
+            tasks.spawn(async move { store.commit(commit).await.map(drop) });
+        }
+        let mut refused = 0;
+        while refused < 25 {
+            assert_eq!(tasks.join_next().await.unwrap().unwrap(), Err(StoreError::Overloaded));
+            refused += 1;
+        }
+        other.execute_batch("ROLLBACK").unwrap();
+        let rest = tasks.join_all().await;
+        assert!(rest.iter().filter(|outcome| outcome.is_ok()).count() >= 64);
+        // What was written waits no more.
+        store.commit(commit(&body, Vec::new())).await.unwrap();
     }
 }

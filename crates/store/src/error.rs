@@ -14,7 +14,7 @@ pub enum Conflict {
 }
 
 /// Why the store refused or failed. Whatever it is, nothing of the commit is there, except for
-/// `Stopped`, whose outcome is unknown: it is found out by opening the store again.
+/// `Stopped`, whose outcome is unknown: see [`Store::commit`](crate::Store::commit).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error(transparent)]

@@ -65,6 +65,7 @@ pub struct Tenant {
     before: Head,
     pub head: Head,
     pub entries: Vec<EntryRow>,
+    accepted: bool,
     hashes: Vec<NodeHash>,
     changed: HashMap<Box<str>, FactValue>,
 }
@@ -110,7 +111,15 @@ pub fn counter(value: &[u8]) -> i64 {
 impl Tenant {
     #[must_use]
     pub fn new(id: TenantId, head: Head) -> Self {
-        Self { id, before: head.clone(), head, entries: Vec::new(), hashes: Vec::new(), changed: HashMap::new() }
+        Self {
+            id,
+            before: head.clone(),
+            head,
+            entries: Vec::new(),
+            accepted: false,
+            hashes: Vec::new(),
+            changed: HashMap::new(),
+        }
     }
 
     fn fact<F: Facts>(&self, facts: &mut F, key: &str) -> Result<Option<Fact>> {
@@ -191,6 +200,7 @@ impl Tenant {
             self.entries.push(EntryRow { index, at, control: entry.control, subject: entry.subject, leaf });
         }
         self.head.last_at = at;
+        self.accepted = true;
         Ok(Accepted { first, count: commit.entries.len(), index: size + first as u64, at })
     }
 
@@ -204,14 +214,18 @@ impl Tenant {
             at: self.head.last_at,
             control_version: self.head.control_version,
         });
+        // In one order for all writers, so that no two that change the same facts wait for each other.
+        let mut facts: Vec<FactRow> = self.changed.into_iter().collect();
+        facts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Sealed {
             id: self.id,
             head: self.head,
             tree_head: head,
+            accepted: self.accepted,
             entries: self.entries,
             proofs: batch.proofs,
             blocks: batch.blocks,
-            facts: self.changed.into_iter().collect(),
+            facts,
         }
     }
 }
@@ -222,9 +236,12 @@ pub struct Sealed {
     pub id: TenantId,
     pub head: Head,
     pub tree_head: Arc<TreeHead>,
+    /// Whether any commit was accepted: if not, there is nothing to write, not even the head.
+    pub accepted: bool,
     pub entries: Vec<EntryRow>,
     proofs: Vec<Vec<NodeHash>>,
     pub blocks: Vec<(u64, NodeHash)>,
+    /// By name.
     pub facts: Vec<FactRow>,
 }
 
@@ -373,6 +390,19 @@ mod tests {
         let late = Conflict::Late { head: Timestamp::from_millis(50_000) };
         assert_eq!(outcomes, [Ok(0), Ok(0), Err(late.into())]);
         assert_eq!(head.last_at.as_millis(), 50_000);
+    }
+
+    #[test]
+    fn facts_are_written_by_name_and_a_part_without_an_accepted_commit_is_known() {
+        let puts =
+            (0..50).rev().map(|n| Write::Put { key: format!("k/{n:02}").into(), value: vec![], expires_at: None });
+        let mut part = Tenant::new(tenant(), fresh());
+        part.judge(&Commit { writes: puts.collect(), ..commit() }, &mut Table::new()).unwrap();
+        let sealed = part.seal();
+        assert!(sealed.accepted && sealed.facts.len() == 50 && sealed.facts.is_sorted_by_key(|(key, _)| key));
+        let mut part = Tenant::new(tenant(), fresh());
+        part.judge(&Commit { control_version: Some(7), ..commit() }, &mut Table::new()).unwrap_err();
+        assert!(!part.seal().accepted);
     }
 
     #[test]

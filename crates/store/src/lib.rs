@@ -16,6 +16,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
@@ -38,6 +39,9 @@ pub const MAX_BATCH: usize = 256;
 pub const MAX_BATCH_BYTES: usize = 4 << 20;
 /// Most commits that wait: at 15,000 a second, about a quarter of a second of work.
 pub const MAX_QUEUE: usize = 4096;
+/// Most bytes of commits that wait: sixteen batches, at some ten milliseconds each less than the
+/// quarter of a second that `MAX_QUEUE` small ones take.
+pub const MAX_QUEUE_BYTES: usize = 16 * MAX_BATCH_BYTES;
 /// Longest fact name.
 pub const MAX_KEY: usize = 512;
 
@@ -54,14 +58,38 @@ pub struct NewEntry {
 }
 
 impl Commit {
-    /// Bytes of its entries and facts: what batches are bounded by.
+    /// Bytes of its entries and facts: what batches and queues are bounded by.
     #[must_use]
     pub fn weight(&self) -> usize {
         let facts = self.writes.iter().map(|write| match write {
-            Write::Put { value, .. } => value.len(),
-            Write::Delete { .. } | Write::Add { .. } => 0,
+            Write::Put { key, value, .. } => key.len() + value.len(),
+            Write::Delete { key } | Write::Add { key, .. } => key.len(),
         });
-        self.entries.iter().map(|e| e.body.len()).chain(facts).sum()
+        let reads = self.reads.iter().map(|(key, _)| key.len());
+        self.entries.iter().map(|e| e.body.len()).chain(facts).chain(reads).sum()
+    }
+}
+
+/// What waits in a queue, by weight.
+#[derive(Debug, Default)]
+pub struct Backlog(AtomicUsize);
+
+impl Backlog {
+    /// Counts a commit in, unless the queue would then be heavier than [`MAX_QUEUE_BYTES`]. An empty
+    /// queue takes any commit: one that is too heavy for every queue would otherwise be retried for ever.
+    pub fn enter(&self, weight: usize) -> Result<()> {
+        let with = |waiting: usize| {
+            let sum = waiting.saturating_add(weight);
+            (waiting == 0 || sum <= MAX_QUEUE_BYTES).then_some(sum)
+        };
+        let entered = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, with);
+        entered.map(|_| ()).map_err(|_| StoreError::Overloaded)
+    }
+
+    /// Counts it out: it is being written, or nobody will write it.
+    pub fn leave(&self, weight: usize) {
+        let without = |waiting: usize| Some(waiting.saturating_sub(weight));
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, without);
     }
 }
 
@@ -154,6 +182,11 @@ pub struct StoreHealth {
 /// The storage engine. "Not found" is `Ok(None)`.
 pub trait Store: Send + Sync + 'static {
     /// Commits, or tells what did not hold. When it returns `Ok`, everything is durable.
+    ///
+    /// `Stopped` leaves open whether it is; the entries tell. An engine whose file only it writes
+    /// stops for good then, and tells when it is opened again. One that asks a server each time goes
+    /// on: reading through it tells once the server answers, and later commits are judged against
+    /// what is there.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
     /// Makes room for a tenant: an empty ledger.
     fn create_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>>;
@@ -214,4 +247,43 @@ pub trait Store: Send + Sync + 'static {
     fn health(&self) -> BoxFuture<'_, StoreHealth>;
     /// Finishes what is queued and closes. Later commits are refused.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_takes_what_it_can_bear_and_any_single_commit() {
+        let backlog = Backlog::default();
+        backlog.enter(MAX_QUEUE_BYTES + 1).unwrap();
+        assert_eq!(backlog.enter(0), Err(StoreError::Overloaded));
+        backlog.leave(MAX_QUEUE_BYTES + 1);
+        backlog.enter(MAX_QUEUE_BYTES - 1).unwrap();
+        backlog.enter(1).unwrap();
+        assert_eq!(backlog.enter(1), Err(StoreError::Overloaded));
+        assert_eq!(backlog.enter(usize::MAX), Err(StoreError::Overloaded), "no sum goes round");
+        backlog.leave(1);
+        backlog.enter(1).unwrap();
+    }
+
+    #[test]
+    fn a_commit_weighs_its_names_too() {
+        let key: Box<str> = "k".repeat(100).into();
+        let writes = vec![
+            Write::Put { key: key.clone(), value: vec![0; 10], expires_at: None },
+            Write::Delete { key: key.clone() },
+            Write::Add { key: key.clone(), n: 1, max: 1, expires_at: None },
+        ];
+        let entry = NewEntry { kind: "test".into(), control: false, subject: None, body: "{}".into() };
+        let commit = Commit {
+            tenant: TenantId::new("acme").unwrap(),
+            now: Timestamp::from_millis(0),
+            control_version: None,
+            reads: vec![(key, 0)],
+            writes,
+            entries: vec![entry],
+        };
+        assert_eq!(commit.weight(), 412);
+    }
 }

@@ -124,6 +124,9 @@ pub async fn each_commit_of_a_batch_is_judged_alone(place: &dyn Place) {
             assert_eq!(*outcome.as_ref().unwrap_err(), Conflict::Fact { key: format!("f/{n}").into() }.into());
         }
     }
+    // They did go down together: a head that came with a commit has entries of later ones.
+    let together = |c: &&Committed| c.head.size > c.first_index + c.leaves.len() as u64;
+    assert!(outcomes.iter().flatten().filter(together).count() > 50, "most commits were alone");
     assert_eq!(check_ledger(&store, &acme).await.len(), 100);
     assert_eq!(store.facts(&acme, "f/", "", 500).await.unwrap().len(), 100);
 }

@@ -1,5 +1,7 @@
 //! The ledger: order, time, proofs, paging, and that nothing acknowledged is lost.
 
+use std::sync::Mutex;
+
 use intended_ledger::{Leaf, verify_consistency};
 
 use super::*;
@@ -112,33 +114,49 @@ pub async fn pages_hold_what_was_asked_for(place: &dyn Place) {
     assert_eq!(names(store.facts(&other, "", "", 99).await).len(), 30);
 }
 
-pub async fn what_was_acknowledged_is_there_after_a_kill(place: &dyn Place) {
+pub async fn what_was_acknowledged_is_there_when_the_store_is_let_go_amid_commits(place: &dyn Place) {
+    const WRITERS: u64 = 8;
     let acme = tenant("acme");
     place.open().await.create_tenant(&acme).await.unwrap();
     let mut acknowledged = BTreeMap::new();
     for round in 0..10 {
         let store = place.open().await;
-        let stored = check_ledger(&store, &acme).await;
-        for (index, leaf) in &acknowledged {
-            assert_eq!(stored[*index as usize].leaf, *leaf, "entry {index}, acknowledged before round {round}");
-        }
+        let told = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
-        for writer in 0..8 {
-            let (store, acme) = (Arc::clone(&store), acme.clone());
+        for writer in 0..WRITERS {
+            let (store, acme, told) = (Arc::clone(&store), acme.clone(), Arc::clone(&told));
             tasks.spawn(async move {
-                let mut mine = Vec::new();
-                for n in 0..20 {
-                    let committed = store.commit(appending(&acme, writer * 20 + n)).await.unwrap();
-                    mine.push((committed.first_index, committed.leaves.concat()));
+                for n in 0.. {
+                    let body = (round * WRITERS + writer) * 1_000_000 + n;
+                    let commit = Commit { writes: vec![add("count", 1, i64::MAX)], ..appending(&acme, body) };
+                    let committed = store.commit(commit).await.unwrap();
+                    told.lock().unwrap().push((committed.first_index, committed.leaves.concat()));
                 }
-                mine
             });
         }
-        acknowledged.extend(tasks.join_all().await.concat());
-        // More is under way, and nobody waits for it or closes anything.
-        drop(store.commit(appending(&acme, 999)));
+        while told.lock().unwrap().len() < 160 {
+            assert!(tasks.try_join_next().is_none(), "a writer ended");
+            tokio::task::yield_now().await;
+        }
+        // A task can only be stopped where it waits, and these wait for nothing but their commit: each
+        // leaves one behind that has been handed over and not answered.
+        tasks.abort_all();
+        while let Some(ended) = tasks.join_next().await {
+            assert!(ended.unwrap_err().is_cancelled());
+        }
+        // Nobody else has it, and nothing is closed.
+        assert_eq!(Arc::strong_count(&store), 1);
         drop(store);
+        acknowledged.extend(Arc::into_inner(told).unwrap().into_inner().unwrap());
+
+        let store = place.open().await;
+        settle(&store, &acme).await;
+        let stored = check_ledger(&store, &acme).await;
+        for (index, leaf) in &acknowledged {
+            assert_eq!(stored[*index as usize].leaf, *leaf, "entry {index}, acknowledged by round {round}");
+        }
+        // Of a commit that nobody was told of, everything is there or nothing.
+        assert_eq!(store.counter_now(&acme, "count"), Ok(stored.len() as i64), "round {round}");
+        assert!(stored.len() as u64 <= acknowledged.len() as u64 + (round + 1) * WRITERS, "one of each writer");
     }
-    let store = place.open().await;
-    assert!(check_ledger(&store, &acme).await.len() >= 1_600);
 }

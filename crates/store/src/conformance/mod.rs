@@ -3,7 +3,7 @@
 //! An engine offers a [`Place`]: somewhere empty that can be opened, opened a second time while it
 //! is open (another connection to the same data), and opened again after it was let go without
 //! closing. [`conformance_suite!`](crate::conformance_suite) makes one test of each check; [`CHECKS`]
-//! lists them.
+//! lists them. [`kill`] needs more than a place, a process to kill, so each engine calls it itself.
 //!
 //! This module is test code: a broken promise is a panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::{BoxFuture, Commit, Committed, NewEntry, Result, Store, Write};
 
 pub mod commits;
+pub mod kill;
 pub mod ledger;
 
 /// Where an engine keeps its data in one test; empty at first.
@@ -50,7 +51,7 @@ macro_rules! for_each_check {
             ledger: time_never_goes_backwards
             ledger: proofs_lead_to_the_root_of_every_size
             ledger: pages_hold_what_was_asked_for
-            ledger: what_was_acknowledged_is_there_after_a_kill
+            ledger: what_was_acknowledged_is_there_when_the_store_is_let_go_amid_commits
         }
     };
 }
@@ -138,6 +139,11 @@ async fn at_once(store: &Arc<dyn Store>, commits: Vec<Commit>) -> Vec<Result<Com
         outcomes.insert(i, outcome);
     }
     outcomes.into_values().collect()
+}
+
+/// Waits for whatever a let-go writer has under way: a commit to the same tenant comes after it.
+async fn settle(store: &Arc<dyn Store>, tenant: &TenantId) {
+    store.commit(nothing(tenant)).await.unwrap();
 }
 
 /// Each leaf of a commit is proved in the head that came with it.
