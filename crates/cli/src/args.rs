@@ -13,42 +13,59 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 )]
 pub struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalArgs,
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// What every command takes. [`crate::config`] makes of it what counts.
 #[derive(Args, Clone)]
-pub struct Global {
-    /// The server's address.
-    #[arg(long, global = true, env = "INTENDED_SERVER", default_value = "http://127.0.0.1:7070")]
-    pub server: String,
-    /// The tenant.
-    #[arg(long, global = true, env = "INTENDED_TENANT", default_value = "demo")]
-    pub tenant: String,
-    /// The environment.
-    #[arg(long, short = 'e', global = true, env = "INTENDED_ENVIRONMENT")]
+pub struct GlobalArgs {
+    /// A profile of $XDG_CONFIG_HOME/intended/config.toml: server, tenant, environment, key_file [env: INTENDED_PROFILE].
+    #[arg(long, global = true)]
+    pub profile: Option<String>,
+    /// The server's address [default: http://127.0.0.1:7070].
+    #[arg(long, global = true, env = "INTENDED_SERVER")]
+    pub server: Option<String>,
+    /// The tenant [default: demo].
+    #[arg(long, global = true, env = "INTENDED_TENANT")]
+    pub tenant: Option<String>,
+    /// The environment [env: INTENDED_ENVIRONMENT].
+    #[arg(long, short = 'e', global = true)]
     pub environment: Option<String>,
-    /// A file with the API key (keys never stand in arguments).
+    /// A file with the API key; or the key itself in INTENDED_API_KEY. Keys never stand in arguments.
     #[arg(long, global = true, env = "INTENDED_API_KEY_FILE")]
     pub key_file: Option<PathBuf>,
-    #[arg(long, global = true, env = "INTENDED_API_KEY", hide = true, hide_env_values = true)]
-    pub api_key: Option<String>,
     /// How to print.
     #[arg(long, short = 'o', global = true, value_enum, default_value = "table")]
     pub output: Format,
-    /// Seconds to wait for the server.
-    #[arg(long, global = true, default_value_t = 30)]
+    /// Seconds to wait for the server: for an answer as a whole, in a stream for the next part.
+    #[arg(long, global = true, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// More on stderr.
     #[arg(long, global = true)]
     pub verbose: bool,
-    /// No progress, no messages.
+    /// No progress, no messages; errors only.
     #[arg(long, short = 'q', global = true)]
     pub quiet: bool,
+    /// No colour; NO_COLOR is honoured too.
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Never ask: what would be asked is refused.
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// Answer yes to questions. Where a name has to be typed, --confirm gives it.
+    #[arg(long, short = 'y', global = true)]
+    pub yes: bool,
+    /// Say what would be sent or written, and change nothing.
+    #[arg(long, global = true)]
+    pub dry_run: bool,
     /// Print the request as a curl command instead of sending it.
     #[arg(long, global = true)]
     pub print_curl: bool,
+    /// Print the scope that the command needs, and do nothing.
+    #[arg(long, global = true)]
+    pub required_scope: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -110,6 +127,19 @@ pub enum Command {
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"
     )]
     Completions { shell: clap_complete::Shell },
+    /// Man pages, one for each command.
+    #[command(before_help = "Examples:\n  intended man ~/.local/share/man/man1")]
+    Man {
+        /// Where to write them.
+        directory: PathBuf,
+    },
+}
+
+impl Command {
+    /// Whether it talks to a server, or looks at what one has issued.
+    pub const fn remote(&self) -> bool {
+        !matches!(self, Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. })
+    }
 }
 
 #[derive(Args)]
@@ -141,8 +171,8 @@ pub struct Serve {
 
 #[derive(Args)]
 #[command(
-    before_help = "Examples:\n  intended init --data-dir ./data --tenant acme",
-    after_help = "The owner's API key is printed once, on stdout."
+    before_help = "Examples:\n  intended init --data-dir ./data --tenant acme --owner-key-file owner.key\n  intended init --data-dir ./data --tenant acme --listen 0.0.0.0:7070 --issuer https://authority.acme.example",
+    after_help = "The owner's API key is shown once: on stdout, or in the file of --owner-key-file."
 )]
 pub struct Init {
     /// The directory to set up; it is made if it is not there.
@@ -151,6 +181,29 @@ pub struct Init {
     /// Where the server is to listen.
     #[arg(long, default_value = "127.0.0.1:7070")]
     pub listen: String,
+    /// `iss` of the tokens: where the server is reached; absent: http:// and the address.
+    #[arg(long)]
+    pub issuer: Option<String>,
+    /// Write the owner's API key to this file (mode 0600) instead of showing it.
+    #[arg(long)]
+    pub owner_key_file: Option<PathBuf>,
+}
+
+/// Which part of a list.
+#[derive(Args)]
+pub struct Window {
+    /// Not before: RFC 3339, milliseconds since 1970, or an age (15m, 2h, 7d).
+    #[arg(long)]
+    pub since: Option<String>,
+    /// Before: the same.
+    #[arg(long)]
+    pub until: Option<String>,
+    /// How many; beyond a page of the server's, more are fetched.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: u64,
+    /// Go on where a list was cut off.
+    #[arg(long)]
+    pub cursor: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -182,8 +235,8 @@ pub enum Intent {
         /// allow, modify, escalate, defer or deny.
         #[arg(long)]
         decision: Option<String>,
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
+        #[command(flatten)]
+        window: Window,
     },
     /// One decision with its gates and its receipt.
     #[command(before_help = "Examples:\n  intended intent show <id>\n  intended intent show <id> -o json")]
@@ -217,7 +270,7 @@ pub enum Token {
     },
     /// Verify a token for an intent's hash.
     #[command(
-        before_help = "Examples:\n  intended token verify token.jwt --intent-hash sha256:… -e production\n  intended token verify token.jwt --intent-hash sha256:… -e production --consume\n  intended token verify token.jwt --intent-hash sha256:… --jwks keys.json   no server is asked",
+        before_help = "Examples:\n  intended token verify token.jwt --intent-hash sha256:… -e production\n  intended token verify token.jwt --intent-hash sha256:… -e production --consume\n  intended token verify token.jwt --intent-hash sha256:… -e production --jwks keys.json --revocations revoked.jwt   no server is asked",
         after_help = "Exit code 8 when the token is refused."
     )]
     Verify {
@@ -229,6 +282,9 @@ pub enum Token {
         /// Who the token must be for; absent: the environment's audience, offline `intended`.
         #[arg(long)]
         audience: Option<String>,
+        /// Who must have issued it; offline, without it, that is not checked.
+        #[arg(long)]
+        issuer: Option<String>,
         /// Use it up.
         #[arg(long)]
         consume: bool,
@@ -238,39 +294,60 @@ pub enum Token {
         /// A file with the public keys (see `intended token keys`): offline, and no server is asked.
         #[arg(long, conflicts_with = "consume")]
         jwks: Option<PathBuf>,
+        /// A file with the signed list of revoked tokens (see `intended token revocations`), for --jwks.
+        #[arg(long, requires = "jwks")]
+        revocations: Option<PathBuf>,
     },
     /// The public keys that tokens are verified with, as a JWK set.
     #[command(before_help = "Examples:\n  intended token keys > keys.json")]
     Keys,
+    /// The signed list of revoked tokens, good for a minute, for verifiers without a connection.
+    #[command(before_help = "Examples:\n  intended token revocations -e production > revoked.jwt")]
+    Revocations,
 }
 
 #[derive(Subcommand)]
 pub enum Audit {
     /// Entries, newest first.
     #[command(
-        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid"
+        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --since 2h --limit 5000 -o jsonl"
     )]
     Query {
+        /// Of entries, such as decision or halt.thrown.
         #[arg(long)]
         kind: Option<String>,
         #[arg(long)]
         agent: Option<String>,
         #[arg(long)]
+        action: Option<String>,
+        /// allow, modify, escalate, defer or deny.
+        #[arg(long)]
         decision: Option<String>,
         #[arg(long)]
         reason: Option<String>,
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
+        #[command(flatten)]
+        window: Window,
     },
     /// A receipt for an entry, checked here.
-    #[command(before_help = "Examples:\n  intended audit proof 19\n  intended audit proof 19 -o json > receipt.json")]
-    Proof { index: u64 },
+    #[command(
+        before_help = "Examples:\n  intended audit proof 19 --vkey acme.vkey\n  intended audit proof 19 -o json > receipt.json"
+    )]
+    Proof {
+        index: u64,
+        /// A file with the ledger's public key as you know it. Without it the server's own word is taken.
+        #[arg(long)]
+        vkey: Option<PathBuf>,
+    },
     /// Export and re-execute the whole ledger.
     #[command(
-        before_help = "Examples:\n  intended audit verify",
+        before_help = "Examples:\n  intended audit verify --vkey acme.vkey",
         after_help = "Exit code 8 when something does not hold."
     )]
-    Verify,
+    Verify {
+        /// A file with the ledger's public key as you know it. Without it the server's own word is taken.
+        #[arg(long)]
+        vkey: Option<PathBuf>,
+    },
     /// Write the whole ledger as JSON lines.
     #[command(before_help = "Examples:\n  intended audit export ledger.jsonl && intended verify ledger.jsonl")]
     Export {
@@ -311,9 +388,9 @@ pub enum Emergency {
     Halt {
         #[arg(long)]
         reason: String,
-        /// The name of what is halted, typed out.
+        /// The name of what is halted. Without it the name is asked for on the terminal.
         #[arg(long)]
-        confirm: String,
+        confirm: Option<String>,
     },
     /// Lift a halt.
     #[command(
@@ -323,9 +400,9 @@ pub enum Emergency {
         halt: String,
         #[arg(long)]
         reason: String,
-        /// The halt's name again.
+        /// The halt's name again. Without it the name is asked for on the terminal.
         #[arg(long)]
-        confirm: String,
+        confirm: Option<String>,
     },
 }
 

@@ -4,6 +4,9 @@ use intended_model::ExitCode;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// Nothing went wrong: what was asked for is done, and there is nothing more to do.
+    #[error("")]
+    Done,
     #[error("{0}")]
     Usage(String, Option<String>),
     #[error("{path}: {source}")]
@@ -40,6 +43,7 @@ impl CliError {
     }
     pub const fn exit(&self) -> ExitCode {
         match self {
+            Self::Done => ExitCode::Ok,
             Self::Usage(..) | Self::File { .. } => ExitCode::Usage,
             Self::Unreachable { .. } => ExitCode::Unavailable,
             Self::Refused { exit, .. } | Self::Failed(_, exit) => *exit,

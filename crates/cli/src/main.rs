@@ -4,11 +4,15 @@
 mod args;
 mod client;
 mod cmd;
+mod config;
+mod confirm;
 mod error;
 mod output;
+mod scope;
 mod server;
+mod when;
 
-use clap::Parser as _;
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use intended_model::ExitCode;
 
 #[global_allocator]
@@ -18,7 +22,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STACK: usize = 8 << 20;
 
 fn main() -> std::process::ExitCode {
-    let cli = match args::Cli::try_parse() {
+    let given: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let has = |flag: &str| given.iter().take_while(|a| *a != "--").any(|a| a == flag);
+    let color = if has("--no-color") { ColorChoice::Never } else { ColorChoice::Auto };
+    let command = || args::Cli::command().color(color);
+    if has("--required-scope") && !has("--help") {
+        // The command's other arguments need not be there for that.
+        if let Ok(matches) = command().ignore_errors(true).try_get_matches_from(&given) {
+            let format = matches.try_get_one("output").ok().flatten().copied().unwrap_or(args::Format::Table);
+            return std::process::ExitCode::from(scope::show(format, &scope::named(&matches)) as u8);
+        }
+    }
+    let parsed = command().try_get_matches_from(&given).and_then(|m| args::Cli::from_arg_matches(&m));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -27,7 +43,14 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::from(code as u8);
         }
     };
-    let level = if cli.global.verbose { "info" } else { "warn" };
+    if cli.global.quiet {
+        output::be_quiet();
+    }
+    let level = match (cli.global.quiet, cli.global.verbose) {
+        (true, _) => "error",
+        (_, true) => "info",
+        _ => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("INTENDED_LOG").unwrap_or_else(|_| level.into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build() {

@@ -23,6 +23,20 @@ pub fn say(text: &str) {
     }
 }
 
+/// Whether messages are wanted.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// A message to stderr, unless --quiet. Errors are not messages.
+pub fn note(text: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        eprintln!("{text}");
+    }
+}
+
 /// Whether part of the output was lost.
 pub fn lost() -> bool {
     LOST.load(Ordering::Relaxed)

@@ -12,6 +12,7 @@ use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
+use zeroize::Zeroizing;
 
 use crate::error::{CliError, file};
 
@@ -26,8 +27,15 @@ pub struct Config {
     pub listen: String,
     /// `iss` of the tokens: where the server is reached.
     pub issuer: String,
-    /// File with the root key, relative to the data directory.
-    pub root_key_file: PathBuf,
+    /// The root key, of exactly one of these: a file, relative to the data directory;
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key_file: Option<PathBuf>,
+    /// an environment variable;
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key_env: Option<String>,
+    /// a program and its arguments, started without a shell, that prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key_command: Option<Vec<String>>,
     /// How long it stays up not ready before it stops taking requests.
     #[serde(default = "default_drain")]
     pub drain_millis: u64,
@@ -81,10 +89,72 @@ impl Config {
         toml::from_str(&text).map_err(|e| CliError::Usage(format!("{}: {}", path.display(), e), None))
     }
     pub fn root_key(&self, dir: &Path) -> Result<RootKey, CliError> {
-        let path = dir.join(&self.root_key_file);
-        let text = std::fs::read_to_string(&path).map_err(file(&path))?;
-        RootKey::parse(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display()), None))
+        let (place, text) = match (&self.root_key_file, &self.root_key_env, &self.root_key_command) {
+            (Some(path), None, None) => {
+                let path = dir.join(path);
+                let text = std::fs::read_to_string(&path).map_err(file(&path))?;
+                (path.display().to_string(), Zeroizing::new(text))
+            }
+            (None, Some(name), None) => {
+                let text = crate::config::variable(name).map(Zeroizing::new).ok_or_else(|| {
+                    let hint =
+                        format!("`root_key_env` in {} says that the root key is there", dir.join(CONFIG).display());
+                    CliError::usage(format!("the environment variable {name} is not set"), hint)
+                })?;
+                (format!("the environment variable {name}"), text)
+            }
+            (None, None, Some(command)) => ("the output of root_key_command".to_owned(), printed(command)?),
+            _ => {
+                return Err(CliError::usage(
+                    format!("{}: it is not said where the root key is", dir.join(CONFIG).display()),
+                    "give exactly one of root_key_file, root_key_env and root_key_command",
+                ));
+            }
+        };
+        RootKey::parse(&text).map_err(|e| CliError::Usage(format!("{place}: {e}"), None))
     }
+}
+
+/// How long a command may take to print the root key.
+const KEY_PATIENCE: Duration = Duration::from_secs(30);
+/// More than this it does not print.
+const KEY_MAX: u64 = 1024;
+
+/// What a command prints. Its stderr is the operator's to read.
+fn printed(command: &[String]) -> Result<Zeroizing<String>, CliError> {
+    use std::io::Read as _;
+    let failed = |what: String| CliError::Failed(format!("root_key_command: {what}"), ExitCode::Usage);
+    let (program, arguments) = command.split_first().ok_or_else(|| failed("no program is named".to_owned()))?;
+    let mut child = std::process::Command::new(program)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .map_err(|e| failed(format!("{program}: {e}")))?;
+    const LOOK: Duration = Duration::from_millis(10);
+    let mut left = KEY_PATIENCE;
+    let status = loop {
+        match child.try_wait().map_err(|e| failed(format!("{program}: {e}")))? {
+            Some(status) => break status,
+            None if left.is_zero() => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(failed(format!("{program} has not ended after {} s", KEY_PATIENCE.as_secs())));
+            }
+            None => {
+                std::thread::sleep(LOOK);
+                left = left.saturating_sub(LOOK);
+            }
+        }
+    };
+    if !status.success() {
+        return Err(failed(format!("{program} ended with {status}")));
+    }
+    let mut text = Zeroizing::new(String::new());
+    if let Some(out) = child.stdout.take() {
+        out.take(KEY_MAX).read_to_string(&mut text).map_err(|e| failed(format!("{program}: {e}")))?;
+    }
+    Ok(text)
 }
 
 /// Opens the store and the runtime of a data directory.

@@ -1,35 +1,33 @@
 //! `audit query|proof|verify|export`.
 
-use std::io::Write as _;
+use std::io::Write;
+use std::path::Path;
 
+use intended_ledger::ExportTrailer;
 use intended_model::ExitCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::intent::encode;
-use super::{Outcome, verify};
-use crate::args::{Audit, Global};
-use crate::client::Client;
+use super::{Outcome, trusted_key, verify};
+use crate::args::{Audit, Window};
+use crate::client::{Client, List};
+use crate::config::Global;
 use crate::error::{CliError, file};
-use crate::output::{list, one};
+use crate::output::{list, note, one};
+use crate::when;
 
 pub async fn run(global: &Global, args: Audit) -> Outcome {
     let client = Client::new(global)?;
     match args {
-        Audit::Query { kind, agent, decision, reason, limit } => {
-            let mut path = format!("audit?limit={limit}");
-            for (name, value) in [
+        Audit::Query { kind, agent, action, decision, reason, window } => {
+            let filters = [
                 ("kind", kind),
                 ("agent", agent),
+                ("action", action),
                 ("decision", decision),
                 ("reason", reason),
                 ("environment", global.environment.clone()),
-            ] {
-                if let Some(value) = value {
-                    path.push_str(&format!("&{name}={}", encode(&value)));
-                }
-            }
-            let body = client.get(&path).await?;
-            let rows = body.get("entries").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            ];
+            let found = window_of(&client, "audit", &filters, "entries", window).await?;
             let columns = [
                 ("index", "index"),
                 ("at", "time"),
@@ -39,63 +37,121 @@ pub async fn run(global: &Global, args: Audit) -> Outcome {
                 ("/entry/body/decision/decision", "decision"),
                 ("/entry/body/decision/reason", "reason"),
             ];
-            list(global.output, rows, &columns);
+            list(global.output, &found.rows, &columns);
+            truncated(&found);
             Ok(ExitCode::Ok)
         }
-        Audit::Proof { index } => {
+        Audit::Proof { index, vkey } => {
+            let trusted = trusted_key(vkey.as_deref())?;
             let body = client.get(&format!("audit/proof?index={index}")).await?;
-            let vkey = client
-                .get("audit/checkpoint")
-                .await?
-                .get("vkey")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
+            let key = match &trusted {
+                Some(key) => key.clone(),
+                None => {
+                    let checkpoint = client.get("audit/checkpoint").await?;
+                    checkpoint.get("vkey").and_then(Value::as_str).unwrap_or_default().to_owned()
+                }
+            };
             let receipt: intended_ledger::Receipt = serde_json::from_str(&body.to_string())
                 .map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
             one(global.output, &body);
-            match receipt.verify(&vkey) {
-                Ok(proved) => {
-                    eprintln!(
-                        "holds: entry {} is in the tree of {} with the root {}",
-                        proved.index, proved.size, proved.root
-                    );
-                    Ok(ExitCode::Ok)
-                }
-                Err(error) => {
-                    Err(CliError::Failed(format!("the proof does not hold: {error}"), ExitCode::VerificationFailed))
-                }
-            }
-        }
-        Audit::Export { file: path } => {
-            let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(file(&path))?);
-            let bytes = export(&client, |chunk| out.write_all(chunk).map_err(file(&path))).await?;
-            out.flush().map_err(file(&path))?;
-            eprintln!("{bytes} bytes in {}\nnext: intended verify {}", path.display(), path.display());
+            let proved = receipt.verify(&key).map_err(|error| {
+                CliError::Failed(format!("the proof does not hold: {error}"), ExitCode::VerificationFailed)
+            })?;
+            note(&format!(
+                "holds: entry {} is in the tree of {} with the root {}",
+                proved.index, proved.size, proved.root
+            ));
+            servers_own(trusted.is_some());
             Ok(ExitCode::Ok)
         }
-        Audit::Verify => {
-            let dir = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
+        Audit::Export { file: path } => {
+            if global.dry_run && !global.print_curl {
+                let what = if path.exists() { "replace" } else { "write" };
+                one(global.output, &json!({"dry_run": true, what: path.display().to_string()}));
+                return Ok(ExitCode::Ok);
+            }
+            let bytes = export_to(&client, &path).await?;
+            note(&format!("{bytes} bytes in {}\nnext: intended verify {}", path.display(), path.display()));
+            Ok(ExitCode::Ok)
+        }
+        Audit::Verify { vkey } => {
+            let dir = tempfile::tempdir().map_err(file(Path::new("temporary directory")))?;
             let path = dir.path().join("ledger.jsonl");
-            let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(file(&path))?);
-            export(&client, |chunk| out.write_all(chunk).map_err(file(&path))).await?;
-            out.flush().map_err(file(&path))?;
-            verify::run(global, &crate::args::Verify { path, vkey: None })
+            export_to(&client, &path).await?;
+            let outcome = verify::run(global, &crate::args::Verify { path, vkey: vkey.clone() })?;
+            servers_own(vkey.is_some());
+            Ok(outcome)
         }
     }
 }
 
-/// Streams an export; returns its bytes.
-pub async fn export(client: &Client, mut write: impl FnMut(&[u8]) -> Result<(), CliError>) -> Result<u64, CliError> {
-    let mut response = client.stream("audit/exports").await?;
-    let mut bytes = 0;
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|e| CliError::Failed(format!("the export broke off: {e}"), ExitCode::Unavailable))?
-    {
-        bytes += chunk.len() as u64;
-        write(&chunk)?;
+fn servers_own(trusted: bool) {
+    if !trusted {
+        note("the key is the server's own word: that this is your ledger is shown with --vkey and the key you know");
     }
+}
+
+/// The part of a list that was asked for.
+pub async fn window_of(
+    client: &Client,
+    path: &str,
+    filters: &[(&str, Option<String>)],
+    member: &str,
+    window: Window,
+) -> Result<List, CliError> {
+    let now = when::now();
+    let time = |flag: &str, text: Option<String>| {
+        text.map(|t| when::parse(flag, &t, now).map(|t| t.as_millis().to_string())).transpose()
+    };
+    let times = [("since", time("--since", window.since)?), ("until", time("--until", window.until)?)];
+    let filters: Vec<_> = filters.iter().cloned().chain(times).collect();
+    client.list(path, &filters, member, window.limit, window.cursor).await
+}
+
+/// Says so when a list stops before the ledger does.
+pub fn truncated(found: &List) {
+    if let Some(cursor) = &found.cursor {
+        note(&format!("the newest {}; there may be more: --cursor {cursor}, or a higher --limit", found.rows.len()));
+    }
+}
+
+/// Exports to a file. What stood there before stays until the export is whole.
+async fn export_to(client: &Client, path: &Path) -> Result<u64, CliError> {
+    let response = client.stream("audit/exports").await?;
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Of mode 0600, and gone again unless it is kept.
+    let mut temporary = tempfile::NamedTempFile::new_in(dir).map_err(file(dir))?;
+    let mut out = std::io::BufWriter::new(temporary.as_file_mut());
+    let bytes = receive(response, &mut out, path).await?;
+    out.flush().map_err(file(path))?;
+    drop(out);
+    temporary.as_file().sync_all().map_err(file(path))?;
+    temporary.persist(path).map_err(|e| file(path)(e.error))?;
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(file(dir))?;
     Ok(bytes)
+}
+
+/// Longest trailer.
+const TRAILER: usize = 256;
+
+/// Writes a stream; returns its bytes. It is whole when its last line is the trailer.
+async fn receive(mut response: reqwest::Response, out: &mut impl Write, path: &Path) -> Result<u64, CliError> {
+    let broken = |what: String| CliError::Failed(format!("the export broke off: {what}"), ExitCode::Unavailable);
+    let (mut bytes, mut tail) = (0, Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|e| broken(crate::client::deepest(&e)))? {
+        bytes += chunk.len() as u64;
+        out.write_all(&chunk).map_err(file(path))?;
+        tail.extend_from_slice(&chunk);
+        tail.drain(..tail.len().saturating_sub(TRAILER));
+    }
+    let last = tail.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    ExportTrailer::parse(last).map_err(|_| broken("there is no trailer".to_owned()))?;
+    Ok(bytes)
+}
+
+/// Exports into memory.
+pub async fn export(client: &Client) -> Result<Vec<u8>, CliError> {
+    let mut out = Vec::new();
+    receive(client.stream("audit/exports").await?, &mut out, Path::new("memory")).await?;
+    Ok(out)
 }

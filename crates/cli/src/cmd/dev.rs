@@ -13,11 +13,12 @@ use intended_runtime::admin::CredentialSpec;
 use serde_json::{Value, json};
 
 use super::{Outcome, audit, token, verify};
-use crate::args::{Dev, Format, Global};
+use crate::args::{Dev, Format};
 use crate::client::Client;
+use crate::config::Global;
 use crate::error::{CliError, file};
-use crate::output::{list, one, say};
-use crate::server::{Limits, ROOT_KEY, Stopping, listen, open, serve, stopped, write_secret};
+use crate::output::{list, note, one, say};
+use crate::server::{CONFIG, Limits, ROOT_KEY, Stopping, listen, open, serve, stopped, write_secret};
 
 const TENANT: &str = "demo";
 const PACK: [(&str, &str); 3] = [
@@ -27,6 +28,18 @@ const PACK: [(&str, &str); 3] = [
 ];
 
 pub async fn run(global: &Global, args: Dev) -> Outcome {
+    if global.dry_run {
+        return Err(CliError::usage(
+            "`intended dev` has no dry run",
+            "its data is temporary unless --data-dir is given",
+        ));
+    }
+    if let Some(dir) = args.data_dir.as_ref().filter(|d| d.join(CONFIG).exists()) {
+        return Err(CliError::usage(
+            format!("{}: `intended init` has set this up, and a demo tenant does not belong in it", dir.display()),
+            format!("run it: intended serve --data-dir {}", dir.display()),
+        ));
+    }
     let mut asked = std::pin::pin!(stopped()?);
     // Before anything is made: a refused address leaves nothing behind.
     let (listener, address) = listen(&args.listen, true).await?;
@@ -62,10 +75,10 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
         if global.output == Format::Table {
             hint(&issuer, &keys.agent, &dir);
         } else {
-            eprintln!("API at {issuer}, keys in {}", dir.display());
+            note(&format!("API at {issuer}, keys in {}", dir.display()));
         }
         asked.await;
-        eprintln!("\nstopping");
+        note("\nstopping");
     }
     let _ = stop.send(());
     running.await.map_err(|e| CliError::Failed(e.to_string(), ExitCode::Unavailable))??;
@@ -215,8 +228,8 @@ fn examples() -> Vec<(&'static str, Value)> {
 /// Does the main job and shows it. Whether everything held.
 async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliError> {
     let wait = Duration::from_secs(global.timeout);
-    let agent = Client::with(server, TENANT, Some(keys.agent.clone()), wait, false)?;
-    let owner = Client::with(server, TENANT, Some(keys.owner.clone()), wait, false)?;
+    let agent = Client::with(server, TENANT, Some(keys.agent.clone()), wait)?;
+    let owner = Client::with(server, TENANT, Some(keys.owner.clone()), wait)?;
     let mut rows = Vec::new();
     let mut allowed = None;
     for (title, intent) in examples() {
@@ -245,7 +258,7 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     };
     let text = decision.get("token").and_then(Value::as_str).unwrap_or_default().to_owned();
     // The receipt's key is read with the owner's credential; tokens are the agents'.
-    let checks = token::check(&owner, &decision, &text).await?;
+    let checks = token::check(global, &owner, &decision, &text).await?;
     if human {
         say("one token, from the first allow");
         token::show_checks(global.output, &checks);
@@ -253,13 +266,7 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     }
     let dir = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
     let path = dir.path().join("ledger.jsonl");
-    let mut bytes = Vec::new();
-    audit::export(&owner, |chunk| {
-        bytes.extend_from_slice(chunk);
-        Ok(())
-    })
-    .await?;
-    std::fs::write(&path, bytes).map_err(file(&path))?;
+    std::fs::write(&path, audit::export(&owner).await?).map_err(file(&path))?;
     let report = verify::export(&path, None, &indicatif::ProgressBar::hidden())?.map_err(|f| verify::broken(&f))?;
     if human {
         verify::print(global.output, &report, false);
@@ -275,6 +282,8 @@ fn hint(server: &str, key: &str, dir: &std::path::Path) {
     say(&format!(
         "curl -s {server}/v1/tenants/{TENANT}/intents \\\n  -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\\n  -d '{{\"subject\":{{\"type\":\"agent\",\"id\":\"support-agent\"}},\"action\":{{\"name\":\"stripe.create_refund\",\"properties\":{{\"charge\":\"ch_1\",\"amount\":40}}}},\"resource\":{{\"type\":\"charge\",\"id\":\"ch_1\"}},\"environment\":\"production\"}}'\n"
     ));
-    say(&format!("intended --key-file {} status", dir.join("owner.key").display()));
+    // What is the default anyway is not said.
+    let place = if server == "http://127.0.0.1:7070" { String::new() } else { format!(" --server {server}") };
+    say(&format!("intended{place} --key-file {} status", dir.join("owner.key").display()));
     say("\nCtrl-C stops it.");
 }

@@ -3,9 +3,11 @@
 use intended_model::ExitCode;
 use serde_json::Value;
 
-use super::{Outcome, exit_of, read};
-use crate::args::{Format, Global, Intent};
+use super::{Outcome, audit, encode, exit_of, read};
+use crate::args::{Format, Intent};
 use crate::client::Client;
+use crate::config::Global;
+use crate::confirm;
 use crate::error::CliError;
 use crate::output::{list, one, safe, say, table};
 
@@ -25,18 +27,19 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
     let client = Client::new(global)?;
     match args {
         Intent::Submit { file, idempotency_key, token_file } => {
-            let mut body = read(&file)?;
-            if let Some(environment) = &global.environment {
-                let mut value: Value = serde_json::from_slice(&body)
-                    .map_err(|e| CliError::Failed(format!("{}: {e}", file.display()), ExitCode::Invalid))?;
-                if let Some(object) = value.as_object_mut() {
-                    object.insert("environment".to_owned(), environment.as_str().into());
-                }
-                body = value.to_string().into_bytes();
+            let body = body(global, &file)?;
+            if client.says_only() {
+                client.would("POST", "intents", &serde_json::from_slice(&body).unwrap_or_default())?;
+            } else if let Some(path) = token_file.as_ref().filter(|p| p.exists()) {
+                // Before it is sent: a token that cannot be kept is lost.
+                confirm::yes(global, &format!("{} is there already: replace it?", path.display()))?;
             }
             let headers: Vec<(&str, &str)> = idempotency_key.iter().map(|k| ("idempotency-key", k.as_str())).collect();
             let mut reply = client.call_raw("POST", "intents", Some(&body), &headers).await?.body;
             if let (Some(path), Some(token)) = (&token_file, reply.get("token").and_then(Value::as_str)) {
+                if path.exists() {
+                    std::fs::remove_file(path).map_err(crate::error::file(path))?;
+                }
                 crate::server::write_secret(path, token)?;
                 if let Some(object) = reply.as_object_mut() {
                     object.remove("token");
@@ -45,20 +48,16 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
             show(global.output, &reply);
             Ok(exit_of(&reply))
         }
-        Intent::List { agent, action, decision, limit } => {
-            let mut path = format!("intents?limit={limit}");
-            for (name, value) in [
+        Intent::List { agent, action, decision, window } => {
+            let filters = [
                 ("agent", agent),
                 ("action", action),
                 ("decision", decision),
                 ("environment", global.environment.clone()),
-            ] {
-                if let Some(value) = value {
-                    path.push_str(&format!("&{name}={}", encode(&value)));
-                }
-            }
-            let body = client.get(&path).await?;
-            list(global.output, body.get("intents").and_then(Value::as_array).map_or(&[], Vec::as_slice), COLUMNS);
+            ];
+            let found = audit::window_of(&client, "intents", &filters, "intents", window).await?;
+            list(global.output, &found.rows, COLUMNS);
+            audit::truncated(&found);
             Ok(ExitCode::Ok)
         }
         Intent::Show { id } => {
@@ -100,25 +99,36 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
     }
 }
 
+/// An intent as it is sent: the file's bytes, unless they leave the environment to be said here. What
+/// does the rest of it then goes through the strict reader, which keeps everything or refuses it by
+/// name: one that merges members or rounds numbers would have something else decided.
+pub fn body(global: &Global, file: &std::path::Path) -> Result<Vec<u8>, CliError> {
+    let bytes = read(file)?;
+    let Some(environment) = &global.environment else { return Ok(bytes) };
+    let mut value = intended_model::json::parse(&bytes)
+        .map_err(|e| CliError::Failed(format!("{}: {}: {e}", file.display(), e.kind.code()), ExitCode::Invalid))?;
+    // No object is no intent, whatever environment it is for: the server says so.
+    let intended_model::Value::Object(members) = &mut value else { return Ok(bytes) };
+    let own = members.get("environment").and_then(intended_model::Value::as_str);
+    match (own, &global.environment_flag) {
+        (Some(own), Some(flag)) if own != flag => Err(CliError::usage(
+            format!("{} is for the environment `{own}`, and -e says `{flag}`", file.display()),
+            "leave out -e, or change the file",
+        )),
+        _ if members.get("environment").is_some() => Ok(bytes),
+        _ => {
+            members.insert("environment", intended_model::Value::String(environment.as_str().into()));
+            Ok(value.to_canonical().into_bytes())
+        }
+    }
+}
+
 fn text(value: &Value, pointer: &str) -> String {
     match value.pointer(pointer) {
         Some(Value::String(text)) => safe(text),
         Some(Value::Null) | None => "-".to_owned(),
         Some(other) => other.to_string(),
     }
-}
-
-/// Percent-encodes what stands in a path or query.
-pub fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|b| {
-            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
 }
 
 fn show(format: Format, body: &Value) {

@@ -4,7 +4,9 @@ use intended_model::ExitCode;
 
 use crate::args::{Cli, Command};
 use crate::client::Client;
-use crate::error::CliError;
+use crate::config::Global;
+use crate::error::{CliError, file};
+use crate::output::note;
 
 mod audit;
 mod dev;
@@ -18,10 +20,10 @@ pub mod verify;
 pub type Outcome = Result<ExitCode, CliError>;
 
 pub async fn run(cli: Cli) -> Outcome {
-    let global = cli.global;
+    let global = Global::resolve(cli.global, cli.command.remote())?;
     match cli.command {
         Command::Dev(args) => dev::run(&global, args).await,
-        Command::Serve(args) => serve::serve(args).await,
+        Command::Serve(args) => serve::serve(&global, args).await,
         Command::Init(args) => serve::init(&global, args).await,
         Command::Status => operate::status(&Client::new(&global)?, global.output).await,
         Command::Intent(args) => intent::run(&global, args).await,
@@ -36,7 +38,40 @@ pub async fn run(cli: Cli) -> Outcome {
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());
             Ok(ExitCode::Ok)
         }
+        Command::Man { directory } => man(&global, &directory),
     }
+}
+
+/// Writes the man pages.
+fn man(global: &Global, directory: &std::path::Path) -> Outcome {
+    if global.dry_run {
+        note(&format!("dry run: the man pages would be written to {}", directory.display()));
+        return Ok(ExitCode::Ok);
+    }
+    std::fs::create_dir_all(directory).map_err(file(directory))?;
+    let mut command = <Cli as clap::CommandFactory>::command();
+    command.build();
+    clap_mangen::generate_to(command, directory).map_err(file(directory))?;
+    note(&format!("next: man -l {}", directory.join("intended.1").display()));
+    Ok(ExitCode::Ok)
+}
+
+/// The ledger's public key as the user knows it.
+pub fn trusted_key(path: Option<&std::path::Path>) -> Result<Option<String>, CliError> {
+    path.map(|path| Ok(std::fs::read_to_string(path).map_err(file(path))?.trim().to_owned())).transpose()
+}
+
+/// Percent-encodes what stands in a path or query.
+pub fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 /// What a decision means for the exit code.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use intended_model::ExitCode;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Outcome;
-use crate::args::{Global, Policy};
+use crate::args::Policy;
 use crate::client::Client;
+use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::{list, one};
 
@@ -21,10 +22,11 @@ pub async fn run(global: &Global, args: Policy) -> Outcome {
                 .as_deref()
                 .ok_or_else(|| CliError::usage("which environment?", "name it: -e staging"))?;
             let files = pack(&directory)?;
-            let reply = client
-                .call("POST", "deployments", Some(&json!({"environment": environment, "files": files})), &[])
-                .await?
-                .body;
+            let sizes: BTreeMap<&str, String> =
+                files.iter().map(|(name, text)| (name.as_str(), format!("{} bytes", text.len()))).collect();
+            client.would("POST", "deployments", &json!({"environment": environment, "files": sizes}))?;
+            let body = json!({"environment": environment, "files": files});
+            let reply = client.change("deployments", &body).await?.body;
             one(global.output, &reply);
             Ok(ExitCode::Ok)
         }
@@ -41,7 +43,6 @@ pub async fn run(global: &Global, args: Policy) -> Outcome {
                     ("digest", "digest"),
                 ],
             );
-            let _: &Value = &body;
             Ok(ExitCode::Ok)
         }
     }

@@ -1,15 +1,19 @@
 //! `init` and `serve`.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use intended_keyring::{RootKey, SystemRng};
 use intended_model::entry::{Settings, Tier};
 use intended_model::{EnvironmentId, ExitCode, TenantId};
+use serde_json::json;
 
 use super::Outcome;
-use crate::args::{Global, Init, Serve};
+use crate::args::{Format, Init, Serve};
+use crate::config::Global;
 use crate::error::{CliError, file};
-use crate::output::say;
+use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
     default_requests, listen, open, reopen, serve as run, stopped, write_secret,
@@ -26,9 +30,49 @@ pub fn environments() -> Result<Vec<(EnvironmentId, Tier, Settings)>, CliError> 
         .collect()
 }
 
+/// `iss` of the tokens: as it was said, or of an address that others can use as it is.
+fn issuer(args: &Init) -> Result<String, CliError> {
+    let listen: SocketAddr = args.listen.parse().map_err(|_| {
+        CliError::usage(format!("--listen: `{}` is not an address", args.listen), "write it like 127.0.0.1:7070")
+    })?;
+    match &args.issuer {
+        Some(issuer) => {
+            let rest = issuer.strip_prefix("https://").or_else(|| issuer.strip_prefix("http://")).unwrap_or_default();
+            if rest.is_empty() || rest.starts_with('/') || !rest.bytes().all(|b| b.is_ascii_graphic()) {
+                return Err(CliError::usage(
+                    format!("--issuer: `{issuer}` is not where a server is reached"),
+                    "write it like https://authority.acme.example",
+                ));
+            }
+            Ok(issuer.trim_end_matches('/').to_owned())
+        }
+        None if listen.ip().is_unspecified() || listen.port() == 0 => Err(CliError::usage(
+            format!("nobody reaches the server as {listen}, and tokens name who has issued them"),
+            "say how it is reached: --issuer https://authority.acme.example",
+        )),
+        None => Ok(format!("http://{listen}")),
+    }
+}
+
+/// A directory that only its owner can look into. One that was there and has something in it is left as it is.
+fn private(dir: &Path) -> Result<(), CliError> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file(dir))?;
+    let mode = std::fs::metadata(dir).map_err(file(dir))?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    if std::fs::read_dir(dir).map_err(file(dir))?.next().is_none() {
+        return std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(file(dir));
+    }
+    note(&format!("warning: others can look into {}; chmod 700 keeps them out", dir.display()));
+    Ok(())
+}
+
 pub async fn init(global: &Global, args: Init) -> Outcome {
     let dir = &args.data_dir;
-    std::fs::create_dir_all(dir).map_err(file(dir))?;
+    let tenant = TenantId::new(&global.tenant).map_err(|e| CliError::Usage(format!("--tenant: {e}"), None))?;
+    let issuer = issuer(&args)?;
     if dir.join(CONFIG).exists() {
         return Err(CliError::usage(
             format!("{}: there is a {CONFIG} already", dir.display()),
@@ -43,19 +87,34 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
             ));
         }
     }
-    let tenant = TenantId::new(&global.tenant).map_err(|e| CliError::Usage(format!("--tenant: {e}"), None))?;
+    if let Some(path) = args.owner_key_file.as_ref().filter(|p| p.exists()) {
+        return Err(CliError::usage(
+            format!("{}: it is there already", path.display()),
+            "keys are not written over: name another file",
+        ));
+    }
+    if global.dry_run {
+        let what = json!({
+            "dry_run": true, "data_dir": dir.display().to_string(), "tenant": tenant, "listen": args.listen,
+            "issuer": issuer,
+        });
+        one(global.output, &what);
+        return Ok(ExitCode::Ok);
+    }
+    private(dir)?;
     let rng = SystemRng::default();
     let root = RootKey::generate(&rng).map_err(|e| CliError::Usage(e.to_string(), None))?;
     write_secret(&dir.join(ROOT_KEY), &format!("{}\n", &*root.expose()))?;
-    let issuer = format!("http://{}", args.listen);
     let runtime = open(dir, root, &issuer, None).await?;
     let bootstrap = runtime.create_tenant(&tenant, &environments()?).await?;
     let vkey = runtime.tenant(&tenant).map(|t| t.state().vkey.to_string()).unwrap_or_default();
     runtime.close().await?;
     let config = Config {
         listen: args.listen.clone(),
-        issuer,
-        root_key_file: ROOT_KEY.into(),
+        issuer: issuer.clone(),
+        root_key_file: Some(ROOT_KEY.into()),
+        root_key_env: None,
+        root_key_command: None,
         drain_millis: default_drain(),
         finish_millis: default_finish(),
         max_bytes: None,
@@ -64,38 +123,71 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         head_millis: default_head(),
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
+    if let Some(path) = &args.owner_key_file {
+        write_secret(path, &format!("{}\n", bootstrap.owner.key))?;
+    }
     let path = dir.join(CONFIG);
     // Last: a directory with a config file is one that was set up whole.
     std::fs::write(&path, text).map_err(file(&path))?;
-    eprintln!("tenant `{tenant}` with production, staging and development in {}", dir.display());
-    eprintln!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display());
-    eprintln!("ledger key {vkey}");
-    eprintln!("the owner's API key, shown this once:");
-    say(&bootstrap.owner.key);
-    eprintln!("\nnext: intended serve --data-dir {}", dir.display());
+    note(&format!("tenant `{tenant}` with production, staging and development in {}", dir.display()));
+    note(&format!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display()));
+    note(&format!("ledger key {vkey}"));
+    match (&args.owner_key_file, global.output) {
+        (Some(path), Format::Table) => note(&format!("the owner's API key is in {}", path.display())),
+        (None, Format::Table) => {
+            note("the owner's API key, shown this once:");
+            say(&bootstrap.owner.key);
+        }
+        (path, format) => {
+            let mut report = json!({
+                "tenant": tenant, "credential": bootstrap.owner.credential, "issuer": issuer, "vkey": vkey,
+            });
+            if let Some(members) = report.as_object_mut() {
+                match path {
+                    Some(path) => members.insert("key_file".to_owned(), path.display().to_string().into()),
+                    None => members.insert("key".to_owned(), bootstrap.owner.key.as_str().into()),
+                };
+            }
+            one(format, &report);
+        }
+    }
+    note(&format!("\nnext: intended serve --data-dir {}", dir.display()));
     Ok(ExitCode::Ok)
 }
 
-pub async fn serve(args: Serve) -> Outcome {
+pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let dir = &args.data_dir;
     let config = Config::read(dir)?;
     let root = config.root_key(dir)?;
+    let address = args.listen.as_deref().unwrap_or(&config.listen);
+    if global.dry_run {
+        one(
+            global.output,
+            &json!({"dry_run": true, "data_dir": dir.display().to_string(), "listen": address, "issuer": config.issuer}),
+        );
+        return Ok(ExitCode::Ok);
+    }
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     runtime.limit_requests(config.requests_per_second);
-    let (listener, address) = listen(args.listen.as_deref().unwrap_or(&config.listen), false).await?;
+    let (listener, address) = listen(address, false).await?;
     let tenants = runtime.tenants().len();
-    eprintln!(
+    note(&format!(
         "intended {} on http://{address}, {tenants} tenant(s), data in {}",
         env!("CARGO_PKG_VERSION"),
         dir.display()
-    );
+    ));
+    // An issuer with https says that something in front ends TLS.
+    if !address.ip().is_loopback() && !config.issuer.starts_with("https://") {
+        note("warning: others can reach this, and without TLS API keys and tokens are readable on the way.");
+        note("         Put a proxy that ends TLS in front, and its https:// address as `issuer` into the config file.");
+    }
     let stopping = Stopping {
         drain: Duration::from_millis(config.drain_millis),
         finish: Duration::from_millis(config.finish_millis),
     };
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
     run(listener, intended_api::App::new(runtime), limits, stopping, stop).await?;
-    eprintln!("stopped");
+    note("stopped");
     Ok(ExitCode::Ok)
 }

@@ -1,22 +1,24 @@
 //! `token test|inspect|verify`.
 
 use base64::Engine as _;
-use intended_model::{ExitCode, Timestamp};
-use intended_token::{Binding, Expectations, JwkSet, KeySet, Verifier};
+use intended_model::ExitCode;
+use intended_token::{Binding, Expectations, JwkSet, KeySet, RevocationList, Verifier};
 use serde_json::{Value, json};
 
-use super::{Outcome, exit_of, read};
-use crate::args::{Format, Global, Token};
+use super::{Outcome, encode, exit_of, intent, read};
+use crate::args::{Format, Token};
 use crate::client::Client;
+use crate::config::Global;
 use crate::error::CliError;
-use crate::output::{list, one, say, table};
+use crate::output::{list, note, one, say, table};
+use crate::when;
 
 pub async fn run(global: &Global, args: Token) -> Outcome {
     match args {
         Token::Inspect { file } => {
             let token = text(&read(&file)?);
             one(global.output, &claims(&token)?);
-            eprintln!("not verified: anyone can write this");
+            note("not verified: anyone can write this");
             Ok(ExitCode::Ok)
         }
         Token::Keys => {
@@ -25,41 +27,72 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
             one(if global.output == Format::Table { Format::Json } else { global.output }, &keys);
             Ok(ExitCode::Ok)
         }
-        Token::Verify { file, intent_hash, audience, consume, offline, jwks } => {
+        Token::Revocations => {
+            let client = Client::new(global)?;
+            let environment = global
+                .environment
+                .as_deref()
+                .ok_or_else(|| CliError::usage("which environment?", "name it: -e production"))?;
+            let list = client.text(&format!("revocations?environment={}", encode(environment))).await?;
+            match global.output {
+                Format::Table => say(list.trim()),
+                format => one(format, &json!({"revocations": list.trim()})),
+            }
+            Ok(ExitCode::Ok)
+        }
+        Token::Verify { file, intent_hash, audience, issuer, consume, offline, jwks, revocations } => {
             let token = text(&read(&file)?);
             if offline || jwks.is_some() {
-                let keys = match jwks {
-                    Some(path) => serde_json::from_slice(&read(&path)?)
-                        .map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::Invalid))?,
-                    None => public_keys(&Client::new(global)?).await?,
+                let check =
+                    Offline { audience: audience.as_deref(), issuer: issuer.as_deref(), intent_hash: &intent_hash };
+                let verdict = match jwks {
+                    Some(path) => {
+                        let keys = serde_json::from_slice(&read(&path)?)
+                            .map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::Invalid))?;
+                        let list = revocations.map(|path| read(&path).map(|b| text(&b))).transpose()?;
+                        check.run(global, &keys, &token, list.as_deref())?
+                    }
+                    None => {
+                        let client = Client::new(global)?;
+                        let keys = public_keys(&client).await?;
+                        let list = revocation_list(&client, global, &token).await?;
+                        check.run(global, &keys, &token, list.as_deref())?
+                    }
                 };
-                let audience = audience.unwrap_or_else(|| "intended".to_owned());
-                let verdict = verify_offline(&keys, &global.tenant, &token, &audience, &intent_hash)?;
-                let refusal = verdict.as_ref().err();
-                one(
-                    global.output,
-                    &without_null(json!({"active": verdict.is_ok(), "single_use": "not_checked", "refusal": refusal})),
-                );
-                return Ok(if verdict.is_ok() { ExitCode::Ok } else { ExitCode::VerificationFailed });
+                one(global.output, &verdict);
+                return Ok(exit_of_verdict(&verdict));
             }
             let client = Client::new(global)?;
-            let body = json!({"token": token, "environment": global.environment, "audience": audience, "intent_hash": intent_hash, "consume": consume});
-            let verdict = client.call("POST", "tokens/verify", Some(&without_null(body)), &[]).await?.body;
+            let body = without_null(
+                json!({"token": token, "environment": global.environment, "audience": audience, "intent_hash": intent_hash, "consume": consume}),
+            );
+            // Before it is used up. That the claim is genuine is what the server is asked.
+            if let Some(issuer) = issuer
+                && claims(&token)?.get("iss").and_then(Value::as_str) != Some(issuer.as_str())
+            {
+                let refusal = intended_token::Refusal::Issuer;
+                let verdict = json!({"active": false, "refusal": refusal.code(), "message": refusal.to_string()});
+                one(global.output, &verdict);
+                return Ok(ExitCode::VerificationFailed);
+            }
+            if consume {
+                client.would("POST", "tokens/verify", &body)?;
+            }
+            let verdict = client.call("POST", "tokens/verify", Some(&body), &[]).await?.body;
             one(global.output, &verdict);
-            Ok(if verdict.get("active") == Some(&Value::Bool(true)) {
-                ExitCode::Ok
-            } else {
-                ExitCode::VerificationFailed
-            })
+            Ok(exit_of_verdict(&verdict))
         }
         Token::Test { file } => {
             let client = Client::new(global)?;
-            let decision = client.call_raw("POST", "intents", Some(&read(&file)?), &[]).await?.body;
+            let body = intent::body(global, &file)?;
+            client.would("POST", "intents", &serde_json::from_slice(&body).unwrap_or_default())?;
+            let decision = client.call_raw("POST", "intents", Some(&body), &[]).await?.body;
             let Some(token) = decision.get("token").and_then(Value::as_str) else {
-                eprintln!("the intent was not allowed: {}", decision.get("reason").unwrap_or(&Value::Null));
+                let reason = decision.get("reason").and_then(Value::as_str).unwrap_or_default();
+                note(&format!("the intent was not allowed, so there is no token to test: {reason}"));
                 return Ok(exit_of(&decision));
             };
-            let checks = check(&client, &decision, token).await?;
+            let checks = check(global, &client, &decision, token).await?;
             show_checks(global.output, &checks);
             Ok(if checks.iter().all(|(_, held, _)| *held) { ExitCode::Ok } else { ExitCode::VerificationFailed })
         }
@@ -106,36 +139,84 @@ async fn public_keys(client: &Client) -> Result<JwkSet, CliError> {
         .map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))
 }
 
-/// Verifies with the public keys alone.
-fn verify_offline(
-    set: &JwkSet,
-    tenant: &str,
-    token: &str,
-    audience: &str,
-    intent_hash: &str,
-) -> Result<Result<(), String>, CliError> {
-    let unverified = claims(token)?;
-    let claim = |name: &str| unverified.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let keys = KeySet::from_jwks(set).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
-    let hash = intent_hash
-        .parse()
-        .map_err(|_| CliError::usage("--intent-hash: not a digest", "it is written sha256:<64 hex digits>"))?;
-    // Issuer and environment are taken as they are claimed: they are shown, and the key vouches for them.
-    let expect = Expectations {
-        issuer: claim("iss"),
-        audience: audience.to_owned(),
-        tenant: tenant.to_owned(),
-        environment: claim("env"),
-    };
-    let verifier = Verifier { keys: &keys, expect, revocations: None };
-    Ok(verifier.verify(token, &Binding::IntentHash(hash), now()).map(drop).map_err(|r| format!("{}: {r}", r.code())))
+/// The revocation list as the server has it, if this credential may have it.
+async fn revocation_list(client: &Client, global: &Global, token: &str) -> Result<Option<String>, CliError> {
+    let claimed = claims(token)?.get("env").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let environment = global.environment.as_deref().unwrap_or(&claimed);
+    match client.text(&format!("revocations?environment={}", encode(environment))).await {
+        Ok(list) => Ok(Some(list.trim().to_owned())),
+        Err(CliError::Refused { code, title, .. }) => {
+            note(&format!("the server gives no revocation list ({code}: {title})"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn exit_of_verdict(verdict: &Value) -> ExitCode {
+    if verdict.get("active") == Some(&Value::Bool(true)) { ExitCode::Ok } else { ExitCode::VerificationFailed }
+}
+
+/// Verification with public keys and what else is at hand.
+struct Offline<'a> {
+    audience: Option<&'a str>,
+    issuer: Option<&'a str>,
+    intent_hash: &'a str,
+}
+
+impl Offline<'_> {
+    /// The verdict, and with it what was not checked: a token that stands offline may still have
+    /// been used, revoked or overtaken by a halt.
+    fn run(&self, global: &Global, set: &JwkSet, token: &str, list: Option<&str>) -> Result<Value, CliError> {
+        let unverified = claims(token)?;
+        let claim = |name: &str| unverified.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let keys = KeySet::from_jwks(set).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
+        let hash = self
+            .intent_hash
+            .parse()
+            .map_err(|_| CliError::usage("--intent-hash: not a digest", "it is written sha256:<64 hex digits>"))?;
+        let mut checked = vec!["signature", "times", "audience", "tenant", "intent_hash"];
+        let mut not_checked = Vec::new();
+        // What nobody has said is taken as it is claimed, and named as not checked.
+        let mut expect = |what: &'static str, name: &str, given: Option<&str>| match given {
+            Some(given) => {
+                checked.push(what);
+                given.to_owned()
+            }
+            None => {
+                not_checked.push(what);
+                claim(name)
+            }
+        };
+        let expect = Expectations {
+            environment: expect("environment", "env", global.environment.as_deref()),
+            issuer: expect("issuer", "iss", self.issuer),
+            audience: self.audience.unwrap_or("intended").to_owned(),
+            tenant: global.tenant.clone(),
+        };
+        let list = list.map(|list| RevocationList::open(list, &expect.issuer, &keys)).transpose();
+        if matches!(list, Ok(None)) { &mut not_checked } else { &mut checked }.push("revocations");
+        not_checked.extend(["single_use", "halts"]);
+        let verdict = list.map_err(|r| ("the revocation list: ", r)).and_then(|list| {
+            let verifier = Verifier { keys: &keys, expect, revocations: list.as_ref() };
+            verifier.verify(token, &Binding::IntentHash(hash), when::now()).map_err(|r| ("", r))
+        });
+        Ok(match verdict {
+            Ok(_) => json!({
+                "active": true, "single_use": "not_checked", "checked": checked, "not_checked": not_checked,
+            }),
+            Err((of, refusal)) => {
+                json!({"active": false, "refusal": refusal.code(), "message": format!("{of}{refusal}")})
+            }
+        })
+    }
 }
 
 /// What was checked, whether it held, and the detail.
 pub type Check = (&'static str, bool, String);
 
 /// Local verification, consumption, refused replay, inclusion: of an allowed decision.
-pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec<Check>, CliError> {
+pub async fn check(global: &Global, client: &Client, decision: &Value, token: &str) -> Result<Vec<Check>, CliError> {
     let mut out = Vec::new();
     let hash = decision.get("effective_intent_hash").or_else(|| decision.get("intent_hash"));
     let hash = hash.and_then(Value::as_str).unwrap_or_default();
@@ -143,13 +224,20 @@ pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec
     let claims = claims(token)?;
     let audience = claims.get("aud").and_then(Value::as_str).unwrap_or_default().to_owned();
     let keys = public_keys(client).await?;
-    let offline = verify_offline(&keys, client.tenant(), token, &audience, hash)?;
+    let check = Offline { audience: Some(&audience), issuer: None, intent_hash: hash };
+    let named = decision.get("environment").and_then(Value::as_str).map(str::to_owned);
+    let global = Global { tenant: client.tenant().to_owned(), environment: named, ..global.clone() };
+    let offline = check.run(&global, &keys, token, None)?;
+    let held = offline.get("active") == Some(&Value::Bool(true));
+    let message = offline.get("message").and_then(Value::as_str).unwrap_or_default();
     out.push((
         "offline",
-        offline.is_ok(),
-        offline
-            .err()
-            .unwrap_or_else(|| "signature, times and binding hold; single use is not checked offline".to_owned()),
+        held,
+        if held {
+            "signature, times and binding hold; single use is not checked offline".to_owned()
+        } else {
+            message.to_owned()
+        },
     ));
     let body =
         json!({"token": token, "environment": environment, "audience": audience, "intent_hash": hash, "consume": true});
@@ -170,10 +258,4 @@ pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec
     };
     out.push(("inclusion", held, what));
     Ok(out)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the command's own clock")]
-pub(super) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -9,8 +9,9 @@ use intended_model::ExitCode;
 use intended_store_sqlite::ReadOnly;
 use intended_verify::{Failure, Report, Verifier};
 
-use super::Outcome;
-use crate::args::{Format, Global, Verify};
+use super::{Outcome, trusted_key};
+use crate::args::{Format, Verify};
+use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::{say, table};
 
@@ -18,10 +19,7 @@ use crate::output::{say, table};
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
 pub fn run(global: &Global, args: &Verify) -> Outcome {
-    let trusted = match &args.vkey {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(file(path))?.trim().to_owned()),
-        None => None,
-    };
+    let trusted = trusted_key(args.vkey.as_deref())?;
     let bar = if global.quiet || !std::io::stderr().is_terminal() {
         indicatif::ProgressBar::hidden()
     } else {
@@ -33,13 +31,35 @@ pub fn run(global: &Global, args: &Verify) -> Outcome {
         export(&args.path, trusted.as_deref(), &bar).map(|r| vec![r])
     };
     bar.finish_and_clear();
-    for outcome in result? {
+    let outcomes = result.inspect_err(|error| {
+        if let CliError::Failed(what, ExitCode::VerificationFailed) = error {
+            fails(
+                global.output,
+                &serde_json::json!({"holds": false, "path": args.path.display().to_string(), "what": what}),
+            );
+        }
+    })?;
+    for outcome in outcomes {
         match outcome {
             Ok(report) => print(global.output, &report, trusted.is_some()),
-            Err(failure) => return Err(broken(&failure)),
+            Err(failure) => {
+                let report = serde_json::json!({
+                    "holds": false, "path": args.path.display().to_string(), "check": failure.check.as_str(),
+                    "entry": failure.index, "what": failure.what, "key_trusted": trusted.is_some(),
+                });
+                fails(global.output, &report);
+                return Err(broken(&failure));
+            }
         }
     }
     Ok(ExitCode::Ok)
+}
+
+/// A failure is an answer too, for programs.
+fn fails(format: Format, report: &serde_json::Value) {
+    if format != Format::Table {
+        crate::output::one(format, report);
+    }
 }
 
 pub fn broken(failure: &Failure) -> CliError {
@@ -194,7 +214,7 @@ fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -
                     facts.extend(page.into_iter().map(|(key, fact)| (key, fact.value)));
                 }
             }
-            if let Err(failure) = verifier.facts(facts, super::token::now()) {
+            if let Err(failure) = verifier.facts(facts, crate::when::now()) {
                 return Ok(Err(failure));
             }
             Ok(verifier.finish())

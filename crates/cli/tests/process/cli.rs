@@ -31,8 +31,10 @@ fn every_decision_has_its_exit_code() {
     assert!(denied.json().get("token").is_none(), "{}", denied.out);
     let waiting = submit(&site, &server, &intents::refund(4_000), &["-o", "json"]).expect(3);
     assert_eq!(waiting.json()["decision"], "escalate");
-    // The environment on the command line is the one that counts.
-    let elsewhere = submit(&site, &server, &intents::lookup("1"), &["-e", "development", "-o", "json"]).expect(2);
+    // An intent that names no environment is for the one on the command line.
+    let mut open = intents::lookup("1");
+    open.as_object_mut().unwrap().remove("environment");
+    let elsewhere = submit(&site, &server, &open, &["-e", "development", "-o", "json"]).expect(2);
     assert_eq!(
         (&elsewhere.json()["environment"], &elsewhere.json()["reason"]),
         (&"development".into(), &"policy.none".into())
@@ -52,6 +54,9 @@ fn every_decision_has_its_exit_code() {
     submit(&site, &server, &intents::within(intents::lookup("1"), "staging"), &[]).expect(0);
     assert_eq!(site.cli(&server, &["emergency", "status", "-o", "json"]).expect(9).json()[0]["reason"], "drill");
     assert!(site.cli(&server, &["status"]).expect(9).out.contains("HALTED"));
+    for format in FORMATS {
+        site.cli(&server, &["status", "-o", format]).expect(9);
+    }
     let name = halted["halt"].as_str().unwrap();
     site.cli(&server, &["emergency", "resume", name, "--reason", "over", "--confirm", name]).expect(0);
     submit(&site, &server, &intents::lookup("1"), &[]).expect(0);
@@ -348,6 +353,8 @@ fn an_export_is_verified_alone() {
         ("something else", "hello\n".repeat(100), &vkey),
     ] {
         let path = written(&site, "changed.jsonl", &text);
+        let report = verify(&path, &["--vkey", key, "-o", "json"]).expect(8).json();
+        assert!(report["holds"] == false && !report["what"].as_str().unwrap().is_empty(), "{what}: {report}");
         let ran = verify(&path, &["--vkey", key]);
         assert_eq!(ran.code, 8, "{what}: {ran:?}");
         assert!(ran.out.is_empty() && !ran.err.contains("panicked"), "{what}: {ran:?}");

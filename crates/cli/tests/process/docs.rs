@@ -1,10 +1,12 @@
-//! Every command that the documents, the hints and the messages name is one that exists: it gets as
-//! far as its own help.
+//! The documents' shell blocks are run in order against a real server, as a reader would. Every other
+//! command that a document, a hint or a message names is one that exists: it gets as far as its help.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use intended_model::Code;
+
+use crate::support::{intended, run};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -18,7 +20,8 @@ fn commands(text: &str) -> Vec<String> {
         if line.starts_with("```") {
             shell = line == "```sh";
         } else if shell && line.starts_with("intended ") {
-            found.push(line.split('#').next().unwrap().to_owned());
+            // Pipes and what is put in by the shell are for the run below.
+            found.push(line.split(" # ").next().unwrap().split(['|', '>']).next().unwrap().to_owned());
         } else if !shell {
             found.extend(line.split('`').skip(1).step_by(2).filter(|c| c.starts_with("intended ")).map(str::to_owned));
         }
@@ -70,4 +73,95 @@ fn every_command_that_is_named_somewhere_exists() {
         }
     }
     assert!(seen > 15, "only {seen} commands were found");
+}
+
+/// The documents with shell blocks that are run, in the order in which they are read.
+const RUN: [&str; 5] = ["README.md", "docs/api.md", "docs/ledger.md", "docs/operate.md", "docs/cli.md"];
+
+/// The lines of a text's shell blocks.
+fn shell(text: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => lines.push(line),
+            _ => {}
+        }
+    }
+    lines
+}
+
+/// A process group that ends with the test.
+struct Group(std::process::Child);
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = Command::new("sh").args(["-c", &format!("kill -9 -{}", self.0.id())]).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_documents_work_as_they_are_written() {
+    use std::os::unix::process::CommandExt as _;
+    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("docs/{}", path.file_name().unwrap().to_str().unwrap());
+        let has = path.is_file() && !shell(&std::fs::read_to_string(&path).unwrap()).is_empty();
+        assert_eq!(has, RUN.contains(&name.as_str()), "{name}");
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let mut script = String::from("set -eu\n");
+    let mut replaced = 0;
+    for document in RUN {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        for line in shell(&text) {
+            // What stays up, what builds, and what runs these tests; everything else as it stands.
+            let line = match line {
+                "cargo run --release -p intended-cli -- dev" => {
+                    format!("intended dev --once --listen {address} >dev.txt")
+                }
+                "./test.sh" => "true".to_owned(),
+                "intended serve --data-dir ./data" => format!(
+                    "{line} --listen {address} 2>serve.txt &\nn=0; until intended health check >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done"
+                ),
+                other => match other.split_once(" # exits ") {
+                    Some((command, code)) => format!("code=0; {command} || code=$?; [ $code -eq {code} ]"),
+                    None => other.replace("127.0.0.1:7070", &address),
+                },
+            };
+            replaced += usize::from(line.contains(&address) || line == "true");
+            script.push_str(&format!("{line}\n"));
+        }
+    }
+    assert_eq!(replaced, 5, "dev, the tests, serve, the address in api.md and in cli.md:\n{script}");
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(root().join("policies"), dir.path().join("policies")).unwrap();
+    let (out, err) = (dir.path().join("stdout"), dir.path().join("stderr"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_intended")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    // The same variables as the other tests give it, and none of the machine's.
+    let mut command = Command::new("sh");
+    command.envs(intended(&[]).get_envs().filter_map(|(n, v)| v.map(|v| (n, v))));
+    for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("INTENDED_")) {
+        command.env_remove(name);
+    }
+    command.args(["-xc", &script]).current_dir(dir.path()).process_group(0).env("PATH", path);
+    command.env("XDG_CONFIG_HOME", dir.path().join("config")).env("INTENDED_SERVER", format!("http://{address}"));
+    command.stdin(std::process::Stdio::null());
+    command.stdout(std::fs::File::create(&out).unwrap()).stderr(std::fs::File::create(&err).unwrap());
+    let mut group = Group(command.spawn().unwrap());
+    let ended = (0..1_200).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        group.0.try_wait().unwrap()
+    });
+    let said = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert!(ended.is_some_and(|s| s.success()), "{ended:?}\n{}\n{}", said(&out), said(&err));
+    assert!(said(&out).contains("the ledger holds") && said(&out).contains("ALLOW  policy.permit"), "{}", said(&out));
+    drop(group);
+    // What was served is whole.
+    run(&mut intended(&["verify", dir.path().join("data").to_str().unwrap()])).expect(0);
 }

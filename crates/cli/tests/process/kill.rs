@@ -233,7 +233,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    let kills = number("INTENDED_KILLS", 100);
+    let kills = number("INTENDED_KILLS", 300);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("INTENDED_SEED", now.as_nanos() as u64);
     println!("INTENDED_KILLS={kills} INTENDED_SEED={seed}");

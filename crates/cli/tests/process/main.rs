@@ -1,6 +1,6 @@
 //! The `intended` binary as a process: what it prints, how it ends, what is left when it is killed.
 //!
-//! Environment: `INTENDED_KILLS` (how often the server is killed, 100), `INTENDED_SEED`.
+//! Environment: `INTENDED_KILLS` (how often the server is killed, 300), `INTENDED_SEED`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,5 +14,6 @@ mod cli;
 mod disk;
 mod docs;
 mod kill;
+mod options;
 mod stop;
 mod support;

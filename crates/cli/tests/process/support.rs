@@ -22,7 +22,7 @@ pub fn intended(arguments: &[&str]) -> Command {
             command.env_remove(&name);
         }
     }
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).env("XDG_CONFIG_HOME", "/no/such/directory");
     command
 }
 
@@ -292,6 +292,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The tenant of these tests.
 pub const TENANT: &str = "acme";
+pub const ISSUER: &str = "http://127.0.0.1:7070";
 pub const ENVIRONMENTS: [&str; 3] = ["production", "staging", "development"];
 
 /// A data directory and the keys to it.
@@ -318,7 +319,7 @@ impl Site {
 
     pub fn bare_in(dir: PathBuf) -> Self {
         let text = dir.to_str().unwrap().to_owned();
-        let ran = run(&mut intended(&["init", "--data-dir", &text, "--tenant", TENANT, "--listen", "127.0.0.1:0"]));
+        let ran = run(&mut intended(&["init", "--data-dir", &text, "--tenant", TENANT, "--issuer", ISSUER]));
         let ran = ran.expect(0);
         assert_eq!(ran.out.lines().count(), 1, "the key alone is data: {}", ran.out);
         let vkey = ran.err.lines().find_map(|l| l.strip_prefix("ledger key ")).unwrap().to_owned();

@@ -1,0 +1,111 @@
+//! What each command needs of a credential: `--required-scope`.
+
+use intended_model::ExitCode;
+use intended_model::entry::Scope;
+use serde_json::json;
+
+use crate::args::Format;
+use crate::output::{one, say};
+
+/// What a command needs.
+pub struct Need {
+    pub command: &'static str,
+    pub scopes: &'static [Scope],
+    /// What the scopes alone do not say.
+    pub note: &'static str,
+}
+
+const NONE: &str = "no credential: it asks no server";
+const ANY: &str = "any credential of the tenant";
+const WHOLE: &str = "a credential for the whole tenant";
+const ITS: &str = "for the intent's environment";
+const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
+                    policy:read it also shows what would stop";
+
+const fn need(command: &'static str, scopes: &'static [Scope], note: &'static str) -> Need {
+    Need { command, scopes, note }
+}
+
+/// Every command, in the order of the help.
+pub const NEEDS: &[Need] = &[
+    need("dev", &[], NONE),
+    need("serve", &[], NONE),
+    need("init", &[], NONE),
+    need("status", &[Scope::StatusRead, Scope::AuditRead, Scope::PolicyRead, Scope::EmergencyRead], ""),
+    need("intent submit", &[Scope::IntentSubmit], ITS),
+    need("intent list", &[Scope::IntentRead], ""),
+    need("intent show", &[Scope::IntentRead], ""),
+    need("intent explain", &[Scope::IntentRead], ""),
+    need("intent replay", &[Scope::IntentRead], ""),
+    need("token test", &[Scope::IntentSubmit, Scope::TokenVerify, Scope::AuditRead], ITS),
+    need("token inspect", &[], NONE),
+    need("token verify", &[Scope::TokenVerify], "for the environment; with --jwks none"),
+    need("token keys", &[], ANY),
+    need("token revocations", &[Scope::TokenVerify], "for the environment"),
+    need("audit query", &[Scope::AuditRead], ""),
+    need("audit proof", &[Scope::AuditRead], ""),
+    need("audit verify", &[Scope::AuditRead], WHOLE),
+    need("audit export", &[Scope::AuditRead], WHOLE),
+    need("verify", &[], NONE),
+    need("health check", &[Scope::StatusRead], "without a credential it says less"),
+    need("emergency status", &[Scope::EmergencyRead], ""),
+    need("emergency halt", &[Scope::EmergencyWrite], HALT),
+    need("emergency resume", &[Scope::EmergencyWrite, Scope::EmergencyRead], HALT),
+    need("policy deploy", &[Scope::PolicyWrite], "for the environment"),
+    need("policy list", &[Scope::PolicyRead], ""),
+    need("completions", &[], NONE),
+    need("man", &[], NONE),
+];
+
+/// The words of the command that was named, as far as it was.
+pub fn named(matches: &clap::ArgMatches) -> String {
+    let mut words = Vec::new();
+    let mut at = matches;
+    while let Some((name, inner)) = at.subcommand() {
+        words.push(name);
+        at = inner;
+    }
+    words.join(" ")
+}
+
+/// Prints what the command needs; of a group, what each of its commands needs.
+pub fn show(format: Format, command: &str) -> ExitCode {
+    let within =
+        |n: &&Need| command.is_empty() || n.command == command || n.command.starts_with(&format!("{command} "));
+    for need in NEEDS.iter().filter(within) {
+        let scopes: Vec<&str> = need.scopes.iter().map(|s| s.as_str()).collect();
+        if format != Format::Table {
+            one(format, &json!({"command": need.command, "scopes": scopes, "note": need.note}));
+            continue;
+        }
+        let words = if scopes.is_empty() { "-".to_owned() } else { scopes.join(" ") };
+        let note = if need.note.is_empty() { String::new() } else { format!("  ({})", need.note) };
+        say(&format!("{}: {words}{note}", need.command));
+    }
+    ExitCode::Ok
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn leaves(command: &clap::Command, path: &str, out: &mut Vec<String>) {
+        for inner in command.get_subcommands() {
+            let path = format!("{path} {}", inner.get_name()).trim().to_owned();
+            if inner.has_subcommands() { leaves(inner, &path, out) } else { out.push(path) }
+        }
+    }
+
+    #[test]
+    fn every_command_says_what_it_needs_and_nothing_else_does() {
+        let mut commands = Vec::new();
+        leaves(&crate::args::Cli::command(), "", &mut commands);
+        let mut named: Vec<&str> = NEEDS.iter().map(|n| n.command).collect();
+        commands.sort();
+        named.sort_unstable();
+        assert_eq!(commands, named);
+        assert!(NEEDS.iter().all(|n| !n.scopes.is_empty() || !n.note.is_empty()));
+    }
+}
