@@ -16,7 +16,7 @@ use intended_model::entry::{
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
 };
-use intended_policy::PolicySetVersion;
+use intended_policy::{Pack, PackSource, PolicySetVersion};
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
 /// in the administration point, a request that is refused.
@@ -230,6 +230,17 @@ impl State {
     /// The state after one more control entry, which stands at ledger position `index`.
     /// On an error the state is unchanged.
     pub fn apply(&mut self, index: u64, event: &Event) -> Result<(), FoldError> {
+        self.apply_reusing(index, event, &BTreeMap::new())
+    }
+
+    /// [`Self::apply`], taking a policy version that was compiled before rather than compiling it
+    /// again. The entry's files must still have the digest that the version has.
+    pub fn apply_reusing(
+        &mut self,
+        index: u64,
+        event: &Event,
+        compiled: &BTreeMap<Digest, Arc<Version>>,
+    ) -> Result<(), FoldError> {
         match event {
             Event::TenantCreated(_) => return Err(FoldError::SecondGenesis),
             Event::EnvironmentSet(set) => {
@@ -289,13 +300,22 @@ impl State {
                 self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
             }
             Event::PolicyPublished(new) => {
-                let compiled = compile(&new.files)?;
-                if compiled.digest() != new.digest {
-                    return Err(FoldError::VersionDigest { stated: new.digest, actual: compiled.digest() });
+                let source = source(&new.files);
+                let actual = source.digest();
+                if actual != new.digest {
+                    return Err(FoldError::VersionDigest { stated: new.digest, actual });
                 }
-                let version =
-                    Version { pack: new.pack.clone(), version: new.version.clone(), digest: new.digest, compiled };
-                Arc::make_mut(&mut self.versions).insert(new.digest, Arc::new(version));
+                let known = compiled.get(&actual).filter(|v| v.pack == new.pack && v.version == new.version);
+                let version = match known {
+                    Some(known) => Arc::clone(known),
+                    None => Arc::new(Version {
+                        pack: new.pack.clone(),
+                        version: new.version.clone(),
+                        digest: new.digest,
+                        compiled: compile(&source)?,
+                    }),
+                };
+                Arc::make_mut(&mut self.versions).insert(new.digest, version);
             }
             Event::PolicyDeployed(deployed) => {
                 let version = self.versions.get(&deployed.digest).ok_or(FoldError::NoVersion(deployed.digest))?;
@@ -414,10 +434,12 @@ fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
     Catalogue::shipped(digest).ok_or(FoldError::NoCatalogue(digest))
 }
 
-fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<PolicySetVersion, FoldError> {
-    let files = files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
-    let pack = intended_policy::Pack::parse(&intended_policy::PackSource { files })
-        .map_err(|e| FoldError::Version(e.to_string()))?;
+fn source(files: &BTreeMap<Box<str>, Box<str>>) -> PackSource {
+    PackSource { files: files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect() }
+}
+
+fn compile(source: &PackSource) -> Result<PolicySetVersion, FoldError> {
+    let pack = Pack::parse(source).map_err(|e| FoldError::Version(e.to_string()))?;
     PolicySetVersion::compile(&pack).map_err(|e| FoldError::Version(e.to_string()))
 }
 

@@ -9,8 +9,11 @@
 )]
 
 mod authzen;
+mod changes;
 mod golden;
 mod http_edge;
 mod invariants;
+mod once;
+mod slow;
 mod tampering;
 mod time;
