@@ -28,7 +28,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "verify", "keyring", "store"]),
     (
         "api",
-        &["model", "ledger", "token", "intents", "policy", "engine", "rehearse", "verify", "keyring", "store", "runtime"],
+        &[
+            "model", "ledger", "token", "intents", "policy", "engine", "rehearse", "verify", "keyring", "store",
+            "runtime",
+        ],
     ),
     (
         "testkit",

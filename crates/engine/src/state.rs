@@ -16,7 +16,7 @@ use intended_model::entry::{
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
 };
-use intended_policy::{Missing, Named, NamedKind, PolicySetVersion};
+use intended_policy::{Missing, Named, NamedKind, PackSource, PolicySetVersion};
 
 use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
 
@@ -269,6 +269,17 @@ impl State {
     /// The state after one more control entry, which stands at ledger position `index`.
     /// On an error the state is unchanged.
     pub fn apply(&mut self, index: u64, event: &Event) -> Result<(), FoldError> {
+        self.apply_reusing(index, event, &BTreeMap::new())
+    }
+
+    /// [`Self::apply`], taking a policy version that was compiled before rather than compiling it
+    /// again. The entry's files must still have the digest that the version has.
+    pub fn apply_reusing(
+        &mut self,
+        index: u64,
+        event: &Event,
+        compiled: &BTreeMap<Digest, Arc<Version>>,
+    ) -> Result<(), FoldError> {
         match event {
             Event::TenantCreated(_) => return Err(FoldError::SecondGenesis),
             Event::EnvironmentSet(set) => {
@@ -342,14 +353,18 @@ impl State {
                 self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
             }
             Event::PolicyPublished(new) => {
-                let version = Version::compile(&new.files)?;
-                if version.digest != new.digest {
-                    return Err(FoldError::VersionDigest { stated: new.digest, actual: version.digest });
+                let actual = source(&new.files).digest();
+                if actual != new.digest {
+                    return Err(FoldError::VersionDigest { stated: new.digest, actual });
                 }
+                let version = match compiled.get(&actual) {
+                    Some(known) => Arc::clone(known),
+                    None => Arc::new(Version::compile(&new.files)?),
+                };
                 if version.pack != new.pack || version.version != new.version {
                     return Err(FoldError::Version("its manifest has another name or version".to_owned()));
                 }
-                Arc::make_mut(&mut self.versions).insert(new.digest, Arc::new(version));
+                Arc::make_mut(&mut self.versions).insert(new.digest, version);
             }
             Event::PolicyDeployed(e) => self.deployed(index, e)?,
             Event::PolicyDrafted(e) => self.drafted(index, e)?,
@@ -506,6 +521,10 @@ fn matches(pattern: &str, id: &str) -> bool {
 
 fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
     Catalogue::shipped(digest).ok_or(FoldError::NoCatalogue(digest))
+}
+
+fn source(files: &BTreeMap<Box<str>, Box<str>>) -> PackSource {
+    PackSource { files: files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect() }
 }
 
 /// Bounds of an environment's settings. Longest escalation: 7 days. Most budgets: 64.

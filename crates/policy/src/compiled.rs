@@ -212,6 +212,15 @@ impl PolicySetVersion {
         self.known.iter().map(|k| &k.id)
     }
 
+    /// The groups that its escalations ask, sorted.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        let all = self.known.iter().flat_map(|k| match &k.obligation {
+            Some(Obligation::Escalate(requirements)) => requirements.as_slice(),
+            _ => &[],
+        });
+        all.map(|r| &*r.group).collect::<BTreeSet<_>>().into_iter()
+    }
+
     /// Everything of the tenant's that its policies name: agents, teams, capabilities.
     pub fn named(&self) -> impl Iterator<Item = (&Named, &Arc<str>)> {
         self.known.iter().flat_map(|k| k.named.iter().map(move |n| (n, &k.id)))

@@ -34,6 +34,22 @@ pub struct PackSource {
     pub files: BTreeMap<String, String>,
 }
 
+impl PackSource {
+    /// SHA-256 over each file in the order of names: length and bytes of the name, length and bytes
+    /// of the text; lengths as eight bytes, big-endian.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Sha256::new();
+        for (name, text) in &self.files {
+            for part in [name, text] {
+                hasher.update((part.len() as u64).to_be_bytes());
+                hasher.update(part.as_bytes());
+            }
+        }
+        Digest::from_bytes(hasher.finalize().into())
+    }
+}
+
 /// A parsed pack.
 #[derive(Debug, Clone)]
 pub struct Pack {
@@ -230,7 +246,7 @@ impl Pack {
             name: manifest.name.to_string(),
             version: manifest.version,
             description: manifest.description,
-            digest: digest(source),
+            digest: source.digest(),
             policies,
             owners: manifest.owners,
             thresholds: manifest.thresholds,
@@ -271,19 +287,6 @@ impl Pack {
     pub fn policies(&self) -> &[PackPolicy] {
         &self.policies
     }
-}
-
-/// SHA-256 over each file in the order of names: length and bytes of the name, length and bytes of
-/// the text; lengths as eight bytes, big-endian.
-fn digest(source: &PackSource) -> Digest {
-    let mut hasher = Sha256::new();
-    for (name, text) in &source.files {
-        for part in [name, text] {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part.as_bytes());
-        }
-    }
-    Digest::from_bytes(hasher.finalize().into())
 }
 
 /// Refuses text nested so deeply that a recursive parser could run out of stack. Strings and

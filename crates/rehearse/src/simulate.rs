@@ -117,6 +117,9 @@ type Counts = BTreeMap<Box<str>, (u64, u64)>;
 pub struct Simulator {
     environment: EnvironmentId,
     version: Arc<Version>,
+    /// Compared with, instead of what was recorded.
+    base: Option<Arc<Version>>,
+    base_state: Option<State>,
     /// Decisions from then on, inclusive; exclusive end.
     from: Timestamp,
     to: Timestamp,
@@ -137,6 +140,8 @@ impl Simulator {
         Self {
             environment,
             version,
+            base: None,
+            base_state: None,
             from,
             to,
             actual: None,
@@ -150,10 +155,10 @@ impl Simulator {
         }
     }
 
-    /// Starts from a state that the caller has folded: the one before the entries that follow.
+    /// Compares with what `base` would decide, rather than with what was recorded.
     #[must_use]
-    pub fn on(mut self, state: State) -> Self {
-        self.actual = Some(state);
+    pub fn against(mut self, base: Arc<Version>) -> Self {
+        self.base = Some(base);
         self
     }
 
@@ -165,6 +170,15 @@ impl Simulator {
 
     /// Takes an entry.
     pub fn entry(&mut self, bytes: &[u8]) -> Result<(), SimulationError> {
+        self.entry_reusing(bytes, &BTreeMap::new())
+    }
+
+    /// Takes an entry; versions that are known compiled are not compiled again.
+    pub fn entry_reusing(
+        &mut self,
+        bytes: &[u8],
+        known: &BTreeMap<Digest, Arc<Version>>,
+    ) -> Result<(), SimulationError> {
         let wrong = |index, message: String| SimulationError { index, message };
         let leaf = Leaf::parse(bytes).map_err(|e| wrong(0, e.to_string()))?;
         let kind = Kind::parse(leaf.kind);
@@ -180,7 +194,7 @@ impl Simulator {
                     .map_err(|e| e.to_string())
                     .and_then(|body| Event::parse(kind, &body).map_err(|e| e.to_string()))
                     .map_err(|e| wrong(leaf.index, e))?;
-                self.control(leaf.index, &event).map_err(|e| wrong(leaf.index, e))
+                self.control_reusing(leaf.index, &event, known).map_err(|e| wrong(leaf.index, e))
             }
             Some(_) => Ok(()),
             None => Err(wrong(leaf.index, format!("the kind `{}` is unknown to this release", leaf.kind))),
@@ -188,12 +202,18 @@ impl Simulator {
     }
 
     /// Takes a control entry that has been read already.
-    pub fn control(&mut self, index: u64, event: &Event) -> Result<(), String> {
+    pub fn control_reusing(
+        &mut self,
+        index: u64,
+        event: &Event,
+        known: &BTreeMap<Digest, Arc<Version>>,
+    ) -> Result<(), String> {
         match &mut self.actual {
             None => self.actual = Some(State::genesis(event).map_err(|e| e.to_string())?),
-            Some(state) => state.apply(index, event).map_err(|e| e.to_string())?,
+            Some(state) => state.apply_reusing(index, event, known).map_err(|e| e.to_string())?,
         }
         self.tried = None;
+        self.base_state = None;
         Ok(())
     }
 
@@ -234,7 +254,20 @@ impl Simulator {
             }
         }
         let after = decide(tried, &input);
-        self.compare(leaf.index, &input, &record.decision, after, recorded);
+        let before = match &self.base {
+            None => record.decision,
+            Some(base) => {
+                if self.base_state.is_none() {
+                    self.base_state = self.actual.as_ref().and_then(|s| s.trying(&self.environment, base));
+                }
+                let Some(state) = &self.base_state else { return self.skip(Skipped::Environment) };
+                for approval in input.approvals.iter_mut().filter(|a| a.policy == self.version.digest) {
+                    approval.policy = base.digest;
+                }
+                decide(state, &input)
+            }
+        };
+        self.compare(leaf.index, &input, &before, after, recorded);
     }
 
     fn compare(

@@ -1,24 +1,31 @@
 //! The administration point. A change of a tenant's state is an event: it is tried on a copy of the
 //! state (the same fold the verifier runs), committed fenced by the control version it was tried
-//! on, and only then seen by readers. A change that lost the race is tried again.
+//! on, and only then seen by readers. A change that lost the race is made anew on the state that
+//! won: whether the caller may, and what exactly changes, is never about another state than the one
+//! that the commit is fenced by.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use intended_engine::{KeyStatus, State, keys};
 use intended_intents::Catalogue;
 use intended_keyring::{ApiKey, SigningKey};
 use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
+use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, DeployCause,
-    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, PolicyDeployed, PolicyPublished, Scope, Settings,
-    TenantCreated, Tier,
+    AgentSet, AgentState, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, Criticality,
+    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, Scope, Settings, TenantCreated, Tier,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, TenantId, Timestamp};
 use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
 use intended_token::Alg;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::tenant::{control_count, ledger_key_fact, note_signer};
-use crate::{Member, Principal, Runtime, RuntimeError, pointer_step};
+use crate::metrics::Stopwatch;
+use crate::submit::IDEMPOTENCY_TTL_MS;
+use crate::tenant::{Folded, control_count, ledger_key_fact, note_signer};
+use crate::{Member, Principal, Runtime, RuntimeError, environments_of, pointer_step};
 
 /// How often a change that lost the race against another one is tried again.
 const MAX_ATTEMPTS: usize = 16;
@@ -37,7 +44,7 @@ pub struct NewKey {
 }
 
 /// A credential to create.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct CredentialSpec {
     pub credential: CredentialId,
     pub environments: Vec<EnvironmentId>,
@@ -46,6 +53,100 @@ pub struct CredentialSpec {
     pub live: bool,
     /// Good for the whole tenant, whatever environments it gets.
     pub whole: bool,
+}
+
+/// What one attempt at a change comes to.
+#[derive(Debug, Clone)]
+pub struct Change<T> {
+    pub events: Vec<Event>,
+    /// The facts that go with them.
+    pub writes: Vec<Write>,
+    /// What the caller is told besides the ledger index.
+    pub answer: T,
+    /// Which of the events the index is that of.
+    pub at: usize,
+}
+
+impl<T> Change<T> {
+    /// One event.
+    pub fn new(event: Event, answer: T) -> Self {
+        Self { events: vec![event], writes: Vec::new(), answer, at: 0 }
+    }
+}
+
+/// A change that is durable in the ledger and seen by every later request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed<T> {
+    pub answer: T,
+    pub index: u64,
+    /// Whether it was made before, under the same idempotency key.
+    pub repeated: bool,
+}
+
+/// How a change is remembered under its idempotency key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// Its first entry is the first control entry from here on.
+    from: u64,
+    at: u64,
+    answer: serde_json::Value,
+    request: Digest,
+}
+
+/// An agent's registration. What is `None` stays as it is; of a new agent it is the default.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentSpec {
+    pub agent: Box<str>,
+    pub environments: Vec<EnvironmentId>,
+    pub kind: Option<Box<str>>,
+    pub owner: Option<Box<str>>,
+    pub state: Option<AgentState>,
+    pub teams: Option<Vec<Name>>,
+    pub trust: u8,
+}
+
+impl From<AgentSet> for AgentSpec {
+    fn from(set: AgentSet) -> Self {
+        Self {
+            agent: set.agent,
+            environments: set.environments,
+            kind: Some(set.kind),
+            owner: Some(set.owner),
+            state: Some(set.state),
+            teams: Some(set.teams),
+            trust: set.trust,
+        }
+    }
+}
+
+/// What a target is. What is `None` stays as it is; of a new one it is the default.
+#[derive(Debug, Clone, Serialize)]
+pub struct CapabilitySpec {
+    pub active: bool,
+    pub capability: Name,
+    pub criticality: Criticality,
+    pub data_class: DataClass,
+    /// `Some(None)`: it may be touched from any environment.
+    pub environment: Option<Option<EnvironmentId>>,
+    pub owner: Option<Box<str>>,
+    pub pattern: Box<str>,
+    pub resource_type: Box<str>,
+}
+
+impl From<CapabilitySet> for CapabilitySpec {
+    fn from(set: CapabilitySet) -> Self {
+        Self {
+            active: set.active,
+            capability: set.capability,
+            criticality: set.criticality,
+            data_class: set.data_class,
+            environment: Some(set.environment),
+            owner: Some(set.owner),
+            pattern: set.pattern,
+            resource_type: set.resource_type,
+        }
+    }
 }
 
 impl Runtime {
@@ -123,34 +224,73 @@ impl Runtime {
         Ok(Bootstrap { tenant: id.clone(), owner: NewKey { credential: owner, key: key.expose().to_owned(), index } })
     }
 
-    /// Commits one change of state, with the facts that go with it. Returns its ledger index.
-    pub async fn change(&self, by: &Principal, event: Event, writes: Vec<Write>) -> Result<u64, RuntimeError> {
+    /// Makes one change of state: `make` says, for the state of each attempt, whether the caller may
+    /// and what changes. `request` is what was asked for, to know it again under an idempotency key.
+    ///
+    /// From the commit on it does not depend on being waited for: a caller who is gone leaves a
+    /// change that is either not made, or made and seen.
+    pub async fn change<T: Serialize + DeserializeOwned>(
+        &self,
+        by: &Principal,
+        request: impl Serialize,
+        mut make: impl FnMut(&Principal, &State) -> Result<Change<T>, RuntimeError>,
+    ) -> Result<Changed<T>, RuntimeError> {
         let tenant = &by.tenant;
+        let once = match &by.idempotency_key {
+            None => None,
+            Some(key) => {
+                let request = serde_json::to_vec(&request).map_err(RuntimeError::internal)?;
+                Some((keys::idempotency(&by.credential, key), Digest::of(&request)))
+            }
+        };
         for _ in 0..MAX_ATTEMPTS {
-            let state = tenant.state();
-            self.check_current(by, &state)?;
+            let Folded { state, next } = tenant.folded();
+            let by = self.current(by, &state)?;
+            if let Some((key, request)) = &once
+                && let Some(changed) = self.repeated(&by, key, *request).await?
+            {
+                return Ok(changed);
+            }
+            let Change { events, mut writes, answer, at } = make(&by, &state)?;
             let mut tried = State::clone(&state);
-            tried.apply(u64::MAX, &event)?;
+            events.iter().try_for_each(|event| tried.apply(u64::MAX, event))?;
+            let now = self.now();
+            let mut reads = Vec::new();
+            let at = at as u64;
+            if let Some((key, request)) = &once {
+                let answer = serde_json::to_value(&answer).map_err(RuntimeError::internal)?;
+                let kept = Kept { from: next, at, answer, request: *request };
+                reads.push((key.as_str().into(), 0));
+                writes.push(Write::Put {
+                    key: key.as_str().into(),
+                    value: serde_json::to_vec(&kept).map_err(RuntimeError::internal)?,
+                    expires_at: Some(now.plus_millis(IDEMPOTENCY_TTL_MS)),
+                });
+            }
             let commit = Commit {
                 tenant: tenant.id.clone(),
-                now: self.now(),
+                now,
                 control_version: Some(state.control),
-                reads: Vec::new(),
-                writes: writes.clone(),
-                entries: vec![entry_of(&event)?],
+                reads,
+                writes,
+                entries: events.iter().map(entry_of).collect::<Result<_, _>>()?,
             };
-            let committed = self.append(commit).await;
-            match committed {
-                Ok(committed) => {
-                    tenant.catch_up(self.store(), self.root_key()).await?;
-                    if matches!(event, Event::CredentialCreated(_)) {
-                        self.index_credentials(tenant);
-                    }
-                    return Ok(committed.first_index);
+            let (follower, of) = (self.follower.clone(), Arc::clone(tenant));
+            let watch = Stopwatch::start();
+            let committed = tokio::spawn(async move {
+                let committed = follower.store.commit(commit).await?;
+                let took = watch.elapsed();
+                Ok::<_, StoreError>((committed.first_index, took, follower.follow(&of).await))
+            });
+            match committed.await.map_err(RuntimeError::internal)? {
+                Ok((first, took, followed)) => {
+                    self.metrics().appended(took);
+                    followed?;
+                    return Ok(Changed { answer, index: first + at, repeated: false });
                 }
                 Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
-                Err(StoreError::Conflict(Conflict::Control { .. })) => {
-                    tenant.catch_up(self.store(), self.root_key()).await?;
+                Err(StoreError::Conflict(Conflict::Control { .. } | Conflict::Fact { .. })) => {
+                    self.follow(tenant).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -158,50 +298,61 @@ impl Runtime {
         Err(Code::ConflictExhausted.into())
     }
 
+    /// The answer to a change that was made under the same idempotency key before.
+    async fn repeated<T: DeserializeOwned>(
+        &self,
+        by: &Principal,
+        key: &str,
+        request: Digest,
+    ) -> Result<Option<Changed<T>>, RuntimeError> {
+        let Some(fact) = self.store().fact_now(&by.tenant.id, key)? else { return Ok(None) };
+        // Anything else under this key is an intent.
+        let kept: Kept = serde_json::from_slice(&fact.value).map_err(|_| Code::IdempotencyMismatch)?;
+        if kept.request != request {
+            return Err(Code::IdempotencyMismatch.into());
+        }
+        self.follow(&by.tenant).await?;
+        let entries = self.store().control_entries(&by.tenant.id, kept.from, 1).await?;
+        let first = entries.first().ok_or_else(|| RuntimeError::internal("a kept answer names no entry"))?.index;
+        let answer = serde_json::from_value(kept.answer).map_err(RuntimeError::internal)?;
+        Ok(Some(Changed { answer, index: first + kept.at, repeated: true }))
+    }
+
+    /// The caller as of a state: still good, and for which environments.
+    fn current(&self, by: &Principal, state: &State) -> Result<Principal, RuntimeError> {
+        self.check_current(by, state)?;
+        let credential = state.credentials.get(&by.credential).ok_or(Code::CredentialRevoked)?;
+        Ok(Principal { environments: environments_of(credential, state), ..by.clone() })
+    }
+
     /// Creates a credential. None can be wider than the one that creates it.
     pub async fn create_credential(&self, by: &Principal, spec: CredentialSpec) -> Result<NewKey, RuntimeError> {
-        by.require(Scope::AccessWrite, None)?;
-        if let Some(scope) = spec.scopes.iter().find(|s| !by.scopes.contains(s)) {
-            let detail = format!("`{}` is not yours to give", scope.as_str());
-            return Err(RuntimeError::at(Code::ScopeMissing, "/scopes", detail));
-        }
-        if let Some(environment) = spec.environments.iter().find(|e| !by.environments.contains(e)) {
-            return Err(RuntimeError::at(
-                Code::EnvironmentForbidden,
-                "/environments",
-                format!("`{environment}` is not yours to give"),
-            ));
-        }
-        let state = by.tenant.state();
-        let own_end = state.credentials.get(&by.credential).and_then(|c| c.expires_at);
-        if own_end.is_some_and(|end| spec.expires_at.is_none_or(|at| at > end)) {
-            let detail = "it would outlive the credential that makes it";
-            return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
-        }
-        if spec.whole {
-            by.require_whole(Scope::AccessWrite)?;
-        }
-        if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
-            return Err(RuntimeError::at(
-                Code::RequestInvalid,
-                "/environments",
-                "a credential needs a scope, and either environments or `\"whole\": true`",
-            ));
-        }
         let key = ApiKey::generate(self.rng(), spec.live).map_err(RuntimeError::internal)?;
-        let event = Event::CredentialCreated(CredentialCreated {
-            by: by.credential.clone(),
-            credential: spec.credential.clone(),
-            environments: spec.environments,
-            expires_at: spec.expires_at,
-            hash: key.hash(),
-            member: None,
-            scopes: spec.scopes,
-            whole: spec.whole,
-            v: BODY_VERSION,
+        let changed = self.change(by, ("credential", &spec), |by, state| {
+            may_create(by, state, &spec)?;
+            let event = Event::CredentialCreated(CredentialCreated {
+                by: by.credential.clone(),
+                credential: spec.credential.clone(),
+                environments: spec.environments.clone(),
+                expires_at: spec.expires_at,
+                hash: key.hash(),
+                member: None,
+                scopes: spec.scopes.clone(),
+                whole: spec.whole,
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
         });
-        let index = self.change(by, event, Vec::new()).await?;
-        Ok(NewKey { credential: spec.credential, key: key.expose().to_owned(), index })
+        let changed = changed.await?;
+        if changed.repeated {
+            let detail = format!(
+                "this request created `{}` before; its key was in the first answer and is kept nowhere: \
+                 revoke the credential and create another",
+                spec.credential
+            );
+            return Err(RuntimeError::new(Code::Conflict, detail));
+        }
+        Ok(NewKey { credential: spec.credential, key: key.expose().to_owned(), index: changed.index })
     }
 
     pub async fn revoke_credential(
@@ -210,132 +361,132 @@ impl Runtime {
         credential: CredentialId,
         reason: &str,
     ) -> Result<u64, RuntimeError> {
-        by.require(Scope::AccessWrite, None)?;
-        // Nobody takes away what reaches further than their own.
-        if let Some(known) = by.tenant.state().credentials.get(&credential) {
-            if known.whole {
-                by.require_whole(Scope::AccessWrite)?;
+        let changed = self.change(by, ("credential.revoke", &credential, reason), |by, state| {
+            by.require(Scope::AccessWrite, None)?;
+            // Nobody takes away what reaches further than their own.
+            if let Some(known) = state.credentials.get(&credential) {
+                if known.whole {
+                    by.require_whole(Scope::AccessWrite)?;
+                }
+                known.environments.iter().try_for_each(|e| by.require(Scope::AccessWrite, Some(e)))?;
             }
-            known.environments.iter().try_for_each(|e| by.require(Scope::AccessWrite, Some(e)))?;
-        }
-        let event = Event::CredentialRevoked(CredentialRevoked {
-            by: by.credential.clone(),
-            credential,
-            reason: reason.into(),
-            v: BODY_VERSION,
+            let event = Event::CredentialRevoked(CredentialRevoked {
+                by: by.credential.clone(),
+                credential: credential.clone(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
         });
-        self.change(by, event, Vec::new()).await
+        Ok(changed.await?.index)
     }
 
-    /// Creates an environment or changes its settings; a new one gets a signing key.
+    /// Creates an environment or changes its settings; a new one gets its signing key in the same
+    /// commit. `settings` makes the new settings of the present ones, which of a new environment are
+    /// the default.
     pub async fn set_environment(
         &self,
         by: &Principal,
         environment: EnvironmentId,
         tier: Tier,
-        settings: Settings,
+        settings: impl Fn(&Settings) -> Result<Settings, RuntimeError>,
     ) -> Result<u64, RuntimeError> {
-        let known = by.tenant.state().environments.contains_key(&environment);
-        by.require_in(Scope::AccessWrite, known.then_some(&environment))?;
-        let event = Event::EnvironmentSet(EnvironmentSet {
-            by: by.credential.clone(),
-            environment: environment.clone(),
-            settings,
-            tier,
-            v: BODY_VERSION,
+        let mut key: Option<(Event, Write)> = None;
+        let changed = self.change(by, ("environment", &environment, tier), |by, state| {
+            let known = state.environments.get(&environment);
+            by.require_in(Scope::AccessWrite, known.map(|e| &e.id))?;
+            let event = Event::EnvironmentSet(EnvironmentSet {
+                by: by.credential.clone(),
+                environment: environment.clone(),
+                settings: known.map_or_else(|| settings(&Settings::default()), |e| settings(&e.settings))?,
+                tier,
+                v: BODY_VERSION,
+            });
+            let mut change = Change::new(event, ());
+            if known.is_none_or(|e| e.keys.is_empty()) {
+                let make = || self.new_key(&by.tenant.id, &environment, Alg::EdDSA, &by.credential);
+                let (added, write) = made_once(&mut key, make)?;
+                change.events.push(added);
+                change.writes.push(write);
+            }
+            Ok(change)
         });
-        let index = self.change(by, event, Vec::new()).await?;
-        let keyless = by.tenant.state().environments.get(&environment).is_some_and(|e| e.keys.is_empty());
-        if keyless {
-            let (added, write) = self.new_key(&by.tenant.id, &environment, Alg::EdDSA, &by.credential)?;
-            self.change(by, added, vec![write]).await?;
-        }
-        Ok(index)
+        Ok(changed.await?.index)
     }
 
     /// Registers an agent or changes its registration.
-    pub async fn set_agent(&self, by: &Principal, agent: AgentSet) -> Result<u64, RuntimeError> {
-        by.require(Scope::AccessWrite, None)?;
-        // Where it may act now, and where it may act from now on.
-        let state = by.tenant.state();
-        let known = state.agents.get(&agent.agent).map(|a| a.environments.as_slice()).unwrap_or_default();
-        let mut all = known.iter().chain(&agent.environments);
-        if let Some(environment) = all.find(|e| !by.environments.contains(e)) {
-            return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", format!("`{environment}`")));
-        }
-        let event = Event::AgentSet(AgentSet { by: by.credential.clone(), v: BODY_VERSION, ..agent });
-        self.change(by, event, Vec::new()).await
+    pub async fn set_agent(&self, by: &Principal, agent: impl Into<AgentSpec>) -> Result<u64, RuntimeError> {
+        let spec: AgentSpec = agent.into();
+        let changed = self.change(by, ("agent", &spec), |by, state| {
+            by.require(Scope::AccessWrite, None)?;
+            let known = state.agents.get(&spec.agent);
+            // Where it may act now, and where it may act from now on.
+            let now = known.map(|a| a.environments.as_slice()).unwrap_or_default();
+            if let Some(environment) = now.iter().chain(&spec.environments).find(|e| !by.environments.contains(e)) {
+                return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", format!("`{environment}`")));
+            }
+            let event = Event::AgentSet(AgentSet {
+                agent: spec.agent.clone(),
+                by: by.credential.clone(),
+                environments: spec.environments.clone(),
+                kind: spec.kind.clone().or_else(|| known.map(|a| a.kind.clone())).unwrap_or_else(|| "agent".into()),
+                owner: spec.owner.clone().or_else(|| known.map(|a| a.owner.clone())).unwrap_or_default(),
+                state: spec.state.or_else(|| known.map(|a| a.state)).unwrap_or(AgentState::Active),
+                teams: spec.teams.clone().or_else(|| known.map(|a| a.teams.clone())).unwrap_or_default(),
+                trust: spec.trust,
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        Ok(changed.await?.index)
     }
 
     /// Says what a target is.
-    pub async fn set_capability(&self, by: &Principal, capability: CapabilitySet) -> Result<u64, RuntimeError> {
-        let known = by
-            .tenant
-            .state()
-            .capabilities
-            .iter()
-            .find(|c| c.id == capability.capability)
-            .map(|c| c.environment.clone());
-        if let Some(environment) = &known {
+    pub async fn set_capability(
+        &self,
+        by: &Principal,
+        capability: impl Into<CapabilitySpec>,
+    ) -> Result<u64, RuntimeError> {
+        let spec: CapabilitySpec = capability.into();
+        let changed = self.change(by, ("capability", &spec), |by, state| {
+            let known = state.capabilities.iter().find(|c| c.id == spec.capability);
+            if let Some(known) = known {
+                by.require_in(Scope::AccessWrite, known.environment.as_ref())?;
+            }
+            let environment = spec.environment.clone().unwrap_or_else(|| known.and_then(|c| c.environment.clone()));
             by.require_in(Scope::AccessWrite, environment.as_ref())?;
-        }
-        by.require_in(Scope::AccessWrite, capability.environment.as_ref())?;
-        let event = Event::CapabilitySet(CapabilitySet { by: by.credential.clone(), v: BODY_VERSION, ..capability });
-        self.change(by, event, Vec::new()).await
+            let event = Event::CapabilitySet(CapabilitySet {
+                active: spec.active,
+                by: by.credential.clone(),
+                capability: spec.capability.clone(),
+                criticality: spec.criticality,
+                data_class: spec.data_class,
+                environment,
+                owner: spec.owner.clone().or_else(|| known.map(|c| c.owner.clone())).unwrap_or_default(),
+                pattern: spec.pattern.clone(),
+                resource_type: spec.resource_type.clone(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        Ok(changed.await?.index)
     }
 
     /// Replaces the tenant's own part of the tool catalogue.
     pub async fn set_catalogue(&self, by: &Principal, text: &str) -> Result<u64, RuntimeError> {
-        by.require_whole(Scope::PolicyWrite)?;
-        let event = Event::CatalogueSet(CatalogueSet {
-            by: by.credential.clone(),
-            digest: Digest::of(text.as_bytes()),
-            // Also how a tenant comes to a newer shipped one.
-            shipped: Catalogue::builtin().digest(),
-            text: text.into(),
-            v: BODY_VERSION,
-        });
-        self.change(by, event, Vec::new()).await
-    }
-
-    /// Validates a pack strictly against the tenant's schema, publishes it as an immutable version,
-    /// and makes the environment decide by it from the deployment's ledger position on.
-    pub async fn deploy_pack(
-        &self,
-        by: &Principal,
-        environment: &EnvironmentId,
-        files: BTreeMap<String, String>,
-    ) -> Result<(Digest, u64), RuntimeError> {
-        by.require(Scope::PolicyWrite, Some(environment))?;
-        let state = by.tenant.state();
-        let pack = validated(&state, &files)?;
-        let digest = pack.digest();
-        let name = Name::new(pack.name())
-            .map_err(|e| RuntimeError::at(Code::PackInvalid, "/files/pack.toml", e.to_string()))?;
-        if !state.versions.contains_key(&digest) {
-            let event = Event::PolicyPublished(PolicyPublished {
+        let changed = self.change(by, ("catalogue", text), |by, _| {
+            by.require_whole(Scope::PolicyWrite)?;
+            let event = Event::CatalogueSet(CatalogueSet {
                 by: by.credential.clone(),
-                digest,
-                files: files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect(),
-                pack: name.clone(),
-                version: pack.version().into(),
+                digest: Digest::of(text.as_bytes()),
+                // Also how a tenant comes to a newer shipped one.
+                shipped: Catalogue::builtin().digest(),
+                text: text.into(),
                 v: BODY_VERSION,
             });
-            self.change(by, event, Vec::new()).await?;
-        }
-        let event = Event::PolicyDeployed(PolicyDeployed {
-            by: by.credential.clone(),
-            cause: DeployCause::Deploy,
-            digest,
-            draft: None,
-            environment: environment.clone(),
-            pack: name,
-            reason: None,
-            replaces: state.environments.get(environment).and_then(|e| e.deployed.as_ref()).map(|v| v.digest),
-            v: BODY_VERSION,
+            Ok(Change::new(event, ()))
         });
-        let index = self.change(by, event, Vec::new()).await?;
-        Ok((digest, index))
+        Ok(changed.await?.index)
     }
 
     /// Throws a halt. When this returns, no covered allow can follow in the ledger (I2).
@@ -345,28 +496,37 @@ impl Runtime {
         environment: Option<EnvironmentId>,
         reason: &str,
     ) -> Result<(Name, u64), RuntimeError> {
-        by.require_in(Scope::EmergencyWrite, environment.as_ref())?;
         let hex = intended_model::digest::hex(&self.random::<4>()?);
         let halt = Name::new(&format!("halt-{hex}")).map_err(RuntimeError::internal)?;
-        let event = Event::HaltThrown(HaltThrown {
-            by: by.credential.clone(),
-            environment,
-            halt: halt.clone(),
-            reason: reason.into(),
-            v: BODY_VERSION,
+        let changed = self.change(by, ("halt", &environment, reason), |by, _| {
+            by.require_in(Scope::EmergencyWrite, environment.as_ref())?;
+            let event = Event::HaltThrown(HaltThrown {
+                by: by.credential.clone(),
+                environment: environment.clone(),
+                halt: halt.clone(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, halt.clone()))
         });
-        let index = self.change(by, event, Vec::new()).await?;
-        Ok((halt, index))
+        let changed = changed.await?;
+        Ok((changed.answer, changed.index))
     }
 
     /// Lifts a halt.
     pub async fn resume(&self, by: &Principal, halt: Name, reason: &str) -> Result<u64, RuntimeError> {
-        let state = by.tenant.state();
-        let known = state.halts.get(&halt).ok_or(Code::HaltUnknown)?;
-        by.require_in(Scope::EmergencyWrite, known.environment.as_ref())?;
-        let event =
-            Event::HaltResumed(HaltResumed { by: by.credential.clone(), halt, reason: reason.into(), v: BODY_VERSION });
-        self.change(by, event, Vec::new()).await
+        let changed = self.change(by, ("resume", &halt, reason), |by, state| {
+            let known = state.halts.get(&halt).ok_or(Code::HaltUnknown)?;
+            by.require_in(Scope::EmergencyWrite, known.environment.as_ref())?;
+            let event = Event::HaltResumed(HaltResumed {
+                by: by.credential.clone(),
+                halt: halt.clone(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        Ok(changed.await?.index)
     }
 
     /// Makes a new active signing key; the one before becomes the previous, an older one retired.
@@ -376,12 +536,20 @@ impl Runtime {
         environment: &EnvironmentId,
         alg: Alg,
     ) -> Result<(Box<str>, u64), RuntimeError> {
-        by.require(Scope::KeyWrite, Some(environment))?;
-        let (event, write) = self.new_key(&by.tenant.id, environment, alg, &by.credential)?;
-        let Event::KeyAdded(added) = &event else { return Err(Code::Internal.into()) };
-        let kid = added.kid.clone();
-        let index = self.change(by, event, vec![write]).await?;
-        Ok((kid, index))
+        let mut key: Option<(Event, Write)> = None;
+        let changed = self.change(by, ("key.rotate", environment, alg), |by, state| {
+            by.require(Scope::KeyWrite, Some(environment))?;
+            if !state.environments.contains_key(environment) {
+                return Err(Code::EnvironmentUnknown.into());
+            }
+            let make = || self.new_key(&by.tenant.id, environment, alg, &by.credential);
+            let (event, write) = made_once(&mut key, make)?;
+            let Event::KeyAdded(added) = &event else { return Err(Code::Internal.into()) };
+            let kid = added.kid.clone();
+            Ok(Change { writes: vec![write], ..Change::new(event, kid) })
+        });
+        let changed = changed.await?;
+        Ok((changed.answer, changed.index))
     }
 
     /// Retires a key at once: tokens signed with it are refused from here on. The active key
@@ -393,23 +561,22 @@ impl Runtime {
         kid: &str,
         reason: &str,
     ) -> Result<u64, RuntimeError> {
-        by.require(Scope::KeyWrite, Some(environment))?;
-        let state = by.tenant.state();
-        let active = state
-            .environments
-            .get(environment)
-            .is_some_and(|e| e.keys.iter().any(|k| *k.kid == *kid && k.status == KeyStatus::Active));
-        if active {
-            return Err(RuntimeError::new(Code::Conflict, "the active key cannot be retired; rotate first"));
-        }
-        let event = Event::KeyRetired(KeyRetired {
-            by: by.credential.clone(),
-            environment: environment.clone(),
-            kid: kid.into(),
-            reason: reason.into(),
-            v: BODY_VERSION,
+        let changed = self.change(by, ("key.retire", environment, kid, reason), |by, state| {
+            by.require(Scope::KeyWrite, Some(environment))?;
+            let known = state.environments.get(environment);
+            if known.is_some_and(|e| e.keys.iter().any(|k| *k.kid == *kid && k.status == KeyStatus::Active)) {
+                return Err(RuntimeError::new(Code::Conflict, "the active key cannot be retired; rotate first"));
+            }
+            let event = Event::KeyRetired(KeyRetired {
+                by: by.credential.clone(),
+                environment: environment.clone(),
+                kid: kid.into(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
         });
-        self.change(by, event, Vec::new()).await
+        Ok(changed.await?.index)
     }
 
     fn new_key(
@@ -437,6 +604,43 @@ impl Runtime {
         let sealed = key.to_sealed(self.root_key(), tenant.as_str(), self.rng()).map_err(RuntimeError::internal)?;
         Ok(Write::Put { key: fact.into(), value: sealed.into_bytes(), expires_at: None })
     }
+}
+
+/// What is made for the first attempt at a change is good for the next ones too.
+fn made_once<T: Clone>(
+    kept: &mut Option<T>,
+    make: impl FnOnce() -> Result<T, RuntimeError>,
+) -> Result<T, RuntimeError> {
+    match kept {
+        Some(made) => Ok(made.clone()),
+        None => Ok(kept.insert(make()?).clone()),
+    }
+}
+
+/// Nobody makes a credential that is wider than their own, or outlives it.
+fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<(), RuntimeError> {
+    by.require(Scope::AccessWrite, None)?;
+    if let Some(scope) = spec.scopes.iter().find(|s| !by.scopes.contains(s)) {
+        let detail = format!("`{}` is not yours to give", scope.as_str());
+        return Err(RuntimeError::at(Code::ScopeMissing, "/scopes", detail));
+    }
+    if let Some(environment) = spec.environments.iter().find(|e| !by.environments.contains(e)) {
+        let detail = format!("`{environment}` is not yours to give");
+        return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", detail));
+    }
+    let own_end = state.credentials.get(&by.credential).and_then(|c| c.expires_at);
+    if own_end.is_some_and(|end| spec.expires_at.is_none_or(|at| at > end)) {
+        let detail = "it would outlive the credential that makes it";
+        return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
+    }
+    if spec.whole {
+        by.require_whole(Scope::AccessWrite)?;
+    }
+    if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
+        let detail = "a credential needs a scope, and either environments or `\"whole\": true`";
+        return Err(RuntimeError::at(Code::RequestInvalid, "/environments", detail));
+    }
+    Ok(())
 }
 
 /// An event as an entry to be appended.

@@ -1,15 +1,16 @@
 //! Reading the ledger: entries, decisions, proofs, receipts, exports, and deciding again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use intended_engine::{State, decide, keys};
+use intended_engine::{State, Version, decide, keys};
 use intended_ledger::{ExportHeader, NodeHash};
-use intended_model::decision::{Decision, DecisionRecord, Outcome};
+use intended_model::decision::{Decision, DecisionRecord, Input, Outcome};
 use intended_model::entry::Scope;
 use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId};
 use intended_store::{Commit, StoredEntry, TreeHead, Write};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::tenant::event_of;
 use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
@@ -233,40 +234,82 @@ impl Runtime {
         })
     }
 
-    /// Decides a recorded intent again, on the state that was active at its ledger position.
+    /// Decides a recorded intent again, on the state that was active at its ledger position. That
+    /// folds all control entries before it: a page at a time, away from the threads that decide, and
+    /// only a few at once.
     pub async fn replay(
         &self,
         principal: &Principal,
         record: &DecisionRecord,
         index: u64,
     ) -> Result<Replay, RuntimeError> {
-        let state = self.state_before(&principal.tenant, index).await?;
-        let again = decide(&state, &record.input);
-        let same = again == record.decision;
-        Ok(Replay { recorded: record.decision.clone(), again, same })
+        let recorded = record.decision.clone();
+        let again = self.as_of(&principal.tenant, record, index, decide).await?;
+        let same = again == recorded;
+        Ok(Replay { recorded, again, same })
     }
 
-    /// The state as of a ledger position: the fold of the control entries before it.
-    pub async fn state_before(&self, tenant: &Tenant, index: u64) -> Result<State, RuntimeError> {
-        let mut from = 0;
-        let mut state: Option<State> = None;
-        loop {
+    /// What each policy that could match said of a recorded intent, on the state of its position.
+    pub async fn policy_trace(
+        &self,
+        principal: &Principal,
+        record: &DecisionRecord,
+        index: u64,
+    ) -> Result<Vec<intended_engine::PolicyTrace>, RuntimeError> {
+        self.as_of(&principal.tenant, record, index, intended_engine::policy_trace).await
+    }
+
+    /// Asks something of the state that was active at a ledger position.
+    async fn as_of<T: Send + 'static>(
+        &self,
+        tenant: &Tenant,
+        record: &DecisionRecord,
+        index: u64,
+        ask: fn(&State, &Input) -> T,
+    ) -> Result<T, RuntimeError> {
+        let mut permit = Arc::clone(&self.replays).acquire_owned().await.map_err(RuntimeError::internal)?;
+        // What is known compiled need not be compiled again.
+        let known = Arc::clone(&tenant.state().versions);
+        let (mut from, mut state) = (0, None);
+        while from < index {
             let page = self.store().control_entries(&tenant.id, from, MAX_PAGE).await?;
             let Some(last) = page.last() else { break };
             from = last.index + 1;
-            for entry in page.iter().filter(|e| e.index < index) {
-                let event = event_of(&entry.leaf)?;
-                match &mut state {
-                    None => state = Some(State::genesis(&event)?),
-                    Some(state) => state.apply(entry.index, &event)?,
-                }
-            }
-            if from >= index {
-                break;
-            }
+            let known = Arc::clone(&known);
+            (permit, state) = aside(permit, move || fold(state, &page, index, &known)).await?;
         }
-        state.ok_or_else(|| Code::NotFound.into())
+        let state = state.ok_or(Code::NotFound)?;
+        let input = record.input.clone();
+        let (_permit, answer) = aside(permit, move || Ok(ask(&state, &input))).await?;
+        Ok(answer)
     }
+}
+
+/// Folds those of a page's control entries that stand before `index`.
+fn fold(
+    mut state: Option<State>,
+    page: &[StoredEntry],
+    index: u64,
+    known: &BTreeMap<Digest, Arc<Version>>,
+) -> Result<Option<State>, RuntimeError> {
+    for entry in page.iter().filter(|e| e.index < index) {
+        let event = event_of(&entry.leaf)?;
+        match &mut state {
+            None => state = Some(State::genesis(&event)?),
+            Some(state) => state.apply_reusing(entry.index, &event, known)?,
+        }
+    }
+    Ok(state)
+}
+
+/// Works on a thread that may block. The permit goes with it: work that nobody waits for any more
+/// still counts.
+async fn aside<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<(OwnedSemaphorePermit, T), RuntimeError> {
+    let (permit, done) = tokio::task::spawn_blocking(move || (permit, work())).await.map_err(RuntimeError::internal)?;
+    Ok((permit, done?))
 }
 
 /// Which environments an entry is about.

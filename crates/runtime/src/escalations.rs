@@ -36,11 +36,15 @@ impl Runtime {
         if open && self.now() < expires_at { Ok(Standing::Open { expires_at }) } else { Ok(Standing::TimedOut) }
     }
 
-    /// Closes everything whose time is over. Called by the shell every second; safe to call at any
-    /// time and from several nodes: each closing is fenced by the fact that it removes.
+    /// Closes everything whose time is over, and takes in what others changed. Called by the shell
+    /// every second; safe to call at any time and from several nodes: each closing is fenced by the
+    /// fact that it removes.
     pub async fn close_overdue(&self) -> Result<usize, RuntimeError> {
         let mut closed = 0;
         for tenant in self.tenants() {
+            if let Err(error) = self.follow(&tenant).await {
+                tracing::warn!(tenant = %tenant.id, %error, "the state may not be current");
+            }
             let mut after = String::new();
             loop {
                 let page = self.store().facts(&tenant.id, keys::OPEN_PREFIX, &after, 1000).await?;

@@ -2,6 +2,9 @@
 //!
 //! * [`submit`], the decision point: intent → durable decision → token
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
+//! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
+//! * [`simulation`]: recorded decisions made again by another version
+//! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`escalations`]: what stays open, and the timeouts that deny
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
+use intended_engine::{Credential, State};
 use intended_keyring::{ApiKey, RngSource, RootKey};
 use intended_model::entry::Scope;
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, TenantId, Timestamp};
@@ -30,8 +34,11 @@ mod error;
 pub mod escalations;
 pub mod health;
 pub mod metrics;
+pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod simulation;
+pub mod standing;
 pub mod submit;
 pub mod tenant;
 pub mod tokens;
@@ -47,15 +54,11 @@ pub use tenant::Tenant;
 
 /// Everything one server process holds.
 pub struct Runtime {
-    store: Arc<dyn Store>,
+    follower: Follower,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn RngSource>,
-    root: RootKey,
     issuer: Box<str>,
     tenants: ArcSwap<HashMap<TenantId, Arc<Tenant>>>,
-    /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
-    /// each time, so that a revocation takes effect at once.
-    credentials: ArcSwap<HashMap<Digest, Holder>>,
     /// The newest time in any ledger, in milliseconds: see [`Self::now`].
     floor: AtomicI64,
     /// Requests of each credential in a second; 0 for no limit.
@@ -64,6 +67,49 @@ pub struct Runtime {
     reaches: audit::Reaches,
     verifications: verification::Verifications,
     started: Timestamp,
+    /// Deciding again folds a whole ledger: a few at once, and never on the threads that decide.
+    replays: Arc<tokio::sync::Semaphore>,
+    /// One simulation at a time.
+    simulations: Arc<tokio::sync::Semaphore>,
+    /// Whether a version validates under a catalogue: see [`standing`].
+    validations: std::sync::Mutex<HashMap<(Digest, Digest), Option<String>>>,
+}
+
+/// How many decisions are made again at once.
+const MAX_REPLAYS: usize = 2;
+
+/// What makes memory follow the ledger. Apart from the runtime, because it must go on when the
+/// request that it began with is dropped: what is committed is then seen all the same.
+#[derive(Clone)]
+pub(crate) struct Follower {
+    pub(crate) store: Arc<dyn Store>,
+    root: Arc<RootKey>,
+    /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
+    /// each time, so that a revocation takes effect at once.
+    credentials: Arc<ArcSwap<HashMap<Digest, Holder>>>,
+}
+
+impl Follower {
+    /// Folds in what this node has not seen yet, and makes new credentials findable.
+    pub(crate) async fn follow(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
+        let caught_up = tenant.catch_up(&*self.store, &self.root).await;
+        // Also after half of it: no credential is in the state and not in the index.
+        self.index_credentials(tenant);
+        caught_up
+    }
+
+    fn index_credentials(&self, tenant: &Arc<Tenant>) {
+        let Some(credentials) = tenant.unindexed() else { return };
+        self.credentials.rcu(|index| {
+            let mut index = HashMap::clone(index);
+            for credential in credentials.values() {
+                let entry = || (Arc::clone(tenant), credential.id.clone(), Arc::default());
+                index.entry(credential.hash).or_insert_with(entry);
+            }
+            index
+        });
+        tenant.indexed(credentials);
+    }
 }
 
 /// Whose an API key is, and what it has used of its quota.
@@ -85,9 +131,17 @@ pub struct Principal {
     pub scopes: Vec<Scope>,
     pub whole: bool,
     usage: Arc<rate::Bucket>,
+    /// Under which a change that it asks for is made once: see [`Self::once`].
+    idempotency_key: Option<Box<str>>,
 }
 
 impl Principal {
+    /// The same caller, with the idempotency key of the request at hand: a change that was made under
+    /// it before is not made again, but answered as it was then.
+    #[must_use]
+    pub fn once(self, idempotency_key: Option<Box<str>>) -> Self {
+        Self { idempotency_key, ..self }
+    }
     /// Fails unless the credential has the scope and, where one is named, the environment.
     pub fn require(&self, scope: Scope, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
         if !self.scopes.contains(&scope) {
@@ -134,22 +188,23 @@ impl Runtime {
     ) -> Result<Self, RuntimeError> {
         let started = clock.now();
         let runtime = Self {
-            store,
+            follower: Follower { store, root: Arc::new(root), credentials: Arc::default() },
             clock,
             rng,
-            root,
             issuer: issuer.into(),
             tenants: ArcSwap::default(),
-            credentials: ArcSwap::default(),
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
             started,
+            replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
+            simulations: Arc::new(tokio::sync::Semaphore::new(1)),
+            validations: std::sync::Mutex::default(),
         };
-        for id in runtime.store.tenants().await? {
-            if runtime.store.head(&id).await?.size == 0 {
+        for id in runtime.store().tenants().await? {
+            if runtime.store().head(&id).await?.size == 0 {
                 tracing::warn!(tenant = %id, "a tenant whose set-up did not finish is not served");
                 continue;
             }
@@ -159,35 +214,27 @@ impl Runtime {
     }
 
     async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
-        let tenant = Arc::new(Tenant::load(&*self.store, id, &self.root).await?);
-        self.saw(self.store.head(id).await?.at);
+        let tenant = Arc::new(Tenant::load(self.store(), id, self.root_key()).await?);
+        self.saw(self.store().head(id).await?.at);
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
             tenants.insert(id.clone(), Arc::clone(&tenant));
             tenants
         });
-        self.index_credentials(&tenant);
+        self.follower.index_credentials(&tenant);
         Ok(tenant)
     }
 
-    /// Makes the tenant's credentials findable.
-    fn index_credentials(&self, tenant: &Arc<Tenant>) {
-        let state = tenant.state();
-        self.credentials.rcu(|index| {
-            let mut index = HashMap::clone(index);
-            for credential in state.credentials.values() {
-                let entry = || (Arc::clone(tenant), credential.id.clone(), Arc::default());
-                index.entry(credential.hash).or_insert_with(entry);
-            }
-            index
-        });
+    /// Makes memory what the ledger says.
+    pub(crate) async fn follow(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
+        self.follower.follow(tenant).await
     }
 
     /// Who an API key belongs to. The key is checked for typing errors before anything is looked
     /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
     pub fn authenticate(&self, key: &str) -> Result<Principal, RuntimeError> {
         let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
-        let index = self.credentials.load();
+        let index = self.follower.credentials.load();
         let (tenant, id, usage) = index.get(&key.hash()).ok_or(Code::CredentialUnknown)?;
         let state = tenant.state();
         let credential = state.credentials.get(id).ok_or(Code::CredentialUnknown)?;
@@ -200,13 +247,11 @@ impl Runtime {
         Ok(Principal {
             tenant: Arc::clone(tenant),
             credential: id.clone(),
-            environments: match credential.whole {
-                true => state.environments.keys().cloned().collect(),
-                false => credential.environments.clone(),
-            },
+            environments: environments_of(credential, &state),
             whole: credential.whole,
             scopes: credential.scopes.clone(),
             usage: Arc::clone(usage),
+            idempotency_key: None,
         })
     }
 
@@ -233,7 +278,7 @@ impl Runtime {
     }
     #[must_use]
     pub fn store(&self) -> &dyn Store {
-        &*self.store
+        &*self.follower.store
     }
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
@@ -263,10 +308,14 @@ impl Runtime {
         self.started
     }
     pub(crate) fn root_key(&self) -> &RootKey {
-        &self.root
+        &self.follower.root
     }
     pub(crate) fn rng(&self) -> &dyn RngSource {
         &*self.rng
+    }
+    /// A name that nobody guesses: 128 random bits in hex.
+    pub fn random_id(&self) -> Result<String, RuntimeError> {
+        Ok(intended_model::digest::hex(&self.random::<16>()?))
     }
     /// Random bytes.
     pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], RuntimeError> {
@@ -286,7 +335,12 @@ impl Runtime {
                 tracing::warn!(tenant = %tenant.id, %error, "no last checkpoint");
             }
         }
-        self.store.close().await?;
+        self.store().close().await?;
         Ok(())
     }
+}
+
+/// The environments that a credential is good for in a state.
+pub(crate) fn environments_of(credential: &Credential, state: &State) -> Vec<EnvironmentId> {
+    if credential.whole { state.environments.keys().cloned().collect() } else { credential.environments.clone() }
 }

@@ -230,6 +230,10 @@ impl Metrics {
         let refused = Code::ALL.iter().zip(&self.refused).map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)));
         [("accepted", self.accepted.load(Ordering::Relaxed))].into_iter().chain(refused.filter(|(_, n)| *n > 0))
     }
+    /// Counts an append that took so long.
+    pub(crate) fn appended(&self, took: Duration) {
+        self.append.observe(took);
+    }
     /// How long entries took to become durable.
     #[must_use]
     pub fn append(&self) -> Times {

@@ -9,13 +9,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use intended_engine::{Effect, KeptSession, decide, effective, effects, keys, needs};
+use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effective, effects, keys, needs};
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
 use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
-use intended_token::{Action, Claims, LedgerPosition};
+use intended_token::{Action, Actor, Claims, LedgerPosition};
 
 use crate::metrics::{Phases, Stopwatch};
 use crate::{Principal, Runtime, RuntimeError};
@@ -154,7 +154,7 @@ impl Runtime {
                 reads.push((key.as_str().into(), 0));
                 writes.push(Write::Put {
                     key: key.as_str().into(),
-                    value: id.to_string().into_bytes(),
+                    value: answer_of(id, false),
                     expires_at: Some(at.plus_millis(IDEMPOTENCY_TTL_MS)),
                 });
             }
@@ -173,7 +173,11 @@ impl Runtime {
                 }],
             };
             let evaluate = watch.lap();
-            match self.append(commit).await {
+            let committed = match &idempotency {
+                None => self.append(commit).await,
+                Some(key) => self.commit_once(commit, key, id).await?,
+            };
+            match committed {
                 Ok(committed) => {
                     let commit = watch.lap();
                     let decided = self.committed(principal, record, committed)?;
@@ -184,7 +188,7 @@ impl Runtime {
                 Err(StoreError::Conflict(conflict)) => {
                     self.metrics().conflict();
                     match &conflict {
-                        Conflict::Control { .. } => tenant.catch_up(self.store(), self.root_key()).await?,
+                        Conflict::Control { .. } => self.follow(tenant).await?,
                         Conflict::Fact { key } if idempotency.as_deref() == Some(&**key) => {
                             let submission = Submission {
                                 intent: record.input.intent,
@@ -205,12 +209,41 @@ impl Runtime {
         Err(Code::ConflictExhausted.into())
     }
 
-    /// A credential can have been revoked, or its environments narrowed, since it was authenticated.
-    pub(crate) fn check_current(
+    /// Commits a decision that can be asked for again. Where that took too long, it is noted whether or
+    /// not anyone still waits: a decision whose first answer was no token has none later either.
+    async fn commit_once(
         &self,
-        principal: &Principal,
-        state: &intended_engine::State,
-    ) -> Result<(), RuntimeError> {
+        commit: Commit,
+        key: &str,
+        id: IntentId,
+    ) -> Result<Result<Committed, StoreError>, RuntimeError> {
+        let (store, clock) = (Arc::clone(&self.follower.store), Arc::clone(&self.clock));
+        let (tenant, at, key) = (commit.tenant.clone(), commit.now, Box::<str>::from(key));
+        let committing = tokio::spawn(async move {
+            let committed = store.commit(commit).await;
+            let Ok(Committed { recorded_at, .. }) = &committed else { return committed };
+            let now = clock.now().max(*recorded_at);
+            if now.millis_since(at) > DEADLINE_MS {
+                let expires_at = Some(at.plus_millis(IDEMPOTENCY_TTL_MS));
+                let late = Write::Put { key, value: answer_of(id, true), expires_at };
+                let (reads, writes, entries) = (Vec::new(), vec![late], Vec::new());
+                let note = Commit { tenant, now, control_version: None, reads, writes, entries };
+                if let Err(error) = store.commit(note).await {
+                    tracing::warn!(intent = %id, %error, "it could not be noted that a decision was late");
+                }
+            }
+            committed
+        });
+        let watch = Stopwatch::start();
+        let committed = committing.await.map_err(RuntimeError::internal)?;
+        if committed.is_ok() {
+            self.metrics().appended(watch.elapsed());
+        }
+        Ok(committed)
+    }
+
+    /// A credential can have been revoked, or its environments narrowed, since it was authenticated.
+    pub(crate) fn check_current(&self, principal: &Principal, state: &State) -> Result<(), RuntimeError> {
         match state.credentials.get(&principal.credential) {
             Some(credential) if credential.expires_at.is_some_and(|at| at <= self.now()) => {
                 Err(Code::CredentialExpired.into())
@@ -279,10 +312,8 @@ impl Runtime {
         intent_hash: Digest,
     ) -> Result<Option<Decided>, RuntimeError> {
         let Some(fact) = self.store().fact_now(&principal.tenant.id, key)? else { return Ok(None) };
-        let id: IntentId = std::str::from_utf8(&fact.value)
-            .ok()
-            .and_then(|t| t.parse().ok())
-            .ok_or_else(|| RuntimeError::internal("an idempotency fact is not an intent id"))?;
+        // Anything else under this key is a change of state.
+        let (id, late) = read_answer(&fact.value).ok_or(Code::IdempotencyMismatch)?;
         let mut decided = self.decision(principal, &id).await?.ok_or(Code::NotFound)?;
         let same_audience =
             decided.record.grant.as_ref().is_none_or(|g| submission.audience.as_ref().is_none_or(|a| *a == g.aud));
@@ -290,18 +321,61 @@ impl Runtime {
             return Err(Code::IdempotencyMismatch.into());
         }
         let state = principal.tenant.state();
+        self.check_current(principal, &state)?;
         if decided.record.grant.is_some()
             && let Some((_, halt)) = state.halt_over(&decided.record.input.intent.environment)
         {
             // What was allowed before the halt is not handed out under it.
             return Err(halt.code().into());
         }
-        if decided.record.grant.as_ref().is_some_and(|g| g.exp > self.now().as_secs()) {
+        if !late && self.still_stands(principal, &state, &decided.record)? {
             decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
         }
         decided.replayed = true;
         Ok(Some(decided))
     }
+
+    /// Whether the token of a decision may be handed out again: it has not expired and was not
+    /// revoked, the key that was to sign it is not retired, and if the state has changed since, the
+    /// same input would still be decided the same way.
+    fn still_stands(
+        &self,
+        principal: &Principal,
+        state: &State,
+        record: &DecisionRecord,
+    ) -> Result<bool, RuntimeError> {
+        let Some(grant) = record.grant.as_ref().filter(|g| g.exp > self.now().as_secs()) else { return Ok(false) };
+        let environment = state.environments.get(&record.input.intent.environment);
+        let signs = |k: &intended_engine::Key| k.kid == grant.kid && k.status != KeyStatus::Retired;
+        if !environment.is_some_and(|e| e.keys.iter().any(signs))
+            || self.store().fact_now(&principal.tenant.id, &keys::revoked(&grant.jti))?.is_some()
+        {
+            return Ok(false);
+        }
+        if record.input.control == state.control {
+            return Ok(true);
+        }
+        let input = Input {
+            catalogue: state.catalogue.digest(),
+            classification: state.catalogue.classify(&record.input.intent.action.name),
+            control: state.control,
+            ..record.input.clone()
+        };
+        let again = decide(state, &input);
+        let recorded = &record.decision;
+        Ok(again.decision == recorded.decision && again.obligations.arguments == recorded.obligations.arguments)
+    }
+}
+
+/// The answer to an idempotency key: an intent's id, and whether it was decided too late for a token.
+fn answer_of(id: IntentId, late: bool) -> Vec<u8> {
+    if late { format!("{id} late").into_bytes() } else { id.to_string().into_bytes() }
+}
+
+fn read_answer(value: &[u8]) -> Option<(IntentId, bool)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (id, late) = text.strip_suffix(" late").map_or((text, false), |id| (id, true));
+    Some((id.parse().ok()?, late))
 }
 
 fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
@@ -344,6 +418,16 @@ pub fn effective_hash(record: &DecisionRecord) -> Digest {
     }
 }
 
+/// Whom the agent says that it acts for. A permitted decision has found that it may.
+fn on_behalf_of(intent: &Intent) -> Option<&str> {
+    intent.subject.properties.get("on_behalf_of")?.get("id")?.as_str()
+}
+
+/// Whose authority it is: the agent's own, or that of the one it acts for (RFC 8693 section 4.1).
+pub(crate) fn principal_of(intent: &Intent) -> &str {
+    on_behalf_of(intent).unwrap_or(&intent.subject.id)
+}
+
 /// The claims are a function of the recorded decision and its ledger position.
 #[must_use]
 pub fn claims_of(
@@ -357,7 +441,7 @@ pub fn claims_of(
     let intent = &record.input.intent;
     Claims {
         iss: issuer.to_owned(),
-        sub: intent.subject.id.to_string(),
+        sub: principal_of(intent).to_owned(),
         aud: grant.aud.to_string(),
         iat: grant.iat,
         nbf: grant.iat,
@@ -366,7 +450,7 @@ pub fn claims_of(
         tid: tenant.to_owned(),
         env: intent.environment.to_string(),
         txn: record.input.id.to_string(),
-        act: None,
+        act: on_behalf_of(intent).map(|_| Actor { sub: intent.subject.id.to_string(), act: None }),
         action: Action {
             tool: intent.action.name.to_string(),
             operation: record.input.classification.operation.map(|o| o.as_str().to_owned()).unwrap_or_default(),

@@ -1,14 +1,14 @@
 //! One tenant in memory: its state behind an atomic pointer, its signing keys, its latest signed
 //! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use intended_engine::{State, keys};
+use intended_engine::{Credential, State, keys};
 use intended_keyring::{RootKey, SigningKey};
 use intended_ledger::{BLOCK, Checkpoint, Ed25519NoteSigner, Leaf, NoteVerifier, leaf_hash, origin, verify_inclusion};
-use intended_model::{Code, EnvironmentId, Event, Kind, TenantId};
+use intended_model::{Code, CredentialId, EnvironmentId, Event, Kind, TenantId};
 use intended_store::{Store, TreeHead};
 
 use crate::RuntimeError;
@@ -19,15 +19,27 @@ const CONTROL_PAGE: usize = 512;
 /// One tenant.
 pub struct Tenant {
     pub id: TenantId,
-    state: ArcSwap<State>,
-    /// Index after the last control entry folded in. Also serialises catching up.
-    folded: tokio::sync::Mutex<u64>,
+    folded: ArcSwap<Folded>,
+    /// The credentials that can be found by their key.
+    indexed: ArcSwap<Credentials>,
+    /// One catches up at a time.
+    catching_up: tokio::sync::Mutex<()>,
     signers: ArcSwap<HashMap<EnvironmentId, Arc<SigningKey>>>,
     ledger_signer: Ed25519NoteSigner,
     checkpoint: ArcSwapOption<SignedHead>,
     signing: Mutex<()>,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
+}
+
+type Credentials = BTreeMap<CredentialId, Credential>;
+
+/// A state, and the index after the last control entry that it is the fold of. Whatever commits
+/// fenced by this state has its first control entry at `next` or after, with none in between.
+#[derive(Clone)]
+pub(crate) struct Folded {
+    pub state: Arc<State>,
+    pub next: u64,
 }
 
 /// A tree head and its signed note.
@@ -59,8 +71,9 @@ impl Tenant {
         hold_against_tree(store, id, &ledger_signer).await?;
         let tenant = Self {
             id: id.clone(),
-            state: ArcSwap::from_pointee(state),
-            folded: tokio::sync::Mutex::new(1),
+            folded: ArcSwap::from_pointee(Folded { state: Arc::new(state), next: 1 }),
+            indexed: ArcSwap::default(),
+            catching_up: tokio::sync::Mutex::default(),
             signers: ArcSwap::default(),
             ledger_signer,
             checkpoint: ArcSwapOption::empty(),
@@ -76,25 +89,36 @@ impl Tenant {
     /// The state as of now. Cheap; the caller keeps it for one decision.
     #[must_use]
     pub fn state(&self) -> Arc<State> {
-        self.state.load_full()
+        Arc::clone(&self.folded.load().state)
+    }
+
+    pub(crate) fn folded(&self) -> Folded {
+        Folded::clone(&self.folded.load())
     }
 
     /// Folds in the control entries that this node has not seen yet, and loads new keys.
     pub async fn catch_up(&self, store: &dyn Store, root: &RootKey) -> Result<(), RuntimeError> {
-        let mut folded = self.folded.lock().await;
+        let _one_catches_up = self.catching_up.lock().await;
         loop {
-            let page = store.control_entries(&self.id, *folded, CONTROL_PAGE).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            let mut state = (*self.state.load_full()).clone();
+            let Folded { state, next } = self.folded();
+            let page = store.control_entries(&self.id, next, CONTROL_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            let mut state = State::clone(&state);
             for entry in &page {
                 state.apply(entry.index, &event_of(&entry.leaf)?)?;
             }
             self.load_signers(store, root, &state)?;
-            *folded = page.last().map_or(*folded, |e| e.index + 1);
-            self.state.store(Arc::new(state));
+            self.folded.store(Arc::new(Folded { state: Arc::new(state), next: last.index + 1 }));
         }
+    }
+
+    /// The credentials, unless they are those that were indexed last.
+    pub(crate) fn unindexed(&self) -> Option<Arc<Credentials>> {
+        let credentials = Arc::clone(&self.state().credentials);
+        (!Arc::ptr_eq(&credentials, &self.indexed.load())).then_some(credentials)
+    }
+    pub(crate) fn indexed(&self, credentials: Arc<Credentials>) {
+        self.indexed.store(credentials);
     }
 
     fn load_signers(&self, store: &dyn Store, root: &RootKey, state: &State) -> Result<(), RuntimeError> {

@@ -8,7 +8,7 @@ use intended_store::{Commit, Conflict, StoreError, Write};
 use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
 
 use crate::admin::entry_of;
-use crate::submit::{MAX_ATTEMPTS, effective_hash};
+use crate::submit::{DEADLINE_MS, MAX_ATTEMPTS, effective_hash, principal_of};
 use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
@@ -60,7 +60,7 @@ impl Runtime {
             {
                 return Ok(verification);
             }
-            principal.tenant.catch_up(self.store(), self.root_key()).await?;
+            self.follow(&principal.tenant).await?;
         }
         Err(Code::ConflictExhausted.into())
     }
@@ -77,6 +77,7 @@ impl Runtime {
     ) -> Result<Option<Verification>, RuntimeError> {
         let tenant = &principal.tenant;
         let state = tenant.state();
+        self.check_current(principal, &state)?;
         let entry = state.environments.get(environment).ok_or(Code::EnvironmentUnknown)?;
         let mut keys_of =
             KeySet::from_jwks(&Self::key_set(&state, Some(environment))?).map_err(RuntimeError::internal)?;
@@ -139,6 +140,16 @@ impl Runtime {
         };
         match self.append(commit).await {
             Ok(committed) => {
+                self.saw(committed.recorded_at);
+                // The disk stood still, say: the token is used up, but what was right then need not be
+                // right now.
+                let after = self.now();
+                if after.as_secs() >= claims.exp {
+                    return Ok(Some(self.refused(Refusal::Expired)));
+                }
+                if after.millis_since(now) > DEADLINE_MS {
+                    return Err(Code::DecisionLate.into());
+                }
                 self.metrics().accepted();
                 let consumed_at = Some(committed.first_index);
                 Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at }))))
@@ -174,7 +185,8 @@ impl Runtime {
             && record.input.id.to_string() == claims.txn
             && effective_hash(&record) == claims.intent_hash
             && digest == claims.action.arguments_digest
-            && *intent.subject.id == *claims.sub
+            && principal_of(&intent) == claims.sub
+            && *intent.subject.id == *claims.agent()
             && *grant.aud == *claims.aud
             && grant.exp == claims.exp)
     }
@@ -199,10 +211,6 @@ impl Runtime {
         let environment = decided.record.input.intent.environment.clone();
         principal.require(Scope::TokenRevoke, Some(&environment))?;
         let grant = decided.record.grant.as_ref().filter(|g| *g.jti == *jti).ok_or(Code::TokenUnknown)?;
-        // The fact that it is revoked outlives a token that is valid, and only that.
-        if grant.exp <= self.now().as_secs() {
-            return Err(RuntimeError::new(Code::Conflict, "the token has expired: there is nothing left to revoke"));
-        }
         let event = Event::TokenRevoked(TokenRevoked {
             by: principal.credential.clone(),
             environment,
@@ -213,25 +221,41 @@ impl Runtime {
             v: BODY_VERSION,
         });
         let key = keys::revoked(jti);
-        let commit = Commit {
-            tenant: principal.tenant.id.clone(),
-            now: self.now(),
-            control_version: None,
-            reads: vec![(key.as_str().into(), 0)],
-            writes: vec![Write::Put {
-                key: key.as_str().into(),
-                value: grant.exp.to_string().into_bytes(),
-                expires_at: Some(Timestamp::from_millis(grant.exp * 1000).plus_millis(CONSUMED_MARGIN_MS)),
-            }],
-            entries: vec![entry_of(&event)?],
-        };
-        match self.append(commit).await {
-            Ok(committed) => Ok(committed.first_index),
-            Err(StoreError::Conflict(Conflict::Fact { .. })) => {
-                Err(RuntimeError::new(Code::Conflict, "the token is revoked already"))
+        for _ in 0..MAX_ATTEMPTS {
+            let state = principal.tenant.state();
+            self.check_current(principal, &state)?;
+            let now = self.now();
+            // The fact that it is revoked outlives a token that is valid, and only that.
+            if grant.exp <= now.as_secs() {
+                return Err(RuntimeError::new(
+                    Code::Conflict,
+                    "the token has expired: there is nothing left to revoke",
+                ));
             }
-            Err(error) => Err(error.into()),
+            let commit = Commit {
+                tenant: principal.tenant.id.clone(),
+                now,
+                // A credential that is revoked in between revokes nothing after it.
+                control_version: Some(state.control),
+                reads: vec![(key.as_str().into(), 0)],
+                writes: vec![Write::Put {
+                    key: key.as_str().into(),
+                    value: grant.exp.to_string().into_bytes(),
+                    expires_at: Some(Timestamp::from_millis(grant.exp * 1000).plus_millis(CONSUMED_MARGIN_MS)),
+                }],
+                entries: vec![entry_of(&event)?],
+            };
+            match self.append(commit).await {
+                Ok(committed) => return Ok(committed.first_index),
+                Err(StoreError::Conflict(Conflict::Fact { .. })) => {
+                    return Err(RuntimeError::new(Code::Conflict, "the token is revoked already"));
+                }
+                Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
+                Err(StoreError::Conflict(Conflict::Control { .. })) => self.follow(&principal.tenant).await?,
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(Code::ConflictExhausted.into())
     }
 
     /// The ids of tokens that are revoked and not yet expired, with their expiry in seconds.

@@ -4,10 +4,10 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, CapabilitySet, Criticality, Scope, Settings, Tier};
+use intended_model::entry::{AgentState, Criticality, Scope, Settings, Tier};
 use intended_model::{Code, CredentialId, EnvironmentId, Name, Timestamp};
 use intended_runtime::RuntimeError;
-use intended_runtime::admin::CredentialSpec;
+use intended_runtime::admin::{AgentSpec, CapabilitySpec, CredentialSpec};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -54,8 +54,9 @@ struct Created {
     index: u64,
 }
 
-/// Creates a service credential. The key is in this answer and nowhere else.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path)),
+/// Creates a service credential. The key is in this answer and nowhere else: repeated under the same
+/// idempotency key, the request is a conflict.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "credential, environments or whole, scopes, expires_at, test"), responses((status = 201, description = "created")))]
 async fn create_credential(
     State(app): State<App>,
@@ -63,7 +64,7 @@ async fn create_credential(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let b: CredentialBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let spec = CredentialSpec {
         credential: b.credential,
@@ -114,7 +115,7 @@ struct ReasonBody {
 }
 
 /// Revokes a credential; it takes effect at once.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials/{credential}/revoke", tag = "access", params(("tenant" = String, Path), ("credential" = String, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials/{credential}/revoke", tag = "access", params(("tenant" = String, Path), ("credential" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "revoked")))]
 async fn revoke_credential(
     State(app): State<App>,
@@ -122,27 +123,22 @@ async fn revoke_credential(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: ReasonBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let credential = CredentialId::new(&credential).map_err(|_| Problem::from(Code::NotFound))?;
     json(200, &Index { index: app.runtime.revoke_credential(&principal, credential, &body.reason).await? })
 }
 
+/// What is left out stays as it is: a forgotten member lifts no pause and removes no team.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AgentBody {
     environments: Vec<EnvironmentId>,
-    #[serde(default = "agent_kind")]
-    kind: String,
-    #[serde(default)]
-    owner: String,
+    kind: Option<Box<str>>,
+    owner: Option<Box<str>>,
     state: Option<AgentState>,
-    #[serde(default)]
-    teams: Vec<Name>,
+    teams: Option<Vec<Name>>,
     trust: u8,
-}
-fn agent_kind() -> String {
-    "agent".to_owned()
 }
 
 /// Registers an agent or changes its registration.
@@ -158,24 +154,22 @@ async fn set_agent(
     let b: AgentBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let plain =
         |t: &str| !t.is_empty() && t.len() <= 512 && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t;
-    if !plain(&agent) || !plain(&b.kind) {
+    if !plain(&agent) || b.kind.as_deref().is_some_and(|kind| !plain(kind)) {
         return Err(Problem::at(Code::TextUnsafe, "/agent", "an agent's name and kind are printable ASCII"));
     }
     if b.trust > 100 {
         return Err(Problem::at(Code::RequestInvalid, "/trust", "trust lies within 0 to 100"));
     }
-    let event = AgentSet {
+    let spec = AgentSpec {
         agent: agent.into(),
-        by: principal.credential.clone(),
         environments: b.environments,
-        kind: b.kind.into(),
-        owner: b.owner.into(),
-        state: b.state.unwrap_or(AgentState::Active),
+        kind: b.kind,
+        owner: b.owner,
+        state: b.state,
         teams: b.teams,
         trust: b.trust,
-        v: BODY_VERSION,
     };
-    json(200, &Index { index: app.runtime.set_agent(&principal, event).await? })
+    json(200, &Index { index: app.runtime.set_agent(&principal, spec).await? })
 }
 
 #[derive(Serialize)]
@@ -216,15 +210,21 @@ async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::U
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CapabilityBody {
-    resource_type: String,
-    pattern: String,
-    #[serde(default)]
-    owner: String,
+    resource_type: Box<str>,
+    pattern: Box<str>,
+    /// Left out, it stays as it is.
+    owner: Option<Box<str>>,
     criticality: Criticality,
     data_class: DataClass,
-    environment: Option<EnvironmentId>,
+    /// Left out, it stays as it is; `null` is any environment.
+    #[serde(default, deserialize_with = "present")]
+    environment: Option<Option<EnvironmentId>>,
     #[serde(default = "yes")]
     active: bool,
+}
+/// Tells a member that is `null` from one that is not there.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 const fn yes() -> bool {
     true
@@ -242,19 +242,17 @@ async fn set_capability(
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let b: CapabilityBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let capability = Name::new(&capability).map_err(|e| Problem::at(Code::TextUnsafe, "/capability", e.to_string()))?;
-    let event = CapabilitySet {
+    let spec = CapabilitySpec {
         active: b.active,
-        by: principal.credential.clone(),
         capability,
         criticality: b.criticality,
         data_class: b.data_class,
         environment: b.environment,
-        owner: b.owner.into(),
-        pattern: b.pattern.into(),
-        resource_type: b.resource_type.into(),
-        v: BODY_VERSION,
+        owner: b.owner,
+        pattern: b.pattern,
+        resource_type: b.resource_type,
     };
-    json(200, &Index { index: app.runtime.set_capability(&principal, event).await? })
+    json(200, &Index { index: app.runtime.set_capability(&principal, spec).await? })
 }
 
 #[derive(Serialize)]
@@ -322,14 +320,24 @@ async fn set_environment(
     let id =
         EnvironmentId::new(&environment).map_err(|e| Problem::at(Code::TextUnsafe, "/environment", e.to_string()))?;
     // What is left out stays as it is: a forgotten member must not remove a limit.
-    let state = principal.tenant.state();
-    let now = state.environments.get(&id).map(|e| Settings::clone(&e.settings)).unwrap_or_default();
-    let mut settings = serde_json::to_value(&now).map_err(RuntimeError::internal)?;
-    if let Some(members) = settings.as_object_mut() {
-        members.extend(b.settings);
+    let merged = |now: &Settings| {
+        let mut settings = serde_json::to_value(now).map_err(RuntimeError::internal)?;
+        merge(&mut settings, &b.settings);
+        serde_path_to_error::deserialize(settings).map_err(|e| {
+            let pointer = format!("/settings{}", input::pointer(e.path()));
+            RuntimeError::at(Code::SettingsInvalid, pointer, e.inner().to_string())
+        })
+    };
+    json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, merged).await? })
+}
+
+/// Objects member by member, anything else as a whole.
+fn merge(into: &mut serde_json::Value, members: &serde_json::Map<String, serde_json::Value>) {
+    let Some(object) = into.as_object_mut() else { return };
+    for (name, value) in members {
+        match (object.get_mut(name), value) {
+            (Some(known), serde_json::Value::Object(members)) if known.is_object() => merge(known, members),
+            _ => drop(object.insert(name.clone(), value.clone())),
+        }
     }
-    let settings: Settings = serde_path_to_error::deserialize(settings).map_err(|e| {
-        Problem::at(Code::SettingsInvalid, &format!("/settings{}", input::pointer(e.path())), e.inner().to_string())
-    })?;
-    json(200, &Index { index: app.runtime.set_environment(&principal, id, b.tier, settings).await? })
 }

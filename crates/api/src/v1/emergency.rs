@@ -71,10 +71,10 @@ fn reason(text: &str) -> Result<&str, Problem> {
 }
 
 /// Throws a halt. When the answer is here, no covered allow can follow in the ledger.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/emergency/halts", tag = "emergency", params(("tenant" = String, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/emergency/halts", tag = "emergency", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "environment (absent: tenant), reason"), responses((status = 201, description = "thrown")))]
 async fn halt(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: HaltBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let (halt, index) = app.runtime.halt(&principal, body.environment, reason(&body.reason)?).await?;
     json(201, &Halted { halt, index })
@@ -87,7 +87,7 @@ struct ResumeBody {
 }
 
 /// Lifts a halt.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/emergency/halts/{halt}/resume", tag = "emergency", params(("tenant" = String, Path), ("halt" = String, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/emergency/halts/{halt}/resume", tag = "emergency", params(("tenant" = String, Path), ("halt" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "lifted")))]
 async fn resume(
     State(app): State<App>,
@@ -95,7 +95,7 @@ async fn resume(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: ResumeBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let halt = Name::new(&halt).map_err(|_| Problem::from(Code::HaltUnknown))?;
     let index = app.runtime.resume(&principal, halt.clone(), reason(&body.reason)?).await?;

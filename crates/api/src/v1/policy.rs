@@ -27,21 +27,13 @@ struct DeployBody {
     /// Name → text: `pack.toml` and `*.cedar`.
     files: BTreeMap<String, String>,
 }
-#[derive(Serialize)]
-struct Deployed {
-    environment: EnvironmentId,
-    digest: Digest,
-    index: u64,
-}
-
 /// Validates a pack strictly, publishes it, and makes the environment decide by it.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/deployments", tag = "policy", params(("tenant" = String, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/deployments", tag = "policy", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "environment, files"), responses((status = 201, description = "deployed"), (status = 422, description = "the pack is not valid")))]
 async fn deploy(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: DeployBody = input::typed(&headers, &body, input::MAX_POLICY_BODY)?;
-    let (digest, index) = app.runtime.deploy_pack(&principal, &body.environment, body.files).await?;
-    json(201, &Deployed { environment: body.environment, digest, index })
+    json(201, &app.runtime.deploy_pack(&principal, &body.environment, body.files).await?)
 }
 
 #[derive(Serialize)]

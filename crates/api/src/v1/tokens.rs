@@ -138,7 +138,7 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
                 single_use: Some(if v.consumed_at.is_some() { "consumed" } else { "available" }),
                 refusal: None,
                 message: None,
-                agent: Some(&v.claims.sub),
+                agent: Some(v.claims.agent()),
                 tool: Some(&v.claims.action.tool),
                 intent: Some(&v.claims.txn),
                 expires_at: Some(v.claims.exp),
@@ -299,10 +299,10 @@ struct Rotated {
 }
 
 /// Makes a new active signing key; the one before stays valid as the previous.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/rotate", tag = "tokens", params(("tenant" = String, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/rotate", tag = "tokens", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::RotateRequest), responses((status = 200, description = "the new key id", body = schema::Rotated)))]
 async fn rotate(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: RotateBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let alg = body.alg.unwrap_or(intended_token::Alg::EdDSA);
     let (kid, index) = app.runtime.rotate_key(&principal, &body.environment, alg).await?;
@@ -317,7 +317,7 @@ struct RetireBody {
 }
 
 /// Retires a key at once: its tokens are refused from here on.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/{kid}/retire", tag = "tokens", params(("tenant" = String, Path), ("kid" = String, Path)),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/keys/{kid}/retire", tag = "tokens", params(("tenant" = String, Path), ("kid" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::RetireRequest), responses((status = 200, description = "retired", body = schema::Recorded)))]
 async fn retire(
     State(app): State<App>,
@@ -325,7 +325,7 @@ async fn retire(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: RetireBody = input::typed(&headers, &body, input::MAX_BODY)?;
     json(200, &Index { index: app.runtime.retire_key(&principal, &body.environment, &kid, &body.reason).await? })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use intended_model::Name;
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, CapabilitySet, Criticality, Settings, Tier};
+use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, CapabilitySet, Criticality, Tier};
 use intended_testkit::{World, environment};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ async fn world() -> (World, axum::Router, String) {
     let world = World::new().await.unwrap();
     let records = environment("records").unwrap();
     let runtime = &world.runtime;
-    runtime.set_environment(&world.owner, records.clone(), Tier::Staging, Settings::default()).await.unwrap();
+    runtime.set_environment(&world.owner, records.clone(), Tier::Staging, |now| Ok(now.clone())).await.unwrap();
     // Who made the environment may use it, from the next request on.
     let owner = &runtime.authenticate(&world.owner_key).unwrap();
     let mut tools = String::new();
@@ -33,7 +33,8 @@ async fn world() -> (World, axum::Router, String) {
         whole: false,
         v: BODY_VERSION,
     };
-    runtime.change(owner, intended_model::Event::CredentialCreated(spec), vec![]).await.unwrap();
+    let event = intended_model::Event::CredentialCreated(spec);
+    runtime.change(owner, (), |_, _| Ok(intended_runtime::admin::Change::new(event.clone(), ()))).await.unwrap();
     let authzen = runtime.authenticate(&key()).unwrap();
     for user in ["alice", "bob"] {
         let event = AgentSet {

@@ -9,11 +9,14 @@
 )]
 
 mod authzen;
+mod changes;
 mod golden;
 mod http_edge;
 mod invariants;
+mod once;
 mod operate;
 mod refusals;
+mod slow;
 mod tampering;
 mod time;
 mod watching;

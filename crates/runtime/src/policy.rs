@@ -1,0 +1,750 @@
+//! The administration point for policy: drafts, gates, deployment, verification, the way back.
+//!
+//! Five gates stand before and behind a deployment: validation against the tenant's schema, the
+//! pack's own tests, a simulation on recorded decisions within the blast-radius limit, approvals by
+//! people, and, once it decides, the outcomes it is expected to have; failing those takes it back by
+//! itself. What is measured and who approved is in the ledger, and the fold refuses a deployment
+//! without it (`intended_engine::lifecycle`): this module only measures and asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use intended_engine::{DraftStatus, Environment, LifecycleError, Person, State, Version, verify_expectations};
+use intended_model::entry::{
+    BODY_VERSION, DeployCause, ExpectationResult, GateMeasure, IncidentClosed, IncidentOpened, PolicyApproved,
+    PolicyDeployed, PolicyDrafted, PolicyGate, PolicyPublished, PolicyRejected, PolicySource, PolicySourced,
+    PolicySubmitted, PolicyVerified, RollbackRequested, Scope, SimulationSummary,
+};
+use intended_model::{Code, Digest, EnvironmentId, Event, Name};
+use intended_policy::Pack;
+use intended_rehearse::{Simulation, Suite};
+use intended_store::{Commit, Conflict, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{Change, Changed, entry_of, validated};
+use crate::simulation::Plan;
+use crate::{Member, Principal, Runtime, RuntimeError};
+
+/// How long a rollback waits for the second person.
+pub const ROLLBACK_TTL_SECS: i64 = 3_600;
+/// How often a verification that lost its commit is made again.
+const MAX_ATTEMPTS: usize = 16;
+
+/// What a draft is to hold.
+#[derive(Debug, Clone, Serialize)]
+pub struct DraftSpec {
+    pub environment: EnvironmentId,
+    pub files: BTreeMap<String, String>,
+    pub title: Box<str>,
+    pub source: Option<PolicySource>,
+}
+
+/// A version that decides from `index` on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deployed {
+    pub environment: EnvironmentId,
+    pub digest: Digest,
+    pub replaces: Option<Digest>,
+    /// Its expected outcomes and what came of them.
+    pub verification: Vec<ExpectationResult>,
+    pub index: u64,
+}
+
+/// What asking for a rollback came to.
+#[derive(Debug, Clone)]
+pub enum RolledBack {
+    /// The earlier version decides again.
+    Done(Deployed),
+    /// A second person must ask for the same.
+    Waiting { to: Digest, expires_at: intended_model::Timestamp, index: u64 },
+}
+
+impl Runtime {
+    /// Begins a draft. Its content must parse and validate: nothing else is stored.
+    pub async fn create_draft(&self, by: &Principal, spec: DraftSpec) -> Result<Changed<Name>, RuntimeError> {
+        let hex = intended_model::digest::hex(&self.random::<4>()?);
+        let id = Name::new(&format!("draft-{hex}")).map_err(RuntimeError::internal)?;
+        self.write_draft(by, id, None, spec).await
+    }
+
+    /// Puts another content into a draft; what was submitted or approved of it is void. `tag` is the
+    /// draft's entity tag as the caller has read it.
+    pub async fn edit_draft(
+        &self,
+        by: &Principal,
+        id: Name,
+        tag: u64,
+        spec: DraftSpec,
+    ) -> Result<Changed<Name>, RuntimeError> {
+        self.write_draft(by, id, Some(tag), spec).await
+    }
+
+    async fn write_draft(
+        &self,
+        by: &Principal,
+        id: Name,
+        tag: Option<u64>,
+        spec: DraftSpec,
+    ) -> Result<Changed<Name>, RuntimeError> {
+        if spec.title.is_empty() || spec.title.len() > 200 {
+            return Err(RuntimeError::at(Code::RequestInvalid, "/title", "a title has 1 to 200 characters"));
+        }
+        // Where it is new, the same request makes the same draft under an idempotency key.
+        let request = ("draft", tag.is_some().then_some(&id), tag, &spec);
+        self.change(by, request, |by, state| {
+            by.require(Scope::PolicyWrite, Some(&spec.environment))?;
+            let (pack, mut events) = self.published(by, state, &spec.files)?;
+            let revision = match tag {
+                None => 1,
+                Some(tag) => draft_at(state, by, &id, tag)?.revision + 1,
+            };
+            events.push(Event::PolicyDrafted(PolicyDrafted {
+                by: by.credential.clone(),
+                digest: pack.digest(),
+                draft: id.clone(),
+                environment: spec.environment.clone(),
+                pack: pack_name(&pack)?,
+                revision,
+                source: spec.source.clone(),
+                title: spec.title.clone(),
+                v: BODY_VERSION,
+            }));
+            let at = events.len() - 1;
+            Ok(Change { events, writes: Vec::new(), answer: id.clone(), at })
+        })
+        .await
+    }
+
+    /// A validated pack, and the event that publishes it if it is not known yet.
+    fn published(
+        &self,
+        by: &Principal,
+        state: &State,
+        files: &BTreeMap<String, String>,
+    ) -> Result<(Pack, Vec<Event>), RuntimeError> {
+        let pack = validated(state, files)?;
+        if state.versions.contains_key(&pack.digest()) {
+            return Ok((pack, Vec::new()));
+        }
+        let event = Event::PolicyPublished(PolicyPublished {
+            by: by.credential.clone(),
+            digest: pack.digest(),
+            files: files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect(),
+            pack: pack_name(&pack)?,
+            version: pack.version().into(),
+            v: BODY_VERSION,
+        });
+        Ok((pack, vec![event]))
+    }
+
+    /// Measures a draft and, if it passes, hands it to the people who approve.
+    pub async fn submit_draft(
+        &self,
+        by: &Principal,
+        id: Name,
+        tag: u64,
+    ) -> Result<Changed<Vec<GateMeasure>>, RuntimeError> {
+        by.require(Scope::PolicyWrite, None)?;
+        let state = by.tenant.state();
+        let draft = draft_at(&state, by, &id, tag)?.clone();
+        let version = state.versions.get(&draft.digest).cloned().ok_or(Code::NotFound)?;
+        let replaces = deployed(&state, &draft.environment)?;
+        let (gates, simulation) = self.measure(by, &state, &draft.environment, &version).await?;
+        refuse_failed(&gates)?;
+        self.change(by, ("draft.submit", &id, tag), |by, state| {
+            by.require(Scope::PolicyWrite, Some(&draft.environment))?;
+            draft_at(state, by, &id, tag)?;
+            let event = Event::PolicySubmitted(PolicySubmitted {
+                by: by.credential.clone(),
+                digest: draft.digest,
+                draft: id.clone(),
+                gates: gates.clone(),
+                replaces,
+                simulation: simulation.clone(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, gates.clone()))
+        })
+        .await
+    }
+
+    /// One person's yes to a draft's content as it is.
+    pub async fn approve_draft(
+        &self,
+        by: &Principal,
+        id: Name,
+        tag: u64,
+        reason: &str,
+    ) -> Result<Changed<()>, RuntimeError> {
+        reasoned(reason)?;
+        self.change(by, ("draft.approve", &id, tag, reason), |by, state| {
+            let draft = draft_at(state, by, &id, tag)?;
+            by.require(Scope::PolicyApprove, Some(&draft.environment))?;
+            let approver = match state.person(&by.credential) {
+                Person::Member(member) => member,
+                person @ Person::Service(_) => return Err(fold(LifecycleError::NotEligible(person))),
+            };
+            let event = Event::PolicyApproved(PolicyApproved {
+                approver,
+                by: by.credential.clone(),
+                digest: draft.digest,
+                draft: id.clone(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        })
+        .await
+    }
+
+    /// One person's no, which ends this revision of a draft.
+    pub async fn reject_draft(
+        &self,
+        by: &Principal,
+        id: Name,
+        tag: u64,
+        reason: &str,
+    ) -> Result<Changed<()>, RuntimeError> {
+        reasoned(reason)?;
+        self.change(by, ("draft.reject", &id, tag, reason), |by, state| {
+            let draft = draft_at(state, by, &id, tag)?;
+            by.require(Scope::PolicyApprove, Some(&draft.environment))?;
+            let event = Event::PolicyRejected(PolicyRejected {
+                by: by.credential.clone(),
+                digest: draft.digest,
+                draft: id.clone(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        })
+        .await
+    }
+
+    /// Deploys an approved draft. Takes effect at its ledger position for every later decision; then
+    /// its expected outcomes are decided, and another outcome takes it back.
+    pub async fn deploy_draft(&self, by: &Principal, id: Name) -> Result<Deployed, RuntimeError> {
+        by.require(Scope::PolicyWrite, None)?;
+        let state = by.tenant.state();
+        let draft = state.drafts.get(&id).filter(|d| by.environments.contains(&d.environment));
+        let draft = draft.ok_or(Code::NotFound)?.clone();
+        let environment = draft.environment.clone();
+        if state.draft_status(&draft) != DraftStatus::Approved {
+            let given = state.approvals_given(&draft);
+            let needed = settings(&state, &environment)?.settings.policy.approvals;
+            let status = state.draft_status(&draft).as_str();
+            let error = match state.draft_status(&draft) {
+                DraftStatus::Submitted => LifecycleError::Approvals { given, needed },
+                _ => LifecycleError::Status { draft: id, status },
+            };
+            return Err(fold(error));
+        }
+        let version = state.versions.get(&draft.digest).cloned().ok_or(Code::NotFound)?;
+        let replaces = deployed(&state, &environment)?;
+        let measured = draft.submission.as_ref().and_then(|s| s.replaces);
+        // What was measured against another version than the one it replaces says nothing.
+        if measured != replaces {
+            let (gates, _) = self.measure(by, &state, &environment, &version).await?;
+            refuse_failed(&gates)?;
+        }
+        self.deploy(by, &environment, &version, replaces, Some(id)).await
+    }
+
+    /// Validates and measures a pack, and deploys it without a draft: where the environment asks for
+    /// no approvals.
+    pub async fn deploy_pack(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        files: BTreeMap<String, String>,
+    ) -> Result<Deployed, RuntimeError> {
+        by.require(Scope::PolicyWrite, Some(environment))?;
+        let state = by.tenant.state();
+        if settings(&state, environment)?.settings.policy.approvals > 0 {
+            return Err(fold(LifecycleError::DraftNeeded(environment.clone())));
+        }
+        validated(&state, &files)?;
+        let boxed = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
+        let version = Arc::new(Version::compile(&boxed)?);
+        let replaces = deployed(&state, environment)?;
+        let (gates, _) = self.measure(by, &state, environment, &version).await?;
+        refuse_failed(&gates)?;
+        self.deploy(by, environment, &version, replaces, None).await
+    }
+
+    async fn deploy(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        version: &Arc<Version>,
+        replaces: Option<Digest>,
+        draft: Option<Name>,
+    ) -> Result<Deployed, RuntimeError> {
+        let state = by.tenant.state();
+        if replaces.is_none() {
+            // There is nothing to go back to: what fails is not deployed.
+            let tried = state.trying(environment, version).ok_or(Code::EnvironmentUnknown)?;
+            verified(&verify_expectations(&tried, environment, self.now()), Code::GateFailed)?;
+        }
+        let files: BTreeMap<String, String> =
+            version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+        let request = ("deployment", environment, version.digest, &draft, replaces);
+        let changed = self.change(by, request, |by, state| {
+            by.require(Scope::PolicyWrite, Some(environment))?;
+            // Validated again, on the state that it is deployed into.
+            let (_, mut events) = self.published(by, state, &files)?;
+            events.push(Event::PolicyDeployed(PolicyDeployed {
+                by: by.credential.clone(),
+                cause: DeployCause::Deploy,
+                digest: version.digest,
+                draft: draft.clone(),
+                environment: environment.clone(),
+                pack: version.pack.clone(),
+                reason: None,
+                replaces,
+                v: BODY_VERSION,
+            }));
+            let at = events.len() - 1;
+            Ok(Change { events, writes: Vec::new(), answer: (), at })
+        });
+        let index = changed.await?.index;
+        let verification = self.verify_deployed(by, environment, version.digest).await?;
+        if let Err(failed) = verified(&verification, Code::VerificationFailed) {
+            if let Some(previous) = replaces {
+                self.revert(by, environment, version.digest, previous).await?;
+            }
+            return Err(failed);
+        }
+        Ok(Deployed { environment: environment.clone(), digest: version.digest, replaces, verification, index })
+    }
+
+    /// Decides the expected outcomes of what was just deployed and records what came of them.
+    async fn verify_deployed(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        digest: Digest,
+    ) -> Result<Vec<ExpectationResult>, RuntimeError> {
+        let tenant = &by.tenant;
+        for _ in 0..MAX_ATTEMPTS {
+            let state = tenant.state();
+            if deployed(&state, environment)? != Some(digest) {
+                return Err(fold(LifecycleError::Superseded { environment: environment.clone() }));
+            }
+            let now = self.now();
+            let results = verify_expectations(&state, environment, now);
+            if results.is_empty() {
+                return Ok(results);
+            }
+            let event = Event::PolicyVerified(PolicyVerified {
+                at: now,
+                by: by.credential.clone(),
+                control: state.control,
+                digest,
+                environment: environment.clone(),
+                passed: results.iter().all(|r| r.decision == r.expected),
+                results: results.clone(),
+                v: BODY_VERSION,
+            });
+            let commit = Commit {
+                tenant: tenant.id.clone(),
+                now,
+                control_version: Some(state.control),
+                reads: Vec::new(),
+                writes: Vec::new(),
+                entries: vec![entry_of(&event)?],
+            };
+            match self.append(commit).await {
+                Ok(_) => return Ok(results),
+                Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
+                Err(StoreError::Conflict(_)) => self.follow(tenant).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Code::ConflictExhausted.into())
+    }
+
+    /// Takes back what did not do what it was expected to.
+    async fn revert(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        failed: Digest,
+        previous: Digest,
+    ) -> Result<(), RuntimeError> {
+        let reason = "its expected outcomes were others";
+        let changed = self.change(by, ("deployment.revert", environment, failed, previous), |by, state| {
+            let version = state.versions.get(&previous).ok_or(Code::NotFound)?;
+            let event = Event::PolicyDeployed(PolicyDeployed {
+                by: by.credential.clone(),
+                cause: DeployCause::Reverted,
+                digest: previous,
+                draft: None,
+                environment: environment.clone(),
+                pack: version.pack.clone(),
+                reason: Some(reason.into()),
+                replaces: Some(failed),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        match changed.await {
+            // Somebody else was faster: the one that failed does not decide any more.
+            Err(error) if error.code == Code::DeploymentSuperseded => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Goes back to the version before, or to a named one that was deployed here, once it validates
+    /// again. Where that takes two people, the first asks and the second, asking for the same, does it.
+    pub async fn rollback(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        from: Option<u64>,
+        to: Option<Digest>,
+        reason: &str,
+    ) -> Result<RolledBack, RuntimeError> {
+        reasoned(reason)?;
+        by.require(Scope::PolicyWrite, Some(environment))?;
+        let state = by.tenant.state();
+        let known = settings(&state, environment)?;
+        let current =
+            known.history.last().ok_or_else(|| RuntimeError::new(Code::NotFound, "nothing is deployed here"))?;
+        if from.is_some_and(|index| index != current.index) {
+            return Err(fold(LifecycleError::Superseded { environment: environment.clone() }));
+        }
+        let (from, to) = (current.version.digest, to.or_else(|| previous(known)));
+        let to = to.ok_or_else(|| RuntimeError::new(Code::NotFound, "no earlier version was deployed here"))?;
+        let version = state.versions.get(&to).cloned().ok_or(Code::NotFound)?;
+        let files: BTreeMap<String, String> =
+            version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+        validated(&state, &files)?;
+        let now = self.now();
+        let request = ("rollback", environment, from, to, reason);
+        let changed = self.change(by, request, |by, state| {
+            by.require(Scope::PolicyWrite, Some(environment))?;
+            let known = settings(state, environment)?;
+            let me = state.person(&by.credential);
+            let asked = known.rollback.as_ref().filter(|p| p.to == to && p.from == from && p.expires_at > now);
+            let given = 1 + u32::from(asked.is_some_and(|p| p.by != me));
+            if given >= state.rollback_people(known) {
+                let event = Event::PolicyDeployed(PolicyDeployed {
+                    by: by.credential.clone(),
+                    cause: DeployCause::Rollback,
+                    digest: to,
+                    draft: None,
+                    environment: environment.clone(),
+                    pack: version.pack.clone(),
+                    reason: Some(reason.into()),
+                    replaces: Some(from),
+                    v: BODY_VERSION,
+                });
+                return Ok(Change::new(event, None));
+            }
+            if asked.is_some() {
+                let needed = state.rollback_people(known);
+                return Err(fold(LifecycleError::RollbackPeople { given, needed }));
+            }
+            let expires_at = now.plus_secs(ROLLBACK_TTL_SECS);
+            let event = Event::RollbackRequested(RollbackRequested {
+                by: by.credential.clone(),
+                environment: environment.clone(),
+                expires_at,
+                from,
+                reason: reason.into(),
+                to,
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, Some(expires_at)))
+        });
+        let changed = changed.await?;
+        if let Some(expires_at) = changed.answer {
+            return Ok(RolledBack::Waiting { to, expires_at, index: changed.index });
+        }
+        let verification = self.verify_deployed(by, environment, to).await?;
+        Ok(RolledBack::Done(Deployed {
+            environment: environment.clone(),
+            digest: to,
+            replaces: Some(from),
+            verification,
+            index: changed.index,
+        }))
+    }
+
+    /// Validation, tests, simulation: what can be measured before people look.
+    pub async fn measure(
+        &self,
+        by: &Principal,
+        state: &State,
+        environment: &EnvironmentId,
+        version: &Arc<Version>,
+    ) -> Result<(Vec<GateMeasure>, SimulationSummary), RuntimeError> {
+        let files: BTreeMap<String, String> =
+            version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+        let gate = |gate, passed, detail: String| GateMeasure { detail: detail.into(), gate, passed };
+        let pack = match validated(state, &files) {
+            Ok(pack) => pack,
+            Err(error) => {
+                let failed = gate(PolicyGate::Validation, false, error.detail);
+                return Ok((vec![failed], SimulationSummary::default()));
+            }
+        };
+        let mut gates = vec![gate(PolicyGate::Validation, true, format!("{} policies", version.compiled.len()))];
+        gates.push(self.tests(&pack, version, &files).await?);
+        let simulation = self.simulate_recent(by, environment, version).await?;
+        let rules = &settings(state, environment)?.settings.policy;
+        gates.push(within_limits(rules, pack.thresholds(), &simulation.summary));
+        Ok((gates, simulation.summary))
+    }
+
+    /// Measures one thing of a version, for whoever wants to know before submitting it.
+    pub async fn measure_one(
+        &self,
+        state: &State,
+        version: &Arc<Version>,
+        gate: PolicyGate,
+    ) -> Result<GateMeasure, RuntimeError> {
+        let files: BTreeMap<String, String> =
+            version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+        match validated(state, &files) {
+            Ok(pack) if gate == PolicyGate::Tests => self.tests(&pack, version, &files).await,
+            Ok(_) => {
+                Ok(GateMeasure { detail: format!("{} policies", version.compiled.len()).into(), gate, passed: true })
+            }
+            Err(error) => Ok(GateMeasure { detail: error.detail.into(), gate: PolicyGate::Validation, passed: false }),
+        }
+    }
+
+    /// Runs a pack's tests, away from the threads that decide.
+    async fn tests(
+        &self,
+        pack: &Pack,
+        version: &Arc<Version>,
+        files: &BTreeMap<String, String>,
+    ) -> Result<GateMeasure, RuntimeError> {
+        let (version, files) = (Arc::clone(version), files.clone());
+        let wanted = pack.thresholds().coverage_percent;
+        let tested = tokio::task::spawn_blocking(move || {
+            let suite = Suite::parse(files.iter().map(|(n, t)| (n.as_str(), t.as_str())))?;
+            intended_rehearse::run(&suite, &version, &|_, _| true)
+        });
+        let measure = |passed, detail: String| GateMeasure { detail: detail.into(), gate: PolicyGate::Tests, passed };
+        Ok(match tested.await.map_err(RuntimeError::internal)? {
+            Err(error) => measure(false, error.to_string()),
+            Ok(report) => {
+                let (cases, failed, coverage) = (report.cases.len(), report.failed(), report.coverage.percent());
+                let first = report.cases.iter().find(|c| !c.passed());
+                let detail = match first {
+                    Some(case) => format!(
+                        "{failed} of {cases} cases fail; first {}:{}: {}: {}",
+                        case.file,
+                        case.line,
+                        case.name(),
+                        case.differs.join("; ")
+                    ),
+                    None => {
+                        format!("{cases} cases pass, {coverage} % of the policies covered (at least {wanted} % wanted)")
+                    }
+                };
+                measure(failed == 0 && coverage >= wanted, detail)
+            }
+        })
+    }
+
+    /// Replays the environment's recent decisions through a version.
+    pub async fn simulate_recent(
+        &self,
+        by: &Principal,
+        environment: &EnvironmentId,
+        version: &Arc<Version>,
+    ) -> Result<Simulation, RuntimeError> {
+        let state = by.tenant.state();
+        let window = i64::from(settings(&state, environment)?.settings.policy.simulation_window_secs);
+        let to = self.now().plus_millis(1);
+        let plan = Plan {
+            environment: environment.clone(),
+            version: Arc::clone(version),
+            base: None,
+            from: to.plus_secs(-window),
+            to,
+        };
+        self.simulate(by, plan, Arc::default()).await
+    }
+
+    /// Notes what the source of an environment's policy holds.
+    pub async fn report_source(
+        &self,
+        by: &Principal,
+        environment: EnvironmentId,
+        digest: Digest,
+        source: PolicySource,
+    ) -> Result<u64, RuntimeError> {
+        let changed = self.change(by, ("source", &environment, digest, &source), |by, _| {
+            by.require(Scope::PolicyWrite, Some(&environment))?;
+            let event = Event::PolicySourced(PolicySourced {
+                by: by.credential.clone(),
+                digest,
+                environment: environment.clone(),
+                source: source.clone(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        Ok(changed.await?.index)
+    }
+
+    /// Opens an incident, of one environment or of the tenant.
+    pub async fn open_incident(
+        &self,
+        by: &Principal,
+        environment: Option<EnvironmentId>,
+        title: &str,
+    ) -> Result<Changed<Name>, RuntimeError> {
+        if title.trim().is_empty() || title.len() > 200 {
+            return Err(RuntimeError::at(Code::RequestInvalid, "/title", "a title has 1 to 200 characters"));
+        }
+        let hex = intended_model::digest::hex(&self.random::<4>()?);
+        let incident = Name::new(&format!("incident-{hex}")).map_err(RuntimeError::internal)?;
+        self.change(by, ("incident", &environment, title), |by, _| {
+            by.require_in(Scope::EmergencyWrite, environment.as_ref())?;
+            let event = Event::IncidentOpened(IncidentOpened {
+                by: by.credential.clone(),
+                environment: environment.clone(),
+                incident: incident.clone(),
+                title: title.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, incident.clone()))
+        })
+        .await
+    }
+
+    pub async fn close_incident(&self, by: &Principal, incident: Name, reason: &str) -> Result<u64, RuntimeError> {
+        reasoned(reason)?;
+        let changed = self.change(by, ("incident.close", &incident, reason), |by, state| {
+            let open = state.incidents.get(&incident);
+            let open = open.ok_or_else(|| fold(LifecycleError::NoIncident(incident.clone())))?;
+            by.require_in(Scope::EmergencyWrite, open.environment.as_ref())?;
+            let event = Event::IncidentClosed(IncidentClosed {
+                by: by.credential.clone(),
+                incident: incident.clone(),
+                reason: reason.into(),
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        Ok(changed.await?.index)
+    }
+}
+
+fn fold(error: LifecycleError) -> RuntimeError {
+    intended_engine::FoldError::from(error).into()
+}
+
+fn reasoned(reason: &str) -> Result<(), RuntimeError> {
+    if reason.trim().is_empty() || reason.len() > 1_000 {
+        return Err(RuntimeError::at(Code::RequestInvalid, "/reason", "a reason has 1 to 1,000 characters"));
+    }
+    Ok(())
+}
+
+fn pack_name(pack: &Pack) -> Result<Name, RuntimeError> {
+    Name::new(pack.name()).map_err(|e| RuntimeError::at(Code::PackInvalid, "/files/pack.toml", e.to_string()))
+}
+
+fn settings<'s>(state: &'s State, environment: &EnvironmentId) -> Result<&'s Environment, RuntimeError> {
+    state.environments.get(environment).ok_or_else(|| Code::EnvironmentUnknown.into())
+}
+
+fn deployed(state: &State, environment: &EnvironmentId) -> Result<Option<Digest>, RuntimeError> {
+    Ok(settings(state, environment)?.deployed.as_ref().map(|v| v.digest))
+}
+
+/// The version that was deployed before the current one and is another.
+#[must_use]
+pub fn previous(environment: &Environment) -> Option<Digest> {
+    let current = environment.deployed.as_ref()?.digest;
+    environment.history.iter().rev().map(|d| d.version.digest).find(|d| *d != current)
+}
+
+/// A draft that the caller may see, at the entity tag that they have read.
+fn draft_at<'s>(
+    state: &'s State,
+    by: &Principal,
+    id: &Name,
+    tag: u64,
+) -> Result<&'s intended_engine::Draft, RuntimeError> {
+    let draft = state.drafts.get(id).filter(|d| by.environments.contains(&d.environment)).ok_or(Code::NotFound)?;
+    if draft.changed_at != tag {
+        let detail = format!("it is at revision {} with the tag \"{}\"", draft.revision, draft.changed_at);
+        return Err(RuntimeError::new(Code::DraftStale, detail));
+    }
+    Ok(draft)
+}
+
+/// The blast radius and the new escalations against the stricter of the environment's and the pack's limits.
+fn within_limits(
+    rules: &intended_model::entry::PolicyRules,
+    own: &intended_policy::Thresholds,
+    summary: &SimulationSummary,
+) -> GateMeasure {
+    let blast = own.max_blast_permille.unwrap_or(1000).min(rules.max_blast_permille);
+    let escalations =
+        [own.max_new_escalations_per_hour, rules.max_new_escalations_per_hour].into_iter().flatten().min();
+    let radius = summary.blast_permille;
+    let mut over = Vec::new();
+    if radius > blast {
+        over.push(format!("blast radius {} % is above {} %", permille(radius), permille(blast)));
+    }
+    if let Some(most) = escalations.filter(|most| summary.new_escalations_per_hour > *most) {
+        over.push(format!("{} new escalations an hour are more than {most}", summary.new_escalations_per_hour));
+    }
+    let found = format!(
+        "{} of {} decisions replayed, {} change ({} %), {} new escalations an hour",
+        summary.replayed,
+        summary.decisions,
+        summary.changed,
+        permille(radius),
+        summary.new_escalations_per_hour
+    );
+    let passed = over.is_empty();
+    let detail = if passed { found } else { format!("{}: {found}", over.join(", ")) };
+    GateMeasure { detail: detail.into(), gate: PolicyGate::Simulation, passed }
+}
+
+/// Thousandths as percent.
+fn permille(n: u32) -> String {
+    if n.is_multiple_of(10) { format!("{}", n / 10) } else { format!("{}.{}", n / 10, n % 10) }
+}
+
+fn refuse_failed(gates: &[GateMeasure]) -> Result<(), RuntimeError> {
+    let failed = gates.iter().filter(|g| !g.passed);
+    let errors: Vec<Member> = failed
+        .map(|g| Member {
+            pointer: format!("/gates/{}", g.gate.as_str()),
+            message: g.detail.to_string(),
+            position: None,
+        })
+        .collect();
+    let Some(first) = gates.iter().find(|g| !g.passed) else { return Ok(()) };
+    let detail = format!("{}: {}", first.gate.as_str(), first.detail);
+    Err(RuntimeError { errors, ..RuntimeError::new(Code::GateFailed, detail) })
+}
+
+/// Fails with what came out otherwise than expected.
+fn verified(results: &[ExpectationResult], code: Code) -> Result<(), RuntimeError> {
+    let errors: Vec<Member> = results
+        .iter()
+        .enumerate()
+        .filter(|(_, r)| r.decision != r.expected)
+        .map(|(n, r)| {
+            let what =
+                format!("`{}`: expected {}, got {} ({})", r.name, r.expected.as_str(), r.decision.as_str(), r.reason);
+            Member { pointer: format!("/expectations/{n}"), message: what, position: None }
+        })
+        .collect();
+    let Some(first) = errors.first() else { return Ok(()) };
+    let detail = format!("verification: {}", first.message);
+    Err(RuntimeError { errors, ..RuntimeError::new(code, detail) })
+}
