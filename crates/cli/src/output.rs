@@ -74,10 +74,17 @@ pub fn one(format: Format, value: &Value) {
     }
 }
 
+/// Below this a table is not squeezed: it runs over.
+const NARROWEST: u16 = 40;
+
 /// A table without lines: fits a terminal, and can be cut with tools.
 pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // A terminal that does not say how wide it is says 0, which would put every letter on its own line.
+    if table.width().is_some_and(|width| width < NARROWEST) {
+        table.set_width(NARROWEST);
+    }
     if !header.is_empty() {
         table.set_header(header.iter().map(|h| h.to_uppercase()));
     }

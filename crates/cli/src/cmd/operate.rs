@@ -188,7 +188,8 @@ async fn reach(client: &Client, environment: Option<&str>, verb: &str) {
             for row in
                 rows.as_array().into_iter().flatten().filter(|r| within(r.get("environment").unwrap_or(&Value::Null)))
             {
-                let pack = row.get("pack").and_then(Value::as_str).map_or("no policy".to_owned(), safe);
+                let pack =
+                    row.get("pack").and_then(Value::as_str).map_or("no policy (it denies everything)".to_owned(), safe);
                 note(&format!(
                     "  environment {} ({}), deciding by {pack}",
                     text(row, "environment"),
@@ -209,7 +210,10 @@ async fn reach(client: &Client, environment: Option<&str>, verb: &str) {
             let shown = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
             let more =
                 names.len().checked_sub(10).filter(|n| *n > 0).map_or(String::new(), |n| format!(", and {n} more"));
-            note(&format!("  {} active agents: {shown}{more}", names.len()).trim_end_matches(": ").to_owned());
+            note(
+                format!("  {} active agent{}: {shown}{more}", names.len(), if names.len() == 1 { "" } else { "s" })
+                    .trim_end_matches(": "),
+            );
         }
         Err(error) => note(&format!("  agents are not to be seen: {error}")),
     }

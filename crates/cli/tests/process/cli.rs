@@ -450,8 +450,9 @@ fn dev_stays_up_keeps_its_data_and_prints_a_command_that_works() {
     let answer = http.post("intents", &serde_json::from_str(body).unwrap()).expect(200);
     assert_eq!(answer["decision"], "allow");
     let line = out.lines().find(|l| l.ends_with(" status")).unwrap();
-    let words: Vec<&str> = line.split(' ').skip(1).chain(["--server"]).collect();
-    assert!(run(intended(&words).arg(server.url())).expect(0).out.contains("halts    none"));
+    // As it stands: it names the server, which is not at the default port.
+    let words: Vec<&str> = line.split(' ').skip(1).collect();
+    assert!(run(&mut intended(&words)).expect(0).out.contains("halts    none"));
     let stopped = server.stop().expect(0);
     assert!(stopped.err.contains("stopping"), "{}", stopped.err);
     // Again on the same data: what was decided is there, and the demonstration holds again.
