@@ -4,19 +4,26 @@
 //! The transaction locks the head rows of its tenants, in the order of their names so that no two
 //! nodes wait for each other, and reads everything after that: what it sees is what the last holder
 //! of the lock left.
+//!
+//! Whatever goes wrong, the connection is not used again. Nothing waits for the server for ever: a
+//! batch that has not come to its commit in time is given up, and of a commit that is not answered in
+//! time the outcome is asked for. The server has no statement timeout here: one that strikes while a
+//! commit waits for a standby makes the server answer as if the standby had it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use deadpool_postgres::{Pool, Transaction};
+use deadpool_postgres::{Client, Pool};
 use intended_model::{TenantId, Timestamp};
 use intended_store::judge::{Accepted, Facts, Sealed, Tenant, keys_read};
 use intended_store::{Commit, Committed, Fact, MAX_BATCH, MAX_BATCH_BYTES, Result, StoreError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_postgres::error::{Severity, SqlState};
 
-use crate::{Shared, failure, reached, reads};
+use crate::{DEADLINE, Shared, failure, reached, reads, unanswered};
 
 pub enum Job {
     Commit(Commit, oneshot::Sender<Result<Committed>>),
@@ -25,17 +32,19 @@ pub enum Job {
 
 type Waiting = (Commit, oneshot::Sender<Result<Committed>>);
 
-/// How often, and how long apart, the outcome of a commit is asked for that got no answer: five
-/// seconds in all.
-const ASK: (u32, Duration) = (50, Duration::from_millis(100));
+/// How long, and how often, the outcome of a commit is asked for that got no answer.
+const ASK: (Duration, Duration) = (Duration::from_secs(8), Duration::from_millis(100));
 
-pub async fn run(pool: Pool, mut queue: mpsc::Receiver<Job>, shared: Arc<Shared>) {
+/// `pool` is the writer's own, `readers` is only closed.
+pub async fn run(pool: Pool, readers: Pool, mut queue: mpsc::Receiver<Job>, shared: Arc<Shared>) {
     let mut batch: Vec<Waiting> = Vec::with_capacity(MAX_BATCH);
     while let Some(first) = queue.recv().await {
         let mut weight = 0;
         let mut next = Some(first);
         while let Some(Job::Commit(commit, answer)) = next {
-            weight += commit.weight();
+            let one = commit.weight();
+            shared.backlog.leave(one);
+            weight += one;
             batch.push((commit, answer));
             let more = batch.len() < MAX_BATCH && weight < MAX_BATCH_BYTES;
             next = if more { queue.try_recv().ok() } else { None };
@@ -51,6 +60,7 @@ pub async fn run(pool: Pool, mut queue: mpsc::Receiver<Job>, shared: Arc<Shared>
                 }
             }
             pool.close();
+            readers.close();
             let _ = done.send(());
             return;
         }
@@ -96,13 +106,54 @@ impl Facts for Fetched {
 type Written = (BTreeMap<TenantId, Sealed>, Vec<Result<Accepted>>);
 
 async fn transaction(pool: &Pool, batch: &[Waiting]) -> Result<Written> {
-    let mut client = pool.get().await.map_err(reached)?;
-    let transaction = client.transaction().await.map_err(failure)?;
+    let client = pool.get().await.map_err(reached)?;
+    let prepared = timeout(DEADLINE, prepare(&client, batch)).await.unwrap_or_else(|_| Err(unanswered()));
+    let (written, ours) = match prepared {
+        Ok((written, Some(ours))) => (written, ours),
+        Ok((written, None)) => return Ok(written),
+        Err(error) => {
+            // Nothing was committed, and without the connection nothing will be.
+            drop(Client::take(client));
+            return Err(error);
+        }
+    };
+    let why = match timeout(DEADLINE, client.batch_execute("COMMIT")).await {
+        Ok(Ok(())) => return Ok(written),
+        Ok(Err(error)) if refused(&error) => {
+            drop(Client::take(client));
+            return Err(failure(error));
+        }
+        Ok(Err(error)) => failure(error),
+        Err(_) => unanswered(),
+    };
+    drop(Client::take(client));
+    let known = timeout(ASK.0, outcome(pool, &ours)).await.unwrap_or_else(|_| {
+        // The one that asked may still be waiting.
+        drop(pool.retain(|_, _| false));
+        None
+    });
+    match known {
+        Some(true) => Ok(written),
+        Some(false) => Err(why),
+        None => Err(StoreError::Stopped(format!("the outcome of a commit is unknown: {why}"))),
+    }
+}
 
+/// Whether the server says that the transaction is gone. An error that ends the session as well says
+/// nothing about that: a pooler, say, has lost the server.
+fn refused(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Error))
+}
+
+/// Everything but the commit. Without anything accepted there is none.
+async fn prepare(client: &Client, batch: &[Waiting]) -> Result<(Written, Option<Ours>)> {
+    // What the head's lock fences is read after it, in each statement's own snapshot: a stricter
+    // default of the server or the role would see the time before the lock.
+    client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await.map_err(failure)?;
     let names: Vec<&str> = batch.iter().map(|(commit, _)| commit.tenant.as_str()).collect();
     let text = "SELECT pg_current_xact_id()::text, name, number, frontier, control_version, last_at, next_version \
                 FROM heads WHERE name = ANY($1) ORDER BY name FOR UPDATE";
-    let rows = reads::query(&transaction, text, &[&names]).await?;
+    let rows = reads::query(client, text, &[&names]).await?;
     let (mut tenants, mut numbers, mut id) = (BTreeMap::new(), BTreeMap::new(), String::new());
     for row in &rows {
         id = row.try_get(0).map_err(failure)?;
@@ -112,7 +163,7 @@ async fn transaction(pool: &Pool, batch: &[Waiting]) -> Result<Written> {
         tenants.insert(name.clone(), Tenant::new(name, reads::to_head(row, 3)?));
     }
 
-    let mut facts = fetch(&transaction, batch, &numbers).await?;
+    let mut facts = fetch(client, batch, &numbers).await?;
     let judge = |(commit, _): &Waiting| match tenants.get_mut(&commit.tenant) {
         None => Err(StoreError::UnknownTenant),
         Some(tenant) => tenant.judge(commit, &mut facts),
@@ -120,42 +171,109 @@ async fn transaction(pool: &Pool, batch: &[Waiting]) -> Result<Written> {
     let judged: Vec<Result<Accepted>> = batch.iter().map(judge).collect();
     let sealed: BTreeMap<TenantId, Sealed> = tenants.into_iter().map(|(id, tenant)| (id, tenant.seal())).collect();
     if judged.iter().all(Result::is_err) {
-        transaction.rollback().await.map_err(failure)?;
-        return Ok((sealed, judged));
+        client.batch_execute("ROLLBACK").await.map_err(failure)?;
+        return Ok(((sealed, judged), None));
     }
-    store(&transaction, &sealed, &numbers).await?;
-    match transaction.commit().await {
-        Ok(()) => Ok((sealed, judged)),
-        // The server refused: nothing of it is there.
-        Err(error) if error.as_db_error().is_some() => Err(failure(error)),
-        Err(error) => {
-            drop(client);
-            match outcome(pool, &id).await {
-                Some(true) => Ok((sealed, judged)),
-                Some(false) => Err(failure(error)),
-                None => Err(StoreError::Stopped(format!("the outcome of a commit is unknown: {error}"))),
-            }
-        }
+    let parts: Vec<(i64, &Sealed)> = sealed
+        .iter()
+        .filter(|(_, part)| part.accepted)
+        .filter_map(|(id, part)| numbers.get(id).map(|number| (*number, part)))
+        .collect();
+    store(client, &parts).await?;
+    let ours = Ours::of(id, &parts);
+    Ok(((sealed, judged), Some(ours)))
+}
+
+/// How a transaction is known again.
+struct Ours {
+    id: String,
+    /// A tenant it wrote to.
+    number: i64,
+    mark: Option<Mark>,
+}
+
+/// A row that only it writes.
+enum Mark {
+    Entry(i64, i64, Vec<u8>),
+    Fact(i64, String, i64, Vec<u8>),
+}
+
+impl Ours {
+    fn of(id: String, parts: &[(i64, &Sealed)]) -> Self {
+        let entry = parts.iter().find_map(|(number, part)| {
+            part.entries.first().map(|e| Mark::Entry(*number, e.index.cast_signed(), e.leaf.clone()))
+        });
+        let fact = || {
+            parts.iter().find_map(|(number, part)| {
+                part.facts.iter().find_map(|(key, row)| {
+                    let (value, version, _) = row.as_ref()?;
+                    Some(Mark::Fact(*number, key.to_string(), version.cast_signed(), value.clone()))
+                })
+            })
+        };
+        Self { id, number: parts.first().map_or(0, |(number, _)| *number), mark: entry.or_else(fact) }
     }
 }
 
-/// Whether the transaction was committed: the server keeps the outcome of recent ones.
-async fn outcome(pool: &Pool, id: &str) -> Option<bool> {
-    for _ in 0..ASK.0 {
+/// Whether the transaction was committed, `None` if that cannot be told.
+async fn outcome(pool: &Pool, ours: &Ours) -> Option<bool> {
+    loop {
         tokio::time::sleep(ASK.1).await;
-        let Ok(client) = pool.get().await else { continue };
-        let Ok(rows) = reads::query(&client, "SELECT pg_xact_status($1::text::xid8)", &[&id]).await else { continue };
-        match rows.first().and_then(|row| row.try_get::<_, Option<String>>(0).ok()).flatten().as_deref() {
-            Some("committed") => return Some(true),
-            Some("aborted") => return Some(false),
-            Some(_) => {}
-            None => return None,
+        match ask(pool, ours).await {
+            Ok(Told::Outcome(known)) => return known,
+            Ok(Told::InProgress) => {}
+            Err(error) => tracing::warn!(%error, "the outcome of a commit is asked for"),
         }
     }
-    None
 }
 
-async fn fetch(t: &Transaction<'_>, batch: &[Waiting], numbers: &BTreeMap<TenantId, i64>) -> Result<Fetched> {
+enum Told {
+    InProgress,
+    Outcome(Option<bool>),
+}
+
+/// The server keeps the outcome of recent transactions. One that crashed may have forgotten ours and
+/// given its number to another: a row of ours has to be there too.
+async fn ask(pool: &Pool, ours: &Ours) -> Result<Told> {
+    let client = pool.get().await.map_err(reached)?;
+    let status = client.query_one("SELECT pg_xact_status($1::text::xid8)", &[&ours.id]).await;
+    let status: Option<String> = match status {
+        Ok(row) => row.try_get(0).map_err(failure)?,
+        // The number is in the future: the server has come back without it.
+        Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => {
+            return Ok(Told::Outcome(Some(false)));
+        }
+        Err(error) => return Err(failure(error)),
+    };
+    match status.as_deref() {
+        Some("aborted") => return Ok(Told::Outcome(Some(false))),
+        Some("committed") => {}
+        Some(_) => return Ok(Told::InProgress),
+        None => return Ok(Told::Outcome(None)),
+    }
+    // A later commit is durable, on standbys as well, only if all earlier ones are.
+    reads::query(&client, "UPDATE heads SET last_at = last_at WHERE number = $1", &[&ours.number]).await?;
+    let there = match &ours.mark {
+        None => return Ok(Told::Outcome(None)),
+        Some(Mark::Entry(number, index, leaf)) => {
+            let text = "SELECT 1 FROM entries WHERE tenant = $1 AND idx = $2 AND leaf = $3";
+            reads::query(&client, text, &[number, index, leaf]).await?
+        }
+        Some(Mark::Fact(number, key, version, value)) => {
+            let text = "SELECT 1 FROM facts WHERE tenant = $1 AND key = $2 AND version = $3 AND value = $4";
+            reads::query(&client, text, &[number, key, version, value]).await?
+        }
+    };
+    Ok(Told::Outcome(match (&ours.mark, there.is_empty()) {
+        (_, false) => Some(true),
+        // Entries stay for ever.
+        (Some(Mark::Entry(..)), true) => Some(false),
+        // A fact may have been changed since.
+        _ => None,
+    }))
+}
+
+async fn fetch(t: &Client, batch: &[Waiting], numbers: &BTreeMap<TenantId, i64>) -> Result<Fetched> {
     let (mut of, mut keys) = (Vec::new(), Vec::new());
     for (commit, _) in batch {
         // Names that no text column can hold are not there; judging refuses to write them.
@@ -182,14 +300,7 @@ async fn fetch(t: &Transaction<'_>, batch: &[Waiting], numbers: &BTreeMap<Tenant
 }
 
 /// Writes the rows of all tenants, one statement for each table.
-async fn store(
-    t: &Transaction<'_>,
-    sealed: &BTreeMap<TenantId, Sealed>,
-    numbers: &BTreeMap<TenantId, i64>,
-) -> Result<()> {
-    let parts: Vec<(i64, &Sealed)> =
-        sealed.iter().filter_map(|(id, part)| numbers.get(id).map(|number| (*number, part))).collect();
-
+async fn store(t: &Client, parts: &[(i64, &Sealed)]) -> Result<()> {
     let entries: Vec<_> = parts.iter().flat_map(|(n, part)| part.entries.iter().map(move |e| (*n, e))).collect();
     if !entries.is_empty() {
         let of: Vec<i64> = entries.iter().map(|(n, _)| *n).collect();

@@ -3,9 +3,11 @@
 //! * Each node gathers what waits into one transaction, as the embedded engine does; the head row
 //!   of each tenant is locked for it, so nodes that write to one tenant take turns and each sees
 //!   what the other left.
-//! * A commit that gets no answer (the connection broke) is looked up by its transaction id. Only if
-//!   that fails too is its outcome unknown, and answered so. Going on is safe: nothing is kept from
-//!   one batch to the next, the heads are read again.
+//! * A commit that gets no answer (the connection broke, or the server was silent for too long) is
+//!   looked up by its transaction id. Only if that fails too is its outcome unknown, and answered so
+//!   (`Stopped`). Going on is safe: nothing is kept from one batch to the next, the heads are read
+//!   again.
+//! * The writer has a connection of its own: however many readers there are, none stands before it.
 //! * The engine has its own small runtime, so that a fact can be read on the calling thread.
 //!
 //! Encrypted connections to the server, and telling other nodes of changes, are not here yet.
@@ -21,7 +23,8 @@ use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
 use intended_store::judge::Head;
 use intended_store::{
-    BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
+    Backlog, BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry,
+    TreeHead,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::NoTls;
@@ -34,23 +37,38 @@ mod schema;
 use batch::Job;
 use reads::{Ask, Page};
 
-/// Connections of a node: one writes, the others read.
-const CONNECTIONS: usize = 8;
+/// Connections of a node that read; one more writes.
+const READERS: usize = 8;
 /// How long a connection is waited for, new or from the pool.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the server may take for everything of a batch but its commit, for the commit, and for a
+/// fact that a decision waits for.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long it may take for any other read: a large page.
+const READING: Duration = Duration::from_secs(30);
+/// Expired facts that one transaction removes.
+const PURGE: u64 = 500;
 
 /// The engine.
 pub struct PostgresStore {
     runtime: Option<tokio::runtime::Runtime>,
     jobs: mpsc::Sender<Job>,
-    pool: Pool,
+    pools: Pools,
     shared: Arc<Shared>,
+}
+
+#[derive(Clone)]
+struct Pools {
+    /// Of one connection.
+    writer: Pool,
+    readers: Pool,
 }
 
 /// What the store and its writing task share.
 #[derive(Default)]
 struct Shared {
     closed: AtomicBool,
+    backlog: Backlog,
     /// Why the last commit failed, if it did.
     trouble: Mutex<Option<String>>,
     /// How long the last batch took; 0 before the first.
@@ -107,6 +125,25 @@ fn reached(error: PoolError) -> StoreError {
     }
 }
 
+/// The server was silent for too long.
+fn unanswered() -> StoreError {
+    StoreError::Unavailable("the server does not answer".to_owned())
+}
+
+/// Gives `act` a connection and no more than `deadline`. The pool does not notice a connection that
+/// is silent, so after that none of the idle ones is used again.
+async fn within<T, F>(pool: Pool, deadline: Duration, act: impl FnOnce(Client) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let client = pool.get().await.map_err(reached)?;
+    if let Ok(done) = tokio::time::timeout(deadline, act(client)).await {
+        return done;
+    }
+    drop(pool.retain(|_, _| false));
+    Err(unanswered())
+}
+
 impl PostgresStore {
     /// Connects and brings the schema up to date. `url` is a connection string of `libpq`'s forms.
     /// The tables are in the connection's search path.
@@ -123,29 +160,37 @@ impl PostgresStore {
         let shared = Arc::new(Shared::default());
         let (jobs, queue) = mpsc::channel(MAX_QUEUE);
         let starting = runtime.spawn(start(config, queue, Arc::clone(&shared)));
-        let pool = match starting.await.map_err(|e| StoreError::Unavailable(e.to_string())) {
-            Ok(Ok(pool)) => pool,
+        let pools = match starting.await.map_err(|e| StoreError::Unavailable(e.to_string())) {
+            Ok(Ok(pools)) => pools,
             Ok(Err(error)) | Err(error) => {
                 runtime.shutdown_background();
                 return Err(error);
             }
         };
-        Ok(Self { runtime: Some(runtime), jobs, pool, shared })
+        Ok(Self { runtime: Some(runtime), jobs, pools, shared })
     }
 
-    /// Does something with a connection of the pool, on the engine's runtime.
+    /// Reads with a connection of the pool, on the engine's runtime.
     fn with<T, F>(&self, act: impl FnOnce(Client, Arc<Shared>) -> F + Send + 'static) -> BoxFuture<'_, Result<T>>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T>> + Send,
+        F: Future<Output = Result<T>> + Send + 'static,
     {
-        let (pool, shared) = (self.pool.clone(), Arc::clone(&self.shared));
-        let task = self.runtime.as_ref().map(|runtime| {
-            runtime.spawn(async move {
-                let client = pool.get().await.map_err(reached)?;
-                act(client, shared).await
-            })
-        });
+        self.on(self.pools.readers.clone(), READING, act)
+    }
+
+    fn on<T, F>(
+        &self,
+        pool: Pool,
+        deadline: Duration,
+        act: impl FnOnce(Client, Arc<Shared>) -> F + Send + 'static,
+    ) -> BoxFuture<'_, Result<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let task = self.runtime.as_ref().map(|runtime| runtime.spawn(within(pool, deadline, move |c| act(c, shared))));
         Box::pin(async move {
             let task = task.ok_or(StoreError::Closed)?;
             task.await.map_err(|e| StoreError::Unavailable(e.to_string()))?
@@ -172,32 +217,58 @@ impl PostgresStore {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        self.jobs.try_send(job).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        let weight = if let Job::Commit(commit, _) = &job { commit.weight() } else { 0 };
+        self.shared.backlog.enter(weight)?;
+        self.jobs.try_send(job).map_err(|e| {
+            self.shared.backlog.leave(weight);
+            match e {
+                mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+            }
         })
     }
 }
 
-async fn start(mut config: tokio_postgres::Config, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<Pool> {
-    let mut pool = connect(config.clone())?;
-    let mut client = pool.get().await.map_err(reached)?;
-    schema::migrate(&mut client).await?;
-    let row = client.query_one("SHOW synchronous_commit", &[]).await.map_err(failure)?;
-    if row.try_get::<_, &str>(0).map_err(failure)? == "off" {
-        // An acknowledged commit is durable, whatever the server's default.
-        let options = format!("{} -c synchronous_commit=on", config.get_options().unwrap_or_default());
-        config.options(options);
-        pool = connect(config)?;
+async fn start(mut config: tokio_postgres::Config, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<Pools> {
+    // A connection whose other end is gone is noticed also while nothing is sent.
+    config.tcp_user_timeout(DEADLINE).keepalives_idle(DEADLINE).keepalives_interval(PATIENCE).keepalives_retries(3);
+    let default = shown(&connect(config.clone(), 1)?, "synchronous_commit").await?;
+    // An acknowledged commit is durable, whatever the server's default; a stronger one is kept.
+    let durable = if default == "remote_apply" { &*default } else { "on" };
+    let options = |own: &str| {
+        let given = config.get_options().unwrap_or_default();
+        format!("{own} -c idle_in_transaction_session_timeout=30s {given} -c synchronous_commit={durable}")
+    };
+    let (mut writing, mut reading) = (config.clone(), config.clone());
+    writing.options(options("-c lock_timeout=8s"));
+    reading.options(options(&format!("-c statement_timeout={}s", READING.as_secs())));
+    let pools = Pools { writer: connect(writing, 1)?, readers: connect(reading, READERS)? };
+
+    let level = shown(&pools.writer, "synchronous_commit").await?;
+    if level != durable {
+        // A pooler between here and the server can drop options.
+        let why = format!("the connection has synchronous_commit={level}, not {durable}");
+        return Err(StoreError::Unavailable(why));
     }
-    tokio::spawn(batch::run(pool.clone(), queue, shared));
-    Ok(pool)
+    if shown(&pools.writer, "fsync").await? == "off" {
+        tracing::warn!("the server runs with fsync=off: a crash of its machine loses what was acknowledged");
+    }
+    let mut client = pools.writer.get().await.map_err(reached)?;
+    schema::migrate(&mut client).await?;
+    tokio::spawn(batch::run(pools.writer.clone(), pools.readers.clone(), queue, shared));
+    Ok(pools)
 }
 
-fn connect(config: tokio_postgres::Config) -> Result<Pool> {
+async fn shown(pool: &Pool, setting: &str) -> Result<String> {
+    let client = pool.get().await.map_err(reached)?;
+    let row = client.query_one("SELECT current_setting($1)", &[&setting]).await.map_err(failure)?;
+    row.try_get(0).map_err(failure)
+}
+
+fn connect(config: tokio_postgres::Config, size: usize) -> Result<Pool> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     Pool::builder(Manager::from_config(config, NoTls, recycling))
-        .max_size(CONNECTIONS)
+        .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(PATIENCE))
         .create_timeout(Some(PATIENCE))
@@ -220,7 +291,7 @@ impl Store for PostgresStore {
         if self.shared.closed.load(Ordering::Acquire) {
             return Box::pin(std::future::ready(Err(StoreError::Closed)));
         }
-        self.with(move |c, _| async move {
+        self.on(self.pools.writer.clone(), DEADLINE, move |c, _| async move {
             let text = "INSERT INTO heads (name, frontier, control_version, last_at, next_version) \
                         VALUES ($1, $2, 0, 0, 1) ON CONFLICT DO NOTHING RETURNING number";
             let rows = reads::query(&c, text, &[&tenant.as_str(), &Head::default().frontier.to_bytes()]).await?;
@@ -242,14 +313,17 @@ impl Store for PostgresStore {
 
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
         let runtime = self.runtime.as_ref().ok_or(StoreError::Closed)?;
-        let (pool, shared, tenant, key) = (self.pool.clone(), Arc::clone(&self.shared), tenant.clone(), key.to_owned());
+        let (pool, shared) = (self.pools.readers.clone(), Arc::clone(&self.shared));
+        let (tenant, key) = (tenant.clone(), key.to_owned());
         // The engine's own threads do the work, so that waiting here cannot wait for itself.
         let (answer, outcome) = std::sync::mpsc::sync_channel(1);
         runtime.spawn(async move {
-            let read = async {
-                let client = pool.get().await.map_err(reached)?;
-                reads::fact(&client, shared.number(&client, &tenant).await?, &key).await
-            };
+            let read =
+                within(
+                    pool,
+                    DEADLINE,
+                    |c| async move { reads::fact(&c, shared.number(&c, &tenant).await?, &key).await },
+                );
             let _ = answer.send(read.await);
         });
         outcome.recv().map_err(|_| StoreError::Unavailable("the read ended without an answer".to_owned()))?
@@ -329,9 +403,23 @@ impl Store for PostgresStore {
         if self.shared.closed.load(Ordering::Acquire) {
             return Box::pin(std::future::ready(Err(StoreError::Closed)));
         }
-        self.with(move |c, _| async move {
-            let statement = c.prepare_cached("DELETE FROM facts WHERE expires_at < $1").await.map_err(failure)?;
-            c.execute(&statement, &[&now.as_millis()]).await.map_err(failure)
+        // Some at a time, and none that a batch is about to change: neither waits for the other.
+        let text = "WITH gone AS MATERIALIZED (SELECT tenant, key FROM facts WHERE expires_at < $1 \
+                    LIMIT $2 FOR UPDATE SKIP LOCKED) \
+                    DELETE FROM facts USING gone WHERE facts.tenant = gone.tenant AND facts.key = gone.key";
+        Box::pin(async move {
+            let mut removed = 0;
+            loop {
+                let some = self.with(move |c, _| async move {
+                    let statement = c.prepare_cached(text).await.map_err(failure)?;
+                    c.execute(&statement, &[&now.as_millis(), &PURGE.cast_signed()]).await.map_err(failure)
+                });
+                let some = some.await?;
+                removed += some;
+                if some < PURGE {
+                    return Ok(removed);
+                }
+            }
         })
     }
 

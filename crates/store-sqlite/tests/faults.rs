@@ -266,7 +266,7 @@ impl<'t> Disk<'t> {
                     let keep = |sector: usize| match of_write % 3 {
                         0 => true,
                         1 => false,
-                        _ => mixed(of_write ^ sector as u64) % 2 == 0,
+                        _ => mixed(of_write ^ sector as u64) & 1 == 0,
                     };
                     apply(image.get_or_insert_default(), &self.steps[*p], keep);
                 }
