@@ -139,8 +139,8 @@ async fn transaction(pool: &Pool, batch: &[Waiting]) -> Result<Written> {
     }
 }
 
-/// Whether the server says that the transaction is gone. An error that ends the session as well may
-/// come after the commit, while it waits for a standby.
+/// Whether the server says that the transaction is gone. An error that ends the session as well says
+/// nothing about that: a pooler, say, has lost the server.
 fn refused(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Error))
 }

@@ -2,15 +2,18 @@
 //! and what is unknown is said to be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use intended_ledger::{Frontier, leaf_hash};
 use intended_model::{TenantId, Timestamp};
 use intended_store::{Commit, Committed, MAX_QUEUE_BYTES, NewEntry, Store, StoreError, StoredEntry, Write};
 use intended_store_postgres::PostgresStore;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
 
 mod server;
 use server::Server;
@@ -328,6 +331,16 @@ async fn purging_waits_for_no_writer_and_settings_are_held() {
         expires_at: Some(Timestamp::from_millis(1)),
     };
     store.commit(Commit { writes: (0..1_700).map(expired).collect(), ..nothing() }).await.unwrap();
+    server
+        .admin(
+            "CREATE TABLE pieces (size bigint); \
+             CREATE FUNCTION piece() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN INSERT INTO pieces SELECT count(*) FROM gone; RETURN NULL; END'; \
+             CREATE TRIGGER piece AFTER DELETE ON facts REFERENCING OLD TABLE AS gone \
+             FOR EACH STATEMENT EXECUTE FUNCTION piece()",
+        )
+        .await
+        .unwrap();
     let url = server.url("public");
     let (locker, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -335,6 +348,7 @@ async fn purging_waits_for_no_writer_and_settings_are_held() {
     let purging = store.purge_expired(Timestamp::from_millis(2));
     let purged = tokio::time::timeout(Duration::from_secs(5), purging).await.expect("it waits for a lock");
     assert_eq!(purged, Ok(1_699));
+    assert_eq!(server.ask("SELECT max(size) || ' in ' || count(*) FROM pieces").await, "500 in 4");
     locker.batch_execute("COMMIT").await.unwrap();
     assert_eq!(store.purge_expired(Timestamp::from_millis(2)).await, Ok(1));
 
@@ -381,4 +395,98 @@ async fn a_tenant_whose_commits_are_refused_is_not_written() {
     assert_eq!(before[1], after[1]);
     drop(locker);
     let _ = connection.await;
+}
+
+/// What becomes of the next commit on its way through the proxy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Passed,
+    /// The server has it; the client is told that the session is over.
+    Fatal,
+    /// The server has it; the client hears nothing.
+    Silent,
+    /// The server never has it, and both connections end.
+    Lost,
+}
+
+/// Stands before the server's socket as a pooler does, and gives one commit its fate.
+async fn proxy(server: PathBuf, front: UnixListener, fate: Arc<Mutex<Fate>>) {
+    while let Ok((client, _)) = front.accept().await {
+        tokio::spawn(carry(client, server.clone(), Arc::clone(&fate)));
+    }
+}
+
+async fn carry(mut client: UnixStream, server: PathBuf, fate: Arc<Mutex<Fate>>) {
+    let mut server = UnixStream::connect(server).await.unwrap();
+    let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
+    loop {
+        let n = tokio::select! {
+            n = client.read(&mut asked) => n.unwrap_or(0),
+            n = server.read(&mut answered) => match n {
+                Ok(n) if n > 0 => {
+                    client.write_all(&answered[..n]).await.unwrap();
+                    continue;
+                }
+                _ => return,
+            },
+        };
+        let commit = asked[..n].windows(7).any(|w| w == b"COMMIT\0");
+        let fate = if commit { std::mem::replace(&mut *fate.lock().unwrap(), Fate::Passed) } else { Fate::Passed };
+        if n == 0 || fate == Fate::Lost {
+            return;
+        }
+        server.write_all(&asked[..n]).await.unwrap();
+        if fate != Fate::Passed {
+            // The server has answered, and the client does not hear it.
+            server.read_exact(&mut answered[..1]).await.unwrap();
+            if fate == Fate::Fatal {
+                let fields = b"SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0";
+                client.write_all(b"E").await.unwrap();
+                client.write_all(&(fields.len() as u32 + 4).to_be_bytes()).await.unwrap();
+                client.write_all(fields).await.unwrap();
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_without_an_answer_is_answered_with_what_became_of_it() {
+    let server = Server::start(&["fsync=off"]).await;
+    let front = tempfile::tempdir_in("/tmp").unwrap();
+    let listener = UnixListener::bind(front.path().join(".s.PGSQL.5432")).unwrap();
+    let fate = Arc::new(Mutex::new(Fate::Passed));
+    let proxy = tokio::spawn(proxy(server.directory().join(".s.PGSQL.5432"), listener, Arc::clone(&fate)));
+    let url = format!("host={} user=postgres dbname=postgres", front.path().display());
+    let store = PostgresStore::open(&url).await.unwrap();
+    store.create_tenant(&acme()).await.unwrap();
+    let only_facts = |n: u64| Commit {
+        writes: vec![Write::Put { key: format!("f/{n}").into(), value: vec![1], expires_at: None }],
+        ..nothing()
+    };
+    let mut told = Told::new();
+    for (n, its) in (0..).zip([Fate::Passed, Fate::Fatal, Fate::Lost, Fate::Silent, Fate::Passed]) {
+        *fate.lock().unwrap() = its;
+        let started = Instant::now();
+        let outcome = store.commit(appending(n)).await;
+        match (its, &outcome) {
+            (Fate::Lost, Err(StoreError::Unavailable(_))) => {}
+            (Fate::Passed | Fate::Fatal | Fate::Silent, Ok(_)) => {}
+            _ => panic!("{its:?}: {outcome:?}"),
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{its:?} took {:?}", started.elapsed());
+        assert_eq!(*fate.lock().unwrap(), Fate::Passed, "no commit came by");
+        told.push((n, outcome));
+    }
+    // Also when there is no entry to know it by; and one that leaves no trace is unknown.
+    *fate.lock().unwrap() = Fate::Fatal;
+    store.commit(only_facts(1)).await.unwrap();
+    *fate.lock().unwrap() = Fate::Lost;
+    assert!(matches!(store.commit(only_facts(2)).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(store.facts(&acme(), "f/", "", 9).await.unwrap().len(), 1);
+    *fate.lock().unwrap() = Fate::Fatal;
+    assert!(matches!(store.commit(nothing()).await, Err(StoreError::Stopped(_))));
+    hold(&ledger(&store).await, &told);
+    proxy.abort();
 }

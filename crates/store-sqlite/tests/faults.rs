@@ -266,7 +266,7 @@ impl<'t> Disk<'t> {
                     let keep = |sector: usize| match of_write % 3 {
                         0 => true,
                         1 => false,
-                        _ => mixed(of_write ^ sector as u64) % 2 == 0,
+                        _ => mixed(of_write ^ sector as u64) & 1 == 0,
                     };
                     apply(image.get_or_insert_default(), &self.steps[*p], keep);
                 }
@@ -316,17 +316,17 @@ async fn what_was_acknowledged_is_there_after_a_power_cut_at_any_moment() {
     let armed = steps.iter().position(|step| step.kind == b'A').unwrap();
     let is_file = |step: &Step| step.file == FILE;
     // Every so many steps and acknowledgements, and wherever the log is folded in.
-    let mut moments: Vec<usize> = (armed..steps.len()).step_by((steps.len() - armed) / 30 + 1).collect();
+    let mut moments: Vec<usize> = (armed..steps.len()).step_by((steps.len() - armed) / 20 + 1).collect();
     let acks: Vec<usize> = (armed..steps.len()).filter(|at| steps[*at].file == "acks").collect();
-    moments.extend(acks.iter().step_by(acks.len() / 50 + 1));
+    moments.extend(acks.iter().step_by(acks.len() / 35 + 1));
     let folding: Vec<usize> = (armed..steps.len()).filter(|at| is_file(&steps[*at])).collect();
-    moments.extend(folding.iter().step_by(folding.len() / 20 + 1));
+    moments.extend(folding.iter().step_by(folding.len() / 14 + 1));
     moments.extend(folding.iter().filter(|at| steps[**at].kind == b'E').flat_map(|at| [*at - 1, *at, *at + 1]));
     moments.retain(|at| *at < steps.len());
     moments.sort_unstable();
     moments.dedup();
     assert!(folding.iter().any(|at| steps[*at].kind == b'E'), "the log was never folded in");
-    assert!(acks.len() >= 400 && moments.len() >= 80, "{} acknowledgements, {} moments", acks.len(), moments.len());
+    assert!(acks.len() >= 400 && moments.len() >= 60, "{} acknowledgements, {} moments", acks.len(), moments.len());
 
     let image = run.dir.path().join("image");
     let (mut disk, mut moments) = (Disk::new(&steps), moments.into_iter().peekable());
