@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod policy;
+
+pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+
 #[derive(Parser)]
 #[command(
     name = "intended",
@@ -116,12 +120,18 @@ pub enum Command {
         before_help = "Examples:\n  intended emergency status\n  intended emergency halt -e production --reason 'agent loops' --confirm production"
     )]
     Emergency(Emergency),
-    /// Ship policy.
+    /// Write, test, simulate, review, ship and roll back policy.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended policy deploy policies/demo -e staging\n  intended policy list"
+        before_help = "Examples:\n  intended policy new support                                      a pack that passes\n  intended policy test support\n  intended policy simulate support -e production\n  intended policy submit support -e production --title 'refunds'\n  intended policy list"
     )]
     Policy(Policy),
+    /// Incidents: while one is open, one person can roll back.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident list"
+    )]
+    Incident(Incident),
     /// Shell completions.
     #[command(
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"
@@ -138,7 +148,11 @@ pub enum Command {
 impl Command {
     /// Whether it talks to a server, or looks at what one has issued.
     pub const fn remote(&self) -> bool {
-        !matches!(self, Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. })
+        match self {
+            Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. } => false,
+            Self::Policy(policy) => policy.remote(),
+            _ => true,
+        }
     }
 }
 
@@ -404,14 +418,4 @@ pub enum Emergency {
         #[arg(long)]
         confirm: Option<String>,
     },
-}
-
-#[derive(Subcommand)]
-pub enum Policy {
-    /// Validate a pack directory and deploy it to the environment (-e).
-    #[command(before_help = "Examples:\n  intended policy deploy policies/demo -e staging")]
-    Deploy { directory: PathBuf },
-    /// What each environment decides by.
-    #[command(before_help = "Examples:\n  intended policy list")]
-    List,
 }

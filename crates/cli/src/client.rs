@@ -25,6 +25,8 @@ pub struct Client {
 /// An answer.
 pub struct Reply {
     pub body: Value,
+    /// Where the list goes on, if it does: the `Link` header's path.
+    next: Option<String>,
 }
 
 /// What is asked for at most in one request: the server's own limit.
@@ -102,6 +104,18 @@ impl Client {
         self.call("POST", path, Some(body), &[]).await
     }
 
+    /// The same for what has been read as `etag`: what has changed since is refused.
+    pub async fn change_at(
+        &self,
+        method: &str,
+        path: &str,
+        etag: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, CliError> {
+        self.would(method, path, body.unwrap_or(&Value::Null))?;
+        Ok(self.call(method, path, body, &[("if-match", etag)]).await?.body)
+    }
+
     async fn send(
         &self,
         method: reqwest::Method,
@@ -164,6 +178,7 @@ impl Client {
         let response = self.send(method, path, body, headers, Some(self.timeout)).await?;
         let status = response.status().as_u16();
         let kind = response.headers().get("content-type").map_or(&[][..], |v| v.as_bytes());
+        let next = response.headers().get("link").and_then(|v| v.to_str().ok()).and_then(next);
         let (problem, json) = (kind.starts_with(b"application/problem"), kind.starts_with(b"application/json"));
         let bytes = response
             .bytes()
@@ -178,11 +193,24 @@ impl Client {
             let why = format!("it answers {status} and not as this product does");
             return Err(CliError::Unreachable { server: self.base.clone(), why });
         }
-        Ok(Reply { body })
+        Ok(Reply { body, next })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {
         Ok(self.call("GET", path, None, &[]).await?.body)
+    }
+
+    /// A list that stands as an array, whole.
+    pub async fn rows(&self, path: &str) -> Result<Vec<Value>, CliError> {
+        let (mut rows, mut at) = (Vec::new(), Some(path.to_owned()));
+        while let Some(path) = at {
+            let reply = self.call("GET", &path, None, &[]).await?;
+            if let Value::Array(page) = reply.body {
+                rows.extend(page);
+            }
+            at = reply.next.filter(|next| *next != path);
+        }
+        Ok(rows)
     }
 
     /// A list, newest first: page after page until so many are there or the ledger's beginning is reached.
@@ -253,6 +281,12 @@ impl Client {
     }
 }
 
+/// The path of `<…>; rel="next"`.
+fn next(link: &str) -> Option<String> {
+    let (path, relation) = link.strip_prefix('<')?.split_once('>')?;
+    (relation.contains("rel=\"next\"") && path.starts_with('/')).then(|| path.to_owned())
+}
+
 pub fn deepest(error: &dyn std::error::Error) -> String {
     let mut at = error;
     while let Some(source) = at.source() {
@@ -263,21 +297,19 @@ pub fn deepest(error: &dyn std::error::Error) -> String {
 
 fn refused(status: u16, body: &Value) -> CliError {
     let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut detail = text("detail");
-    for error in body.get("errors").and_then(Value::as_array).into_iter().flatten() {
-        let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
-        let line = format!("\n  {}: {}", part("pointer"), part("message"));
-        detail.push_str(&line);
-    }
+    let detail = text("detail");
+    let part = |error: &Value, name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten();
+    let parts = errors.map(|e| (part(e, "pointer"), part(e, "message"))).collect();
     let exit = match status {
         _ if text("code").starts_with("halt.") && text("code") != "halt.unknown" => ExitCode::Halted,
         401 | 403 => ExitCode::Auth,
-        400 | 409 | 413 | 415 | 422 => ExitCode::Invalid,
+        400 | 409 | 412 | 413 | 415 | 422 | 428 => ExitCode::Invalid,
         429 | 500.. => ExitCode::Unavailable,
         _ => ExitCode::Usage,
     };
     let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
-    CliError::Refused { code: text("code"), title: text("title"), detail, hint: text("hint"), exit }
+    CliError::Refused { code: text("code"), title: text("title"), detail, parts, hint: text("hint"), exit }
 }
 
 #[cfg(test)]

@@ -13,13 +13,29 @@ pub enum CliError {
     File { path: String, source: std::io::Error },
     #[error("{server}: the server cannot be reached: {why}")]
     Unreachable { server: String, why: String },
-    #[error("{code}: {title}{detail}")]
-    Refused { code: String, title: String, detail: String, hint: String, exit: ExitCode },
+    #[error("{code}: {title}{detail}{}", lines(parts))]
+    Refused {
+        code: String,
+        title: String,
+        detail: String,
+        /// What `detail` says part by part: a place, and what is wrong there.
+        parts: Vec<(String, String)>,
+        hint: String,
+        exit: ExitCode,
+    },
     #[error("{0}")]
     Failed(String, ExitCode),
 }
 
+fn lines(parts: &[(String, String)]) -> String {
+    parts.iter().map(|(place, what)| format!("\n  {place}: {what}")).collect()
+}
+
 impl CliError {
+    /// Whether the server refused it with this code.
+    pub fn is(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == wanted)
+    }
     pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage(what.into(), Some(hint.into()))
     }
@@ -59,6 +75,7 @@ impl From<intended_runtime::RuntimeError> for CliError {
             code: e.code.to_string(),
             title: e.code.title().to_owned(),
             detail,
+            parts: Vec::new(),
             hint: e.code.hint().to_owned(),
             exit: ExitCode::Usage,
         }

@@ -19,6 +19,8 @@ const NONE: &str = "no credential: it asks no server";
 const ANY: &str = "any credential of the tenant";
 const WHOLE: &str = "a credential for the whole tenant";
 const ITS: &str = "for the intent's environment";
+const TENANT: &str = "no credential: it asks no server; with -e policy:read";
+const MEMBER: &str = "of a member who may approve in the environment";
 const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
                     policy:read it also shows what would stop";
 
@@ -51,8 +53,32 @@ pub const NEEDS: &[Need] = &[
     need("emergency status", &[Scope::EmergencyRead], ""),
     need("emergency halt", &[Scope::EmergencyWrite], HALT),
     need("emergency resume", &[Scope::EmergencyWrite, Scope::EmergencyRead], HALT),
-    need("policy deploy", &[Scope::PolicyWrite], "for the environment"),
+    need("policy new", &[], NONE),
+    need("policy fmt", &[], NONE),
+    need("policy validate", &[], TENANT),
+    need("policy lint", &[], TENANT),
+    need("policy schema", &[], TENANT),
+    need("policy test", &[], NONE),
+    need("policy bench", &[], NONE),
     need("policy list", &[Scope::PolicyRead], ""),
+    need("policy show", &[Scope::PolicyRead], ""),
+    need("policy diff", &[Scope::PolicyRead], "for two directories without --decisions none"),
+    need("policy explain", &[Scope::IntentRead, Scope::PolicyRead], ""),
+    need("policy simulate", &[Scope::PolicyRead], "for the environment; with --file none"),
+    need("policy submit", &[Scope::PolicyWrite], "for the environment; with --draft also policy:read"),
+    need("policy review", &[Scope::PolicyRead], ""),
+    need("policy approve", &[Scope::PolicyApprove, Scope::PolicyRead], MEMBER),
+    need("policy reject", &[Scope::PolicyApprove, Scope::PolicyRead], MEMBER),
+    need("policy deploy", &[Scope::PolicyWrite], "for the environment"),
+    need("policy rollback", &[Scope::PolicyWrite, Scope::PolicyRead], "for the environment"),
+    need(
+        "policy drift",
+        &[Scope::PolicyRead],
+        "for the environment; with --report also policy:write, with --window also intent:read",
+    ),
+    need("incident open", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
+    need("incident list", &[Scope::EmergencyRead], ""),
+    need("incident close", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

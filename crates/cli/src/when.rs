@@ -19,6 +19,29 @@ pub fn parse(flag: &str, text: &str, now: Timestamp) -> Result<Timestamp, CliErr
     })
 }
 
+/// A length of time such as `24h`, in seconds.
+pub fn seconds(flag: &str, text: &str) -> Result<i64, CliError> {
+    age(text).map(|millis| millis / 1000).filter(|secs| *secs > 0).ok_or_else(|| {
+        CliError::usage(format!("{flag}: `{text}` is not a length of time"), "write it like 30m, 24h, 7d")
+    })
+}
+
+/// A length of time for people: the largest unit that fits.
+pub fn span(secs: i64) -> String {
+    match secs {
+        s if s > 0 && s % 86_400 == 0 && s > 86_400 => format!("{} days", s / 86_400),
+        s if s > 0 && s % 3_600 == 0 => format!("{} h", s / 3_600),
+        s if s > 0 && s % 60 == 0 => format!("{} min", s / 60),
+        s => format!("{s} s"),
+    }
+}
+
+/// A clock that only measures.
+#[expect(clippy::disallowed_methods, reason = "the command's own clock")]
+pub fn started() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 fn age(text: &str) -> Option<i64> {
     let unit = text.chars().next_back()?;
     let length = match unit {

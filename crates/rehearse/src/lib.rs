@@ -21,6 +21,6 @@ pub mod simulate;
 pub mod suite;
 
 pub use drift::{Drift, Shares, drift};
-pub use run::{CaseResult, Coverage, SuiteReport, run};
+pub use run::{CaseResult, Coverage, SuiteReport, cases, run};
 pub use simulate::{Change, Simulation, Simulator};
 pub use suite::{Suite, SuiteError};

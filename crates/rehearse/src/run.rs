@@ -113,6 +113,38 @@ pub fn run(
     Ok(report)
 }
 
+/// The cases of a suite as they go into the decision procedure: for whoever measures that.
+pub fn cases(
+    suite: &Suite,
+    version: &Arc<Version>,
+) -> Result<Vec<(Arc<State>, intended_model::decision::Input)>, SuiteError> {
+    let mut out = Vec::new();
+    for file in &suite.files {
+        let Some(first) = file.tests.first() else { continue };
+        let wrong = |test: &Test, message: String| SuiteError {
+            file: file.file.clone(),
+            line: test.line,
+            column: test.column,
+            message,
+        };
+        let world = world(&file.fixtures, version).map_err(|e| wrong(first, e))?;
+        let state = Arc::new(world.state.clone());
+        for test in &file.tests {
+            for environment in &test.environments {
+                for agent in &test.agents {
+                    let kind = file.fixtures.agents.get(agent).map_or("agent", |a| a.kind.as_str());
+                    for fixture in test.intents.iter().filter_map(|i| file.fixtures.intents.get(i)) {
+                        let intent = intent(fixture, agent, kind, environment, test.session.is_some());
+                        let intent = intent.map_err(|e| wrong(test, e))?;
+                        out.push((Arc::clone(&state), input(&world, intent, test)));
+                    }
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
 /// The state that the fixtures describe, and who asks in it.
 struct World {
     state: State,

@@ -10,6 +10,7 @@ use crate::output::note;
 
 mod audit;
 mod dev;
+mod incident;
 mod intent;
 mod operate;
 mod policy;
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
+        Command::Incident(args) => incident::run(&global, args).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

@@ -119,7 +119,7 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
 }
 
 /// The next line without its break; `false` at the end.
-fn next(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Path) -> Result<bool, CliError> {
+pub fn next(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Path) -> Result<bool, CliError> {
     use std::io::Read as _;
     line.clear();
     let n = reader.by_ref().take(MAX_LINE as u64).read_until(b'\n', line).map_err(file(path))?;
