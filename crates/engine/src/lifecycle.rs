@@ -108,6 +108,7 @@ pub struct Deployment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRollback {
     pub by: Person,
+    pub credential: CredentialId,
     pub from: Digest,
     pub to: Digest,
     pub reason: Box<str>,
@@ -177,6 +178,22 @@ impl State {
         }
     }
 
+    /// Whether one of these people stands behind a credential, or behind one that it was made with:
+    /// who can mint a second identity is still one person.
+    #[must_use]
+    pub fn stands_behind(&self, people: &BTreeSet<Person>, credential: &CredentialId) -> bool {
+        let mut next = Some(credential);
+        // Each was made before the one that it made; the bound is for ledgers that lie about it.
+        for _ in 0..=self.credentials.len() {
+            let Some(id) = next else { return false };
+            if people.contains(&self.person(id)) {
+                return true;
+            }
+            next = self.credentials.get(id).map(|c| &c.by);
+        }
+        true
+    }
+
     /// Where a draft stands.
     #[must_use]
     pub fn draft_status(&self, draft: &Draft) -> DraftStatus {
@@ -218,6 +235,13 @@ impl State {
     pub fn incident_over(&self, environment: &EnvironmentId) -> Option<&Name> {
         let covers = |i: &Incident| i.environment.as_ref().is_none_or(|e| e == environment);
         self.incidents.iter().find(|(_, i)| covers(i)).map(|(name, _)| name)
+    }
+
+    /// Whether a credential is somebody else's than the one that a rollback was asked for with.
+    #[must_use]
+    pub fn is_another(&self, asked: &PendingRollback, credential: &CredentialId) -> bool {
+        !self.stands_behind(&BTreeSet::from([asked.by.clone()]), credential)
+            && !self.stands_behind(&BTreeSet::from([self.person(credential)]), &asked.credential)
     }
 
     /// How many people a rollback takes now.
@@ -332,7 +356,7 @@ impl State {
         if draft.submission.is_none() {
             return Err(LifecycleError::Status { draft: e.draft.clone(), status: DraftStatus::Draft.as_str() }.into());
         }
-        if draft.authors.contains(&person) {
+        if self.stands_behind(&draft.authors, &e.by) {
             return Err(LifecycleError::Author { draft: e.draft.clone(), person }.into());
         }
         if person != Person::Member(e.approver.clone()) || !self.may_approve(&draft.environment, &e.approver) {
@@ -395,7 +419,9 @@ impl State {
                 }
                 let needed = self.rollback_people(environment);
                 let asked = environment.rollback.as_ref();
-                let other = asked.is_some_and(|p| p.to == e.digest && Some(p.from) == current && p.by != by);
+                let other = asked.is_some_and(|p| {
+                    p.to == e.digest && Some(p.from) == current && self.is_another(p, &e.by)
+                });
                 let given = 1 + u32::from(other);
                 if given < needed {
                     return Err(LifecycleError::RollbackPeople { given, needed }.into());
@@ -438,6 +464,7 @@ impl State {
         }
         environment.rollback = Some(PendingRollback {
             by,
+            credential: e.by.clone(),
             from: e.from,
             to: e.to,
             reason: e.reason.clone(),

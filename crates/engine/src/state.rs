@@ -60,7 +60,7 @@ pub enum FoldError {
     NoKey(Box<str>),
     #[error("the settings are not valid: {0}")]
     Settings(&'static str),
-    #[error("the approval is not by an active member: `{0}`")]
+    #[error("`{0}` is not an active member")]
     NoMember(MemberId),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
@@ -92,6 +92,8 @@ pub struct Capability {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     pub id: CredentialId,
+    /// Who made it.
+    pub by: CredentialId,
     pub environments: Vec<EnvironmentId>,
     pub expires_at: Option<Timestamp>,
     pub hash: Digest,
@@ -312,8 +314,12 @@ impl State {
                 if self.credentials.contains_key(&new.credential) {
                     return Err(FoldError::CredentialExists(new.credential.clone()));
                 }
+                if let Some(member) = new.member.as_ref().filter(|m| !self.members.contains_key(*m)) {
+                    return Err(FoldError::NoMember(member.clone()));
+                }
                 let credential = Credential {
                     id: new.credential.clone(),
+                    by: new.by.clone(),
                     environments: new.environments.clone(),
                     expires_at: new.expires_at,
                     hash: new.hash,

@@ -14,9 +14,9 @@ use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
     AgentSet, AgentState, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, Criticality,
-    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, Scope, Settings, TenantCreated, Tier,
+    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, MemberSet, Scope, Settings, TenantCreated, Tier,
 };
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, TenantId, Timestamp};
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, MemberId, Name, TenantId, Timestamp};
 use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
 use intended_token::Alg;
 use serde::de::DeserializeOwned;
@@ -51,6 +51,8 @@ pub struct CredentialSpec {
     pub scopes: Vec<Scope>,
     pub expires_at: Option<Timestamp>,
     pub live: bool,
+    /// The person it belongs to, if it is one's.
+    pub member: Option<MemberId>,
     /// Good for the whole tenant, whatever environments it gets.
     pub whole: bool,
 }
@@ -336,7 +338,7 @@ impl Runtime {
                 environments: spec.environments.clone(),
                 expires_at: spec.expires_at,
                 hash: key.hash(),
-                member: None,
+                member: spec.member.clone(),
                 scopes: spec.scopes.clone(),
                 whole: spec.whole,
                 v: BODY_VERSION,
@@ -353,6 +355,28 @@ impl Runtime {
             return Err(RuntimeError::new(Code::Conflict, detail));
         }
         Ok(NewKey { credential: spec.credential, key: key.expose().to_owned(), index: changed.index })
+    }
+
+    /// Makes someone a member, or changes their groups; who is not active does not count anywhere.
+    pub async fn set_member(
+        &self,
+        by: &Principal,
+        member: MemberId,
+        groups: Vec<Name>,
+        active: bool,
+    ) -> Result<u64, RuntimeError> {
+        let changed = self.change(by, ("member", &member, &groups, active), |by, _| {
+            by.require_whole(Scope::AccessWrite)?;
+            let event = Event::MemberSet(MemberSet {
+                by: by.credential.clone(),
+                groups: groups.clone(),
+                member: member.clone(),
+                active,
+                v: BODY_VERSION,
+            });
+            Ok(Change::new(event, ()))
+        });
+        Ok(changed.await?.index)
     }
 
     pub async fn revoke_credential(
@@ -633,8 +657,14 @@ fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<()
         let detail = "it would outlive the credential that makes it";
         return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
     }
-    if spec.whole {
+    // Who a person is, is the whole tenant's concern.
+    if spec.whole || spec.member.is_some() {
         by.require_whole(Scope::AccessWrite)?;
+    }
+    if let Some(member) = &spec.member
+        && !state.members.get(member).is_some_and(|m| m.active)
+    {
+        return Err(RuntimeError::at(Code::NotFound, "/member", format!("`{member}` is not an active member")));
     }
     if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
         let detail = "a credential needs a scope, and either environments or `\"whole\": true`";

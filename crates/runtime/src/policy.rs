@@ -425,9 +425,8 @@ impl Runtime {
         let changed = self.change(by, request, |by, state| {
             by.require(Scope::PolicyWrite, Some(environment))?;
             let known = settings(state, environment)?;
-            let me = state.person(&by.credential);
             let asked = known.rollback.as_ref().filter(|p| p.to == to && p.from == from && p.expires_at > now);
-            let given = 1 + u32::from(asked.is_some_and(|p| p.by != me));
+            let given = 1 + u32::from(asked.is_some_and(|p| state.is_another(p, &by.credential)));
             if given >= state.rollback_people(known) {
                 let event = Event::PolicyDeployed(PolicyDeployed {
                     by: by.credential.clone(),

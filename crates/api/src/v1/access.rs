@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_model::decision::DataClass;
 use intended_model::entry::{AgentState, Criticality, Scope, Settings, Tier};
-use intended_model::{Code, CredentialId, EnvironmentId, Name, Timestamp};
+use intended_model::{Code, CredentialId, EnvironmentId, MemberId, Name, Timestamp};
 use intended_runtime::RuntimeError;
 use intended_runtime::admin::{AgentSpec, CapabilitySpec, CredentialSpec};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create_credential, credentials))
         .routes(routes!(revoke_credential))
+        .routes(routes!(members))
+        .routes(routes!(set_member))
         .routes(routes!(agents))
         .routes(routes!(set_agent))
         .routes(routes!(capabilities))
@@ -43,6 +45,8 @@ struct CredentialBody {
     whole: bool,
     /// Milliseconds since the epoch.
     expires_at: Option<Timestamp>,
+    /// The person it belongs to, if it is one's.
+    member: Option<MemberId>,
     #[serde(default)]
     test: bool,
 }
@@ -57,7 +61,7 @@ struct Created {
 /// Creates a service credential. The key is in this answer and nowhere else: repeated under the same
 /// idempotency key, the request is a conflict.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, expires_at, test"), responses((status = 201, description = "created")))]
+    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, expires_at, member, test"), responses((status = 201, description = "created")))]
 async fn create_credential(
     State(app): State<App>,
     Path(tenant): Path<String>,
@@ -72,6 +76,7 @@ async fn create_credential(
         scopes: b.scopes,
         expires_at: b.expires_at,
         live: !b.test,
+        member: b.member,
         whole: b.whole,
     };
     let new = app.runtime.create_credential(&principal, spec).await?;
@@ -85,6 +90,8 @@ struct CredentialRow {
     scopes: Vec<Scope>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<MemberId>,
     revoked: bool,
     whole: bool,
 }
@@ -101,11 +108,54 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: ht
         environments: c.environments.clone(),
         scopes: c.scopes.clone(),
         expires_at: c.expires_at.map(|t| t.to_string()),
+        member: c.member.clone(),
         revoked: c.revoked,
         whole: c.whole,
     };
     let rows = state.credentials.values().map(row).map(|r| (r.credential.clone(), r));
     page::answer(List { tenant: &tenant, name: "credentials" }, &uri, rows)
+}
+
+#[derive(Serialize)]
+struct MemberRow {
+    member: String,
+    groups: Vec<Name>,
+    active: bool,
+}
+
+/// The people of the tenant.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/members", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
+    responses((status = 200, description = "the members")))]
+async fn members(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    principal.require(Scope::AccessRead, None)?;
+    let state = principal.tenant.state();
+    let rows = state.members.iter().map(|(member, m)| {
+        (member.to_string(), MemberRow { member: member.to_string(), groups: m.groups.clone(), active: m.active })
+    });
+    page::answer(List { tenant: &tenant, name: "members" }, &uri, rows)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberBody {
+    groups: Vec<Name>,
+    active: bool,
+}
+
+/// Makes someone a member, or changes their groups. Who is not active approves nothing any more.
+#[utoipa::path(put, path = "/v1/tenants/{tenant}/members/{member}", tag = "access", params(("tenant" = String, Path), ("member" = String, Path), ("idempotency-key" = Option<String>, Header)),
+    request_body(content_type = "application/json", description = "groups, active"), responses((status = 200, description = "set")))]
+async fn set_member(
+    State(app): State<App>,
+    Path((tenant, member)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
+    let body: MemberBody = input::typed(&headers, &body, input::MAX_BODY)?;
+    let member = MemberId::new(&member).map_err(|e| Problem::at(Code::TextUnsafe, "/member", e.to_string()))?;
+    json(200, &Index { index: app.runtime.set_member(&principal, member, body.groups, body.active).await? })
 }
 
 #[derive(Deserialize)]

@@ -162,7 +162,7 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
         environments: all,
         scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],
         expires_at: None,
-        live: false,
+        live: false, member: None,
         whole: false,
     };
     let agents = runtime.create_credential(&owner, spec).await?;

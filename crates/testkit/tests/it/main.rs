@@ -13,6 +13,7 @@ mod changes;
 mod golden;
 mod http_edge;
 mod invariants;
+mod lifecycle;
 mod once;
 mod operate;
 mod refusals;

@@ -325,7 +325,7 @@ async fn a_change_by_who_could_not_make_it_is_found_even_when_signed() {
         environments: vec![environment("staging").unwrap()],
         scopes: vec![intended_model::entry::Scope::IntentSubmit],
         expires_at: None,
-        live: true,
+        live: true, member: None,
         whole: false,
     };
     world.runtime.create_credential(&world.owner, spec).await.unwrap();
