@@ -154,7 +154,7 @@ fn every_format_can_be_read_and_says_the_same() {
     odd["action"]["properties"] = serde_json::json!({"text": "\u{85}\u{9b}31m\n\u{1b}[2J\u{2028}\u{feff}", "no": 1, "a: b": [[], {}, [1, [2.5, null]]], "- x": "", "": {"~": true}});
     let id = submit(&site, &server, &odd, &["-o", "json"]).expect(0).json()["id"].as_str().unwrap().to_owned();
     submit(&site, &server, &intents::delete(), &[]).expect(2);
-    let verbs: [(&[&str], bool); 12] = [
+    let verbs: [(&[&str], bool); 15] = [
         (&["intent", "list"], true),
         (&["intent", "show", &id], false),
         (&["intent", "explain", &id], false),
@@ -163,6 +163,9 @@ fn every_format_can_be_read_and_says_the_same() {
         (&["audit", "proof", "3"], false),
         (&["audit", "verify"], false),
         (&["policy", "list"], true),
+        (&["policy", "review"], true),
+        (&["policy", "explain", &id], true),
+        (&["policy", "schema"], false),
         (&["emergency", "status"], true),
         (&["health", "check"], false),
         (&["status"], false),
@@ -194,7 +197,7 @@ fn every_format_can_be_read_and_says_the_same() {
 fn an_empty_list_is_a_list() {
     let site = Site::bare();
     let server = site.start().unwrap();
-    for verb in [&["intent", "list"][..], &["emergency", "status"], &["audit", "query", "--kind", "decision"]] {
+    for verb in [&["intent", "list"][..], &["emergency", "status"], &["audit", "query", "--kind", "decision"], &["policy", "list"], &["policy", "review"], &["incident", "list"]] {
         let of = |format: &str| site.cli(&server, &[verb, &["-o", format]].concat()).expect(0).out;
         assert_eq!((of("json").trim(), of("yaml").trim(), of("jsonl").trim()), ("[]", "[]", ""), "{verb:?}");
         assert_eq!(of("table").lines().count(), 1, "the header, and no more: {verb:?}");

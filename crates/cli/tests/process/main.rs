@@ -15,5 +15,6 @@ mod disk;
 mod docs;
 mod kill;
 mod options;
+mod policy;
 mod stop;
 mod support;

@@ -239,7 +239,8 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
     let owner = site.owner(&server);
     let id = site.agent(&server).post("intents", &intents::lookup("1")).expect(200)["id"].as_str().unwrap().to_owned();
     let pack = demo_pack();
-    let commands: [&[&str]; 14] = [
+    let digest = owner.get("deployments").expect(200)[1]["digest"].as_str().unwrap().to_owned();
+    let commands: [&[&str]; 20] = [
         &["status"],
         &["intent", "list"],
         &["intent", "show", &id],
@@ -253,6 +254,12 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
         &["health", "check"],
         &["emergency", "status"],
         &["policy", "list"],
+        &["policy", "show", &digest],
+        &["policy", "explain", &id],
+        &["policy", "review"],
+        &["policy", "simulate", &digest, "-e", "staging"],
+        &["policy", "drift", pack.to_str().unwrap(), "-e", "staging"],
+        &["incident", "list"],
         &["policy", "deploy", pack.to_str().unwrap(), "-e", "staging"],
     ];
     for (n, command) in commands.into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use intended_model::ExitCode;
-use intended_policy::{Pack, PackSource};
+use intended_policy::PackSource;
 use serde_json::{Value, json};
 
 use super::{changes, environment, files, git, grouped, number, permille, rows, short, text, version};
@@ -11,7 +11,6 @@ use crate::args::Format;
 use crate::client::Client;
 use crate::cmd::{Outcome, encode};
 use crate::config::Global;
-use crate::error::CliError;
 use crate::output::{note, one, say, table};
 use crate::when;
 
@@ -29,17 +28,9 @@ pub async fn source(global: &Global, directory: &Path, revision: Option<&str>, r
         }
         _ => directory.display().to_string(),
     };
-    // The digest is that of a pack: what is none has no digest, and differs all the same.
-    let digest = Pack::parse(&PackSource { files: held.clone() }).map(|p| p.digest().to_string());
+    let digest = PackSource { files: held.clone() }.digest().to_string();
     let client = Client::new(global)?;
     if report {
-        let digest = match &digest {
-            Ok(digest) => digest,
-            Err(error) => {
-                let what = format!("{place}: {}: {error}", error.place());
-                return Err(CliError::Failed(what, ExitCode::Invalid));
-            }
-        };
         let mut source = git::source(directory).unwrap_or_else(|| json!({"location": directory.display().to_string()}));
         if let (Some(members), Some(commit)) = (source.as_object_mut(), &commit) {
             members.insert("revision".to_owned(), commit.clone().into());
@@ -59,7 +50,7 @@ pub async fn source(global: &Global, directory: &Path, revision: Option<&str>, r
             &[],
             vec![
                 line("deployed", deployed.as_ref().map_or_else(nothing, |d| format!("{} {}", d.name(), d.version))),
-                line("source", format!("{place} {}", digest.as_ref().map_or_else(|_| "(no valid pack)".to_owned(), |d| short(d)))),
+                line("source", format!("{place} {}", short(&digest))),
                 line("drift", if drift { "YES" } else { "none" }.to_owned()),
             ],
         ));
@@ -71,7 +62,7 @@ pub async fn source(global: &Global, directory: &Path, revision: Option<&str>, r
         one(
             global.output,
             &json!({
-                "environment": environment, "drift": drift, "deployed": decides, "source": digest.ok(),
+                "environment": environment, "drift": drift, "deployed": decides, "source": digest,
                 "revision": commit, "files": changes::value(&changes),
             }),
         );
