@@ -34,6 +34,8 @@ pub enum FoldError {
     NoVersion(Digest),
     #[error("the policy version's content has the digest {actual}, the entry says {stated}")]
     VersionDigest { stated: Digest, actual: Digest },
+    #[error("the policy version's manifest names it `{manifest}`, the entry `{stated}`")]
+    VersionName { stated: Box<str>, manifest: Box<str> },
     #[error("the policy version does not parse: {0}")]
     Version(String),
     #[error("the catalogue's text has the digest {actual}, the entry says {stated}")]
@@ -324,7 +326,11 @@ impl State {
                 self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
             }
             Event::PolicyPublished(new) => {
-                let (compiled, expectations) = compile(&new.files)?;
+                let (compiled, expectations, named) = compile(&new.files)?;
+                let stated = format!("{} {}", new.pack, new.version);
+                if *named != *stated {
+                    return Err(FoldError::VersionName { stated: stated.into(), manifest: named });
+                }
                 if compiled.digest() != new.digest {
                     return Err(FoldError::VersionDigest { stated: new.digest, actual: compiled.digest() });
                 }
@@ -495,14 +501,16 @@ fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
     Catalogue::shipped(digest).ok_or(FoldError::NoCatalogue(digest))
 }
 
-type Compiled = (PolicySetVersion, Vec<intended_policy::Expectation>);
+/// A version, what it is expected to do, and its name and number as its manifest has them.
+type Compiled = (PolicySetVersion, Vec<intended_policy::Expectation>, Box<str>);
 
 fn compile(files: &BTreeMap<Box<str>, Box<str>>) -> Result<Compiled, FoldError> {
     let files = files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
     let pack = intended_policy::Pack::parse(&intended_policy::PackSource { files })
         .map_err(|e| FoldError::Version(e.to_string()))?;
     let compiled = PolicySetVersion::compile(&pack).map_err(|e| FoldError::Version(e.to_string()))?;
-    Ok((compiled, pack.expectations().to_vec()))
+    let named = format!("{} {}", pack.name(), pack.version());
+    Ok((compiled, pack.expectations().to_vec(), named.into()))
 }
 
 /// Bounds of an environment's settings. Longest escalation: 7 days. Most budgets: 64.
