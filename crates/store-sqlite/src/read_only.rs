@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use intended_ledger::Frontier;
+use intended_ledger::NodeHash;
 use intended_model::TenantId;
+use intended_store::judge::Head;
 use intended_store::{Fact, Result, StoreError, StoredEntry};
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -31,9 +32,25 @@ impl ReadOnly {
     pub fn tenants(&self) -> Result<Vec<TenantId>> {
         Ok(reads::tenants(&self.connection)?.into_iter().map(|(_, id)| id).collect())
     }
-    pub fn frontier(&self, tenant: &TenantId) -> Result<Frontier> {
+    pub fn head(&self, tenant: &TenantId) -> Result<Head> {
         let number = reads::number(&self.connection, tenant)?;
-        Ok(reads::head(&self.connection, number)?.ok_or(StoreError::UnknownTenant)?.frontier)
+        reads::head(&self.connection, number)?.ok_or(StoreError::UnknownTenant)
+    }
+    /// The kept roots of whole blocks, in order.
+    pub fn blocks(&self, tenant: &TenantId) -> Result<Vec<NodeHash>> {
+        let number = reads::number(&self.connection, tenant)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT root FROM blocks WHERE id >= ?1 AND id < ?2 ORDER BY id")
+            .map_err(|e| failure(&e))?;
+        let rows = statement
+            .query_map([reads::row_id(number, 0), reads::row_id(number + 1, 0)], |row| row.get::<_, Vec<u8>>(0))
+            .map_err(|e| failure(&e))?;
+        rows.map(|row| {
+            let root = row.map_err(|e| failure(&e))?.try_into();
+            root.map(NodeHash::from_bytes).map_err(|_| StoreError::Corrupt("a block's root".to_owned()))
+        })
+        .collect()
     }
     pub fn entries(&self, tenant: &TenantId, from: u64, limit: usize) -> Result<Vec<StoredEntry>> {
         reads::entries(&self.connection, reads::number(&self.connection, tenant)?, from, limit)

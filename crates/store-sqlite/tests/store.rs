@@ -172,11 +172,11 @@ mod files {
         store.create_tenant(&acme()).await.unwrap();
         store.commit(commit("0", Vec::new())).await.unwrap();
         let reading = ReadOnly::open(dir.path()).unwrap();
-        assert_eq!(reading.frontier(&acme()).unwrap().size(), 1);
+        assert_eq!(reading.head(&acme()).unwrap().frontier.size(), 1);
         store.commit(commit("1", Vec::new())).await.unwrap();
-        assert_eq!(reading.frontier(&acme()).unwrap().size(), 1, "one snapshot");
+        assert_eq!(reading.head(&acme()).unwrap().frontier.size(), 1, "one snapshot");
         assert_eq!(reading.entries(&acme(), 0, 9).unwrap().len(), 1);
-        assert_eq!(ReadOnly::open(dir.path()).unwrap().frontier(&acme()).unwrap().size(), 2);
+        assert_eq!(ReadOnly::open(dir.path()).unwrap().head(&acme()).unwrap().frontier.size(), 2);
         drop((store, reading));
         assert_eq!(ReadOnly::open(dir.path()).unwrap().entries(&acme(), 0, 9).unwrap().len(), 2, "after a kill");
         open(dir.path()).unwrap().close().await.unwrap();

@@ -80,7 +80,7 @@ pub async fn run(global: &Global, args: Audit) -> Outcome {
             let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(file(&path))?);
             export(&client, |chunk| out.write_all(chunk).map_err(file(&path))).await?;
             out.flush().map_err(file(&path))?;
-            verify::run(global, &crate::args::Verify { path, vkey: None })
+            verify::run(global, &crate::args::Verify { path, vkey: None, checkpoint: None })
         }
     }
 }

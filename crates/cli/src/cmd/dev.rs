@@ -260,7 +260,8 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     })
     .await?;
     std::fs::write(&path, bytes).map_err(file(&path))?;
-    let report = verify::export(&path, None, &indicatif::ProgressBar::hidden())?.map_err(|f| verify::broken(&f))?;
+    let report = verify::export(&path, verify::Known::default(), &indicatif::ProgressBar::hidden())?
+        .map_err(|f| verify::broken(&f))?;
     if human {
         verify::print(global.output, &report, false);
     } else {

@@ -16,3 +16,4 @@ mod docs;
 mod kill;
 mod stop;
 mod support;
+mod verify;
