@@ -8,9 +8,15 @@
     clippy::disallowed_methods
 )]
 
+mod approvals;
 mod authzen;
+mod forged;
+mod gates;
 mod golden;
 mod http_edge;
 mod invariants;
+mod leaked;
+mod nested;
+mod rollback;
 mod tampering;
 mod time;
