@@ -49,16 +49,17 @@ pub fn decide(state: &State, input: &Input) -> Decision {
         intent.action.properties = arguments.clone();
         crate::needs::needs(state, &intent, input.at)
     });
-    let mut gates = Vec::with_capacity(9);
-    gates.push(emergency(state, input));
-    gates.push(breaker(state, input));
-    gates.push(identity(input, agent, on_behalf.err()));
-    gates.push(classify(environment, input));
-    gates.push(capability_gate(environment, capability.map_err(|_| ())));
-    gates.push(context(input, &needs, changed.as_ref(), &evaluated));
-    gates.push(risk_gate(environment, &risk));
-    gates.push(policy_gate);
-    gates.push(approval(state, environment, input, &evaluated, &mut obligations));
+    let gates = vec![
+        emergency(state, input),
+        breaker(state, input),
+        identity(input, agent, on_behalf.err()),
+        classify(environment, input),
+        capability_gate(environment, capability.map_err(|_| ())),
+        context(input, &needs, changed.as_ref(), &evaluated),
+        risk_gate(environment, &risk),
+        policy_gate,
+        approval(state, environment, input, &evaluated, &mut obligations),
+    ];
 
     let denied = gates.iter().find(|g| g.outcome == GateOutcome::Deny);
     let (decision, reason) = match (denied, settle(&gates)) {
