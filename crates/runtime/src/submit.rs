@@ -13,6 +13,7 @@ use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effective, 
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
+use intended_model::json::{MAX_RECORDED_DEPTH, nesting};
 use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
 use intended_token::{Action, Actor, Claims, LedgerPosition};
@@ -159,6 +160,10 @@ impl Runtime {
                 });
             }
             let body = serde_json::to_string(&record).map_err(RuntimeError::internal)?;
+            // One level is the leaf's. What could not be read back is not recorded.
+            if nesting(&body) >= MAX_RECORDED_DEPTH {
+                return Err(Code::JsonTooDeep.into());
+            }
             let commit = Commit {
                 tenant: tenant.id.clone(),
                 now: at,
@@ -388,6 +393,7 @@ fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
         Effect::Count { key, n, max, expires_at } => {
             Write::Add { key: key.into(), n, max, expires_at: Some(expires_at) }
         }
+        Effect::Close { key } => Write::Delete { key: key.into() },
         Effect::Open { key, expires_at } => Write::Put {
             key: key.into(),
             value: expires_at.as_millis().to_string().into_bytes(),

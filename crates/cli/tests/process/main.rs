@@ -17,3 +17,4 @@ mod kill;
 mod options;
 mod stop;
 mod support;
+mod verify;
