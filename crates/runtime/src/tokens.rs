@@ -8,7 +8,7 @@ use intended_store::{Commit, Conflict, StoreError, Write};
 use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
 
 use crate::admin::entry_of;
-use crate::submit::{DEADLINE_MS, MAX_ATTEMPTS, effective_hash, principal_of};
+use crate::submit::{DEADLINE_MS, MAX_ATTEMPTS, acts_for, effective_hash};
 use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
@@ -185,8 +185,8 @@ impl Runtime {
             && record.input.id.to_string() == claims.txn
             && effective_hash(&record) == claims.intent_hash
             && digest == claims.action.arguments_digest
-            && principal_of(&intent) == claims.sub
-            && *intent.subject.id == *claims.agent()
+            && *intent.subject.id == *claims.sub
+            && acts_for(&intent) == claims.act
             && *grant.aud == *claims.aud
             && grant.exp == claims.exp)
     }
