@@ -16,7 +16,8 @@ use intended_model::entry::{BODY_VERSION, Scope};
 use intended_model::json::{MAX_RECORDED_DEPTH, nesting};
 use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
-use intended_token::{Action, Actor, Claims, LedgerPosition};
+use intended_token::claims::Actor;
+use intended_token::{Action, Claims, LedgerPosition};
 
 use crate::metrics::{Phases, Stopwatch};
 use crate::{Principal, Runtime, RuntimeError};
@@ -424,14 +425,10 @@ pub fn effective_hash(record: &DecisionRecord) -> Digest {
     }
 }
 
-/// Whom the agent says that it acts for. A permitted decision has found that it may.
-fn on_behalf_of(intent: &Intent) -> Option<&str> {
-    intent.subject.properties.get("on_behalf_of")?.get("id")?.as_str()
-}
-
-/// Whose authority it is: the agent's own, or that of the one it acts for (RFC 8693 section 4.1).
-pub(crate) fn principal_of(intent: &Intent) -> &str {
-    on_behalf_of(intent).unwrap_or(&intent.subject.id)
+/// Whom the agent acts for, as the claim says it. A permitted decision has found that it may.
+pub(crate) fn acts_for(intent: &Intent) -> Option<Actor> {
+    let sub = intent.subject.properties.get("on_behalf_of")?.get("id")?.as_str()?.to_owned();
+    Some(Actor { sub, act: None })
 }
 
 /// The claims are a function of the recorded decision and its ledger position.
@@ -447,7 +444,7 @@ pub fn claims_of(
     let intent = &record.input.intent;
     Claims {
         iss: issuer.to_owned(),
-        sub: principal_of(intent).to_owned(),
+        sub: intent.subject.id.to_string(),
         aud: grant.aud.to_string(),
         iat: grant.iat,
         nbf: grant.iat,
@@ -456,7 +453,7 @@ pub fn claims_of(
         tid: tenant.to_owned(),
         env: intent.environment.to_string(),
         txn: record.input.id.to_string(),
-        act: on_behalf_of(intent).map(|_| Actor { sub: intent.subject.id.to_string(), act: None }),
+        act: acts_for(intent),
         action: Action {
             tool: intent.action.name.to_string(),
             operation: record.input.classification.operation.map(|o| o.as_str().to_owned()).unwrap_or_default(),
