@@ -372,7 +372,7 @@ pub enum Audit {
 
 #[derive(Args)]
 #[command(
-    before_help = "Examples:\n  intended verify ledger.jsonl\n  intended verify ./data                      a data directory, read-only\n  intended verify ledger.jsonl --vkey acme.vkey",
+    before_help = "Examples:\n  intended verify ledger.jsonl\n  intended verify ./data                      a data directory, read-only\n  intended verify ledger.jsonl --vkey acme.vkey --checkpoint last-week.note",
     after_help = "Exit code 8 when something does not hold."
 )]
 pub struct Verify {
@@ -381,6 +381,10 @@ pub struct Verify {
     /// A file with the ledger's public key as you know it. Without it the export's own is taken.
     #[arg(long)]
     pub vkey: Option<PathBuf>,
+    /// A checkpoint of the ledger that you kept: it must still begin with what that one signs. Without
+    /// it a ledger that was taken back to an earlier state of its own is not told from a young one.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 
 use intended_intents::domain_of;
 use intended_model::decision::{
-    DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Requirement, Risk,
+    ApprovalRef, DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Requirement,
+    Risk,
 };
 use intended_model::entry::{AgentState, BreakerScope, Criticality};
 use intended_model::{Code, MemberId, Value};
@@ -39,18 +40,26 @@ pub fn decide(state: &State, input: &Input) -> Decision {
     };
     let found = found(state, environment, input);
     let evaluated = evaluate(&found.asked(state, environment, input));
-    let Found { agent, capability, on_behalf, risk, needs } = found;
-    let mut gates = Vec::with_capacity(9);
-    gates.push(emergency(state, input));
-    gates.push(breaker(state, input));
-    gates.push(identity(input, agent, on_behalf.err()));
-    gates.push(classify(environment, input));
-    gates.push(capability_gate(environment, capability.map_err(|_| ())));
-    gates.push(context(input, &needs, &evaluated));
-    gates.push(risk_gate(environment, &risk));
+    let Found { agent, capability, on_behalf, risk, needs, .. } = found;
     let mut obligations = Obligations::default();
-    gates.push(policy(&evaluated, input, &mut obligations));
-    gates.push(approval(state, environment, input, &evaluated, &mut obligations));
+    let policy_gate = policy(&evaluated, input, &mut obligations);
+    // What policy makes of the arguments must fit the budgets as well: it is what will be counted.
+    let changed = obligations.arguments.as_ref().map(|arguments| {
+        let mut intent = input.intent.clone();
+        intent.action.properties = arguments.clone();
+        crate::needs::needs(state, &intent, input.at)
+    });
+    let gates = vec![
+        emergency(state, input),
+        breaker(state, input),
+        identity(input, agent, on_behalf.err()),
+        classify(environment, input),
+        capability_gate(environment, capability.map_err(|_| ())),
+        context(input, &needs, changed.as_ref(), &evaluated),
+        risk_gate(environment, &risk),
+        policy_gate,
+        approval(state, environment, input, &evaluated, &mut obligations),
+    ];
 
     let denied = gates.iter().find(|g| g.outcome == GateOutcome::Deny);
     let (decision, reason) = match (denied, settle(&gates)) {
@@ -74,6 +83,8 @@ struct Found<'s> {
     agent: Option<&'s Agent>,
     capability: Result<Option<&'s Capability>, AmbiguousCapability>,
     on_behalf: Result<Option<u8>, String>,
+    /// Of the agent and of whom it acts for, the lower.
+    trust: Option<u8>,
     risk: Risk,
     needs: Needs,
 }
@@ -81,7 +92,8 @@ struct Found<'s> {
 impl<'s> Found<'s> {
     fn asked<'a>(&'a self, state: &'a State, environment: &'a Environment, input: &'a Input) -> Asked<'a> {
         let capability = self.capability.ok().flatten();
-        Asked { state, environment, input, agent: self.agent, capability, risk: &self.risk, needs: &self.needs }
+        let agent = self.agent.zip(self.trust);
+        Asked { state, environment, input, agent, capability, risk: &self.risk, needs: &self.needs }
     }
 }
 
@@ -104,7 +116,7 @@ fn found<'s>(state: &'s State, environment: &Environment, input: &Input) -> Foun
         },
         &environment.settings.risk_weights,
     );
-    Found { agent, capability, on_behalf, risk, needs }
+    Found { agent, capability, on_behalf, trust, risk, needs }
 }
 
 /// What the policy and approval gates together come to when nothing denied.
@@ -234,7 +246,8 @@ fn capability_gate(environment: &Environment, found: Result<Option<&Capability>,
     }
 }
 
-fn context(input: &Input, needs: &Needs, evaluated: &Evaluated) -> Gate {
+/// `changed` are the needs of the intent as policy changes it.
+fn context(input: &Input, needs: &Needs, changed: Option<&Needs>, evaluated: &Evaluated) -> Gate {
     let deny = |code, detail: String| gate(GateName::Context, GateOutcome::Deny, code, detail);
     if let Evaluated::Unrepresentable(argument) = evaluated {
         return deny(Code::ContextUnrepresentable, format!("argument `{argument}`"));
@@ -242,14 +255,16 @@ fn context(input: &Input, needs: &Needs, evaluated: &Evaluated) -> Gate {
     if input.session.as_ref().is_some_and(|s| s.overflow) {
         return deny(Code::SessionOverflow, String::new());
     }
-    for budget in &needs.budgets {
-        let Some(amount) = budget.amount else {
-            return deny(Code::BudgetUnreadable, format!("budget `{}`", budget.id));
-        };
-        let seen = input.counters.get(budget.key.as_str()).copied().unwrap_or(0);
-        if seen.saturating_add(amount) > budget.limit {
-            let detail = format!("budget `{}`: {seen} + {amount} > {}", budget.id, budget.limit);
-            return deny(Code::BudgetExceeded, detail);
+    for (needs, of) in [(Some(needs), ""), (changed, " of the transformed arguments")] {
+        for budget in needs.into_iter().flat_map(|n| &n.budgets) {
+            let Some(amount) = budget.amount else {
+                return deny(Code::BudgetUnreadable, format!("budget `{}`{of}", budget.id));
+            };
+            let seen = input.counters.get(budget.key.as_str()).copied().unwrap_or(0);
+            if seen.saturating_add(amount) > budget.limit {
+                let detail = format!("budget `{}`{of}: {seen} + {amount} > {}", budget.id, budget.limit);
+                return deny(Code::BudgetExceeded, detail);
+            }
         }
     }
     pass(GateName::Context)
@@ -280,7 +295,8 @@ struct Asked<'a> {
     state: &'a State,
     environment: &'a Environment,
     input: &'a Input,
-    agent: Option<&'a Agent>,
+    /// With the trust that counts.
+    agent: Option<(&'a Agent, u8)>,
     capability: Option<&'a Capability>,
     risk: &'a Risk,
     needs: &'a Needs,
@@ -311,7 +327,7 @@ pub fn policy_trace(state: &State, input: &Input) -> Vec<PolicyTrace> {
 
 fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -> Option<T> {
     let Asked { state, environment, input, agent, capability, risk, needs } = *asked;
-    let (Some(agent), Some(category), Some(operation)) =
+    let (Some((agent, trust)), Some(category), Some(operation)) =
         (agent, input.classification.category.as_deref(), input.classification.operation)
     else {
         return None;
@@ -328,7 +344,7 @@ fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -
     let request = EvalRequest {
         agent: &intent.subject.id,
         agent_kind: &agent.kind,
-        trust: i64::from(agent.trust),
+        trust: i64::from(trust),
         agent_owner: &agent.owner,
         teams: &teams,
         tool: &intent.action.name,
@@ -440,19 +456,31 @@ fn policy(evaluated: &Evaluated, input: &Input, obligations: &mut Obligations) -
     }
 }
 
-/// The members whose approvals count, each once: given for this intent, under the deployed version,
-/// not expired, by an active member who is not the requester.
+/// The members whose approvals count, each once: recorded for this intent as it is and in its
+/// environment, under the deployed version, not expired, by an active member who is not the requester.
 fn counting<'i>(
     state: &'i State,
     environment: &'i Environment,
     input: &'i Input,
 ) -> impl Iterator<Item = &'i MemberId> {
     let digest = environment.deployed.as_ref().map(|v| v.digest);
+    let recorded = state.approvals.get(&input.id).map_or(&[][..], Vec::as_slice);
+    let is_recorded = move |a: &ApprovalRef| {
+        recorded.iter().any(|(entry, given)| {
+            *entry == a.entry
+                && given.approver == a.approver
+                && given.environment == environment.id
+                && given.expires_at == a.expires_at
+                && given.intent_hash == a.intent_hash
+                && given.policy == a.policy
+        })
+    };
     let requester = state.credentials.get(&input.credential).and_then(|c| c.member.as_ref());
     let counts = input
         .approvals
         .iter()
         .filter(move |a| a.intent_hash == input.intent_hash && Some(a.policy) == digest && a.expires_at > input.at)
+        .filter(move |a| is_recorded(a))
         .map(|a| &a.approver)
         .filter(move |m| requester != Some(m) && state.members.get(*m).is_some_and(|m| m.active));
     counts.collect::<BTreeSet<_>>().into_iter()

@@ -47,6 +47,9 @@ pub enum Effect {
     Session { key: String, context: SessionContext, expires_at: Timestamp },
     /// A counter grows, and must stay within `max` when it commits.
     Count { key: String, n: i64, max: i64, expires_at: Timestamp },
+    /// What was open is answered. Fenced: it must have been open when it commits, so that approvals
+    /// are used at most once.
+    Close { key: String },
     /// An escalation or deferral is open from now on.
     Open { key: String, expires_at: Timestamp },
 }
@@ -77,6 +80,9 @@ pub fn effects(state: &State, record: &DecisionRecord) -> Vec<Effect> {
     }
     if let Some(expires_at) = record.decision.obligations.expires_at {
         out.push(Effect::Open { key: keys::open(&record.input.id), expires_at });
+    } else if !record.input.approvals.is_empty() {
+        // Decided again with what people said of it, and for good.
+        out.push(Effect::Close { key: keys::open(&record.input.id) });
     }
     out
 }

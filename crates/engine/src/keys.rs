@@ -12,7 +12,7 @@ pub fn session(environment: &EnvironmentId, agent: &str, session: &str) -> Strin
 /// One window of one budget.
 #[must_use]
 pub fn budget(environment: &EnvironmentId, budget: &str, agent: Option<&str>, window_start_secs: i64) -> String {
-    let agent = agent.map_or_else(|| "*".to_owned(), |a| Digest::of(a.as_bytes()).short());
+    let agent = agent.map_or_else(|| "*".to_owned(), |a| Digest::of(a.as_bytes()).to_hex());
     format!("b/{environment}/{budget}/{agent}/{window_start_secs}")
 }
 /// An escalation or deferral that is still open.

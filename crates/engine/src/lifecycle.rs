@@ -419,9 +419,8 @@ impl State {
                 }
                 let needed = self.rollback_people(environment);
                 let asked = environment.rollback.as_ref();
-                let other = asked.is_some_and(|p| {
-                    p.to == e.digest && Some(p.from) == current && self.is_another(p, &e.by)
-                });
+                let other =
+                    asked.is_some_and(|p| p.to == e.digest && Some(p.from) == current && self.is_another(p, &e.by));
                 let given = 1 + u32::from(other);
                 if given < needed {
                     return Err(LifecycleError::RollbackPeople { given, needed }.into());

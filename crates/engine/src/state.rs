@@ -34,6 +34,8 @@ pub enum FoldError {
     NoVersion(Digest),
     #[error("the policy version's content has the digest {actual}, the entry says {stated}")]
     VersionDigest { stated: Digest, actual: Digest },
+    #[error("the policy version's manifest names it `{manifest}`, the entry `{stated}`")]
+    VersionName { stated: Box<str>, manifest: Box<str> },
     #[error("the policy version does not parse: {0}")]
     Version(String),
     #[error("the catalogue's text has the digest {actual}, the entry says {stated}")]
@@ -368,7 +370,9 @@ impl State {
                     None => Arc::new(Version::compile(&new.files)?),
                 };
                 if version.pack != new.pack || version.version != new.version {
-                    return Err(FoldError::Version("its manifest has another name or version".to_owned()));
+                    let stated = format!("{} {}", new.pack, new.version);
+                    let manifest = format!("{} {}", version.pack, version.version);
+                    return Err(FoldError::VersionName { stated: stated.into(), manifest: manifest.into() });
                 }
                 Arc::make_mut(&mut self.versions).insert(new.digest, version);
             }

@@ -82,7 +82,8 @@ fn decimal(text: &str) -> Option<u64> {
 
 /// Fails unless the text is strict JSON in its canonical form.
 pub fn check_canonical(body: &str) -> Result<intended_model::Value, LeafError> {
-    let value = intended_model::json::parse(body.as_bytes()).map_err(|e| LeafError::NotCanonical(e.to_string()))?;
+    let value =
+        intended_model::json::parse_recorded(body.as_bytes()).map_err(|e| LeafError::NotCanonical(e.to_string()))?;
     if value.to_canonical() == body {
         Ok(value)
     } else {

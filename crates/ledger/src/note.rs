@@ -239,6 +239,10 @@ impl Checkpoint {
     }
     /// The checkpoint in a note signed by the log's own key.
     pub fn verified(note: &str, key: &NoteVerifier) -> Result<Self, NoteError> {
+        // A witness signs another text than a log does, and says nothing of who wrote the entries.
+        if key.kind != ED25519_TYPE {
+            return Err(NoteError::Key("a witness's key is not the log's own"));
+        }
         let checkpoint = Self::parse(key.verify(note)?)?;
         if checkpoint.origin == key.name() { Ok(checkpoint) } else { Err(NoteError::Origin(checkpoint.origin)) }
     }

@@ -70,7 +70,7 @@ impl Receipt {
         }
         let key = NoteVerifier::parse(vkey)?;
         let checkpoint = Checkpoint::verified(&self.checkpoint, &key)?;
-        let value = intended_model::json::parse(self.entry.get().as_bytes())
+        let value = intended_model::json::parse_recorded(self.entry.get().as_bytes())
             .map_err(|e| LeafError::NotCanonical(e.to_string()))?;
         let canonical = value.to_canonical();
         let leaf = Leaf::parse(canonical.as_bytes())?;

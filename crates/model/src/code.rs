@@ -100,6 +100,7 @@ codes! {
     // Requests.
     JsonMalformed = "json.malformed", 400, false, "the body is not JSON", "Send one JSON document in UTF-8 without a byte order mark.";
     JsonDuplicateKey = "json.duplicate_key", 400, false, "a member stands twice", "Each member of an object may stand once.";
+    JsonReservedName = "json.reserved_name", 400, false, "a member name is reserved", "No member may be named `$serde_json…`: programs that read JSON with that library would see another document.";
     JsonTooDeep = "json.too_deep", 400, false, "the body is nested too deeply", "At most 32 levels.";
     JsonLoneSurrogate = "json.lone_surrogate", 400, false, "a string holds half a character", "Send well-formed Unicode.";
     JsonNumberRange = "json.number_range", 400, false, "a number is too large", "Integers lie within ±(2^53 − 1); send larger ones as strings.";

@@ -38,6 +38,9 @@ macro_rules! kinds {
         impl Event {
             #[must_use]
             pub const fn kind(&self) -> Kind { match self { $(Self::$variant(_) => Kind::$variant,)+ } }
+            /// The version that the body says it has.
+            #[must_use]
+            pub const fn version(&self) -> u32 { match self { $(Self::$variant(body) => body.v,)+ } }
             /// The body as canonical JSON.
             pub fn to_canonical(&self) -> Result<String, crate::json::JsonError> {
                 match self { $(Self::$variant(body) => crate::json::canonical(body),)+ }

@@ -139,7 +139,7 @@ impl Intent {
             resource: Resource {
                 id: plain(member(resource, "id", "/resource/id")?, "/resource/id", MAX_RESOURCE_ID)?,
                 properties: properties(resource, "/resource/properties")?,
-                kind: plain(member(resource, "type", "/resource/type")?, "/resource/type", 64)?,
+                kind: resource_type(member(resource, "type", "/resource/type")?)?,
             },
             session,
             subject: Subject {
@@ -232,6 +232,15 @@ fn plain(text: &str, pointer: &str, max: usize) -> Result<Box<str>, IntentError>
     Ok(text.into())
 }
 
+/// A type is the part before the first `/` of a resource's id in policies, `type/id`: it holds none.
+fn resource_type(text: &str) -> Result<Box<str>, IntentError> {
+    if text.contains('/') {
+        let message = "the character U+002F may not stand in a resource's type";
+        return Err(IntentError::new(Code::TextUnsafe, "/resource/type", message));
+    }
+    plain(text, "/resource/type", 64)
+}
+
 /// A tool's name: `A-Z a-z 0-9 . _ : / -`, 1 to 128.
 pub fn tool_name(text: &str, pointer: &str) -> Result<Box<str>, IntentError> {
     if text.is_empty() || text.len() > MAX_TOOL {
@@ -256,9 +265,14 @@ fn goal_text(text: &str) -> Result<Box<str>, IntentError> {
     if text.is_empty() || text.len() > MAX_GOAL {
         return Err(IntentError::new(Code::RequestInvalid, "/goal", format!("1 to {MAX_GOAL} bytes were expected")));
     }
+    // Controls, marks of direction, line and paragraph separators, and what Unicode ignores by
+    // default, but for the variation selectors that emoji are written with.
     let unsafe_char = |c: &char| {
         (c.is_control() && !matches!(c, '\n' | '\t'))
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+            || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+            || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}')
+            || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
     };
     match text.chars().find(unsafe_char) {
         None => Ok(text.into()),
@@ -301,6 +315,12 @@ mod tests {
             ("ch_1", "ch_\u{202e}1", Code::TextUnsafe, "/resource/id"),
             ("\"resource\":{", "\"resource\":{\"risk\":0,", Code::RequestUnknownField, "/resource/risk"),
             ("{\"subject\"", "{\"decision\":\"allow\",\"subject\"", Code::RequestUnknownField, "/decision"),
+            ("\"type\":\"charge\"", "\"type\":\"charge/ch\"", Code::TextUnsafe, "/resource/type"),
+            ("{\"subject\"", "{\"goal\":\"a\u{61c}b\",\"subject\"", Code::TextUnsafe, "/goal"),
+            ("{\"subject\"", "{\"goal\":\"a\u{ad}b\",\"subject\"", Code::TextUnsafe, "/goal"),
+            ("{\"subject\"", "{\"goal\":\"a\u{2028}b\",\"subject\"", Code::TextUnsafe, "/goal"),
+            ("{\"subject\"", "{\"goal\":\"a\u{2029}b\",\"subject\"", Code::TextUnsafe, "/goal"),
+            ("{\"subject\"", "{\"goal\":\"a\u{202e}b\",\"subject\"", Code::TextUnsafe, "/goal"),
             ("\"stripe.create_refund\"", "17", Code::RequestInvalid, "/action/name"),
         ] {
             let error = read(&GOOD.replace(from, to)).unwrap_err();

@@ -3,7 +3,7 @@
 //! the same document always has the same.
 //!
 //! Reading refuses what other readers repair: duplicate members, lone surrogates, a byte order mark,
-//! more than [`MAX_DEPTH`] levels, integers from 2^53 on, numbers that a double cannot hold exactly
+//! more than [`MAX_DEPTH`] levels, member names that a reader gives a meaning of its own, integers from 2^53 on, numbers that a double cannot hold exactly
 //! as written, `-0`, and anything not in RFC 8259. Writing is RFC 8785 (JCS): members sorted by
 //! UTF-16 code units, shortest escapes, ECMAScript numbers. `1`, `1.0` and `1e0` are one number and
 //! are written `1`.
@@ -17,8 +17,15 @@ use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, 
 use serde::ser::{SerializeMap as _, SerializeSeq as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Deepest nesting of arrays and objects.
+/// Deepest nesting of arrays and objects in what comes from outside.
 pub const MAX_DEPTH: usize = 32;
+/// Deepest nesting in what was recorded: a value from outside stands at most five levels down in its
+/// leaf (leaf, body, decision, obligations, arguments), and three are to spare. Whatever was let in
+/// can so be read back.
+pub const MAX_RECORDED_DEPTH: usize = MAX_DEPTH + 8;
+/// Names under which `serde_json` hides values of its own: a document that uses one reads as another
+/// in programs that know it.
+const RESERVED: &str = "$serde_json";
 /// Largest integer magnitude: 2^53 − 1 (RFC 7493, section 2.2).
 pub const MAX_INTEGER: i64 = 9_007_199_254_740_991;
 /// Up to so many members an object is looked through, above it searched.
@@ -65,8 +72,10 @@ pub enum JsonErrorKind {
     Syntax(&'static str),
     #[error("the member `{0}` stands twice in one object")]
     DuplicateKey(Box<str>),
-    #[error("the JSON is nested deeper than {MAX_DEPTH} levels")]
-    TooDeep,
+    #[error("the member name `{0}` is reserved")]
+    ReservedName(Box<str>),
+    #[error("the JSON is nested deeper than {0} levels")]
+    TooDeep(usize),
     #[error("a string holds a lone surrogate")]
     LoneSurrogate,
     #[error("the number `{0}` is outside ±(2^53 − 1) or not finite")]
@@ -85,7 +94,8 @@ impl JsonErrorKind {
         match self {
             Self::Utf8 | Self::ByteOrderMark | Self::Syntax(_) => Code::JsonMalformed,
             Self::DuplicateKey(_) => Code::JsonDuplicateKey,
-            Self::TooDeep => Code::JsonTooDeep,
+            Self::ReservedName(_) => Code::JsonReservedName,
+            Self::TooDeep(_) => Code::JsonTooDeep,
             Self::LoneSurrogate => Code::JsonLoneSurrogate,
             Self::NumberRange(_) => Code::JsonNumberRange,
             Self::NumberPrecision(_) => Code::JsonNumberPrecision,
@@ -384,14 +394,43 @@ fn utf16_cmp(a: &str, b: &str) -> std::cmp::Ordering {
     if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 
-/// Reads one JSON text.
+/// Reads one JSON text from outside.
 pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+    read(bytes, MAX_DEPTH)
+}
+
+/// Reads one JSON text that was recorded. It may stand as deep as recording has put it.
+pub fn parse_recorded(bytes: &[u8]) -> Result<Value, JsonError> {
+    read(bytes, MAX_RECORDED_DEPTH)
+}
+
+/// How deeply the arrays and objects of a text nest that is JSON already.
+#[must_use]
+pub fn nesting(text: &str) -> usize {
+    let (mut deepest, mut depth, mut quoted, mut escaped) = (0_usize, 0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn read(bytes: &[u8], deepest: usize) -> Result<Value, JsonError> {
     let text =
         std::str::from_utf8(bytes).map_err(|e| JsonError { kind: JsonErrorKind::Utf8, offset: e.valid_up_to() })?;
     if text.starts_with('\u{feff}') {
         return Err(JsonError { kind: JsonErrorKind::ByteOrderMark, offset: 0 });
     }
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0 };
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, deepest };
     reader.space();
     let value = reader.value(0)?;
     reader.space();
@@ -405,6 +444,7 @@ struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    deepest: usize,
 }
 
 impl Reader<'_> {
@@ -444,8 +484,8 @@ impl Reader<'_> {
         }
     }
     fn object(&mut self, depth: usize) -> Result<Value, JsonError> {
-        if depth > MAX_DEPTH {
-            return Err(self.fail(JsonErrorKind::TooDeep));
+        if depth > self.deepest {
+            return Err(self.fail(JsonErrorKind::TooDeep(self.deepest)));
         }
         self.at += 1;
         self.space();
@@ -459,6 +499,9 @@ impl Reader<'_> {
                 return Err(self.syntax("a member name in quotes was expected"));
             }
             let name = self.string()?;
+            if name.starts_with(RESERVED) {
+                return Err(self.fail(JsonErrorKind::ReservedName(name)));
+            }
             self.space();
             if self.peek() != Some(b':') {
                 return Err(self.syntax("`:` was expected"));
@@ -490,8 +533,8 @@ impl Reader<'_> {
         Ok(Value::Object(Object(members)))
     }
     fn array(&mut self, depth: usize) -> Result<Value, JsonError> {
-        if depth > MAX_DEPTH {
-            return Err(self.fail(JsonErrorKind::TooDeep));
+        if depth > self.deepest {
+            return Err(self.fail(JsonErrorKind::TooDeep(self.deepest)));
         }
         self.at += 1;
         self.space();
@@ -641,7 +684,7 @@ impl Reader<'_> {
 pub fn canonical<T: Serialize + ?Sized>(value: &T) -> Result<String, JsonError> {
     let shape = |e: &dyn fmt::Display| JsonError { kind: JsonErrorKind::Shape(e.to_string().into()), offset: 0 };
     let text = serde_json::to_vec(value).map_err(|e| shape(&e))?;
-    Ok(parse(&text)?.to_canonical())
+    Ok(parse_recorded(&text)?.to_canonical())
 }
 
 /// A typed value out of a strict one. Errors name the member.
@@ -906,9 +949,32 @@ mod tests {
             assert!(matches!(refused(text), JsonErrorKind::Syntax(_)), "{text:?}");
         }
         let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
-        assert!(matches!(refused(&deep), JsonErrorKind::TooDeep));
+        assert!(matches!(refused(&deep), JsonErrorKind::TooDeep(32)));
         assert!(parse(format!("{}{}", "[".repeat(32), "]".repeat(32)).as_bytes()).is_ok());
         assert_eq!(parse(b"\xff").unwrap_err().kind, JsonErrorKind::Utf8);
+    }
+
+    #[test]
+    fn what_was_recorded_may_stand_deeper_than_what_comes_in() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(parse(deep(MAX_DEPTH).as_bytes()).is_ok() && parse(deep(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(parse_recorded(deep(MAX_RECORDED_DEPTH).as_bytes()).is_ok());
+        let error = parse_recorded(deep(MAX_RECORDED_DEPTH + 1).as_bytes()).unwrap_err();
+        assert_eq!(error.kind, JsonErrorKind::TooDeep(MAX_RECORDED_DEPTH));
+    }
+
+    /// With `raw_value`, `serde_json` reads this object as the text in it, or refuses the document.
+    #[test]
+    fn member_names_that_serde_json_gives_a_meaning_are_refused_by_name() {
+        for text in [
+            r#"{"a":{"$serde_json::private::RawValue":"not json"}}"#,
+            r#"{"\u0024serde_json::private::RawValue":"1"}"#,
+            r#"[{"$serde_json::private::Number":"1"}]"#,
+        ] {
+            assert!(matches!(refused(text), JsonErrorKind::ReservedName(_)), "{text}");
+            assert_eq!(refused(text).code(), crate::Code::JsonReservedName);
+        }
+        assert!(parse(br#"{"$schema":"x"}"#).is_ok());
     }
 
     #[test]
@@ -946,6 +1012,9 @@ mod tests {
             let read = parse(text.as_bytes()).unwrap();
             prop_assert_eq!(&read, &value);
             prop_assert_eq!(read.to_canonical(), text.clone());
+            // Nesting is counted as it is read.
+            prop_assert_eq!(super::read(text.as_bytes(), nesting(&text)), Ok(value.clone()));
+            prop_assert!(nesting(&text) == 0 || super::read(text.as_bytes(), nesting(&text) - 1).is_err());
             // The serialiser used for ledger entries writes the same bytes.
             prop_assert_eq!(serde_json::to_string(&value).unwrap(), text);
         }

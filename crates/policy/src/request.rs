@@ -2,7 +2,8 @@
 //!
 //! Arguments become tags of four entities, by type: `context.text`, `context.number` (decimal),
 //! `context.flag` and `context.list` (sets of texts). Nested arguments are named `a.b` and `a[0].b`;
-//! a list's length is the number `a.length`. An argument that Cedar cannot hold exactly is an error:
+//! a list's length is the number `a.length`. `null` has no type of Cedar's: it is the flag `a[null]`,
+//! and an object without members the flag `a[empty]`, so that neither is unseen. An argument that Cedar cannot hold exactly is an error:
 //! it is never silently absent, because a policy that forbids it would then not see it.
 //!
 //! The values are made as Cedar's evaluator holds them, not as expressions that it would have to
@@ -198,7 +199,13 @@ impl Tags<'_> {
             return Err(unrepresentable());
         }
         match value {
-            Value::Null => {}
+            // No argument can have such a name: `[` stands in none.
+            Value::Null => {
+                self.flag.insert(format!("{name}[null]").into(), flag(true).into());
+            }
+            Value::Object(members) if members.is_empty() => {
+                self.flag.insert(format!("{name}[empty]").into(), flag(true).into());
+            }
             Value::Bool(b) => {
                 self.flag.insert(name.into(), flag(*b).into());
             }

@@ -106,7 +106,7 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
             F::NoHalt(_) => Code::HaltUnknown,
             F::CredentialExists(_) | F::HaltExists(_) | F::BreakerExists(_) | F::KeyExists(_) => Code::Conflict,
-            F::Version(_) | F::VersionDigest { .. } => Code::PackInvalid,
+            F::Version(_) | F::VersionDigest { .. } | F::VersionName { .. } => Code::PackInvalid,
             F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
             F::Policy(error) => policy_code(error),

@@ -13,9 +13,11 @@ use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effective, 
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
+use intended_model::json::{MAX_RECORDED_DEPTH, nesting};
 use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
-use intended_token::{Action, Actor, Claims, LedgerPosition};
+use intended_token::claims::Actor;
+use intended_token::{Action, Claims, LedgerPosition};
 
 use crate::metrics::{Phases, Stopwatch};
 use crate::{Principal, Runtime, RuntimeError};
@@ -159,6 +161,10 @@ impl Runtime {
                 });
             }
             let body = serde_json::to_string(&record).map_err(RuntimeError::internal)?;
+            // One level is the leaf's. What could not be read back is not recorded.
+            if nesting(&body) >= MAX_RECORDED_DEPTH {
+                return Err(Code::JsonTooDeep.into());
+            }
             let commit = Commit {
                 tenant: tenant.id.clone(),
                 now: at,
@@ -388,6 +394,7 @@ fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
         Effect::Count { key, n, max, expires_at } => {
             Write::Add { key: key.into(), n, max, expires_at: Some(expires_at) }
         }
+        Effect::Close { key } => Write::Delete { key: key.into() },
         Effect::Open { key, expires_at } => Write::Put {
             key: key.into(),
             value: expires_at.as_millis().to_string().into_bytes(),
@@ -418,14 +425,10 @@ pub fn effective_hash(record: &DecisionRecord) -> Digest {
     }
 }
 
-/// Whom the agent says that it acts for. A permitted decision has found that it may.
-fn on_behalf_of(intent: &Intent) -> Option<&str> {
-    intent.subject.properties.get("on_behalf_of")?.get("id")?.as_str()
-}
-
-/// Whose authority it is: the agent's own, or that of the one it acts for (RFC 8693 section 4.1).
-pub(crate) fn principal_of(intent: &Intent) -> &str {
-    on_behalf_of(intent).unwrap_or(&intent.subject.id)
+/// Whom the agent acts for, as the claim says it. A permitted decision has found that it may.
+pub(crate) fn acts_for(intent: &Intent) -> Option<Actor> {
+    let sub = intent.subject.properties.get("on_behalf_of")?.get("id")?.as_str()?.to_owned();
+    Some(Actor { sub, act: None })
 }
 
 /// The claims are a function of the recorded decision and its ledger position.
@@ -441,7 +444,7 @@ pub fn claims_of(
     let intent = &record.input.intent;
     Claims {
         iss: issuer.to_owned(),
-        sub: principal_of(intent).to_owned(),
+        sub: intent.subject.id.to_string(),
         aud: grant.aud.to_string(),
         iat: grant.iat,
         nbf: grant.iat,
@@ -450,7 +453,7 @@ pub fn claims_of(
         tid: tenant.to_owned(),
         env: intent.environment.to_string(),
         txn: record.input.id.to_string(),
-        act: on_behalf_of(intent).map(|_| Actor { sub: intent.subject.id.to_string(), act: None }),
+        act: acts_for(intent),
         action: Action {
             tool: intent.action.name.to_string(),
             operation: record.input.classification.operation.map(|o| o.as_str().to_owned()).unwrap_or_default(),

@@ -286,7 +286,7 @@ pub fn event_of(leaf: &[u8]) -> Result<Event, RuntimeError> {
     let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, what);
     let leaf = Leaf::parse(leaf).map_err(|e| damaged(e.to_string()))?;
     let kind = Kind::parse(leaf.kind).ok_or_else(|| damaged(format!("unknown entry kind `{}`", leaf.kind)))?;
-    let body = intended_model::json::parse(leaf.body.as_bytes()).map_err(|e| damaged(e.to_string()))?;
+    let body = intended_model::json::parse_recorded(leaf.body.as_bytes()).map_err(|e| damaged(e.to_string()))?;
     Event::parse(kind, &body).map_err(|e| damaged(format!("entry {}: {e}", leaf.index)))
 }
 

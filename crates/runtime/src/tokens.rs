@@ -1,14 +1,15 @@
 //! Online verification. It does everything that offline verification does, and then what only shared
 //! state can: halts and revocation as of now, and consumption, at most once (I4), fenced in the store.
 
-use intended_engine::{KeyStatus, State, effective, keys};
+use intended_engine::{KeyStatus, State, keys};
+use intended_ledger::NodeHash;
 use intended_model::entry::{BODY_VERSION, Scope, TokenConsumed, TokenRevoked};
 use intended_model::{Code, EnvironmentId, Event, Timestamp};
-use intended_store::{Commit, Conflict, StoreError, Write};
+use intended_store::{Commit, Conflict, StoreError, TreeHead, Write};
 use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
 
 use crate::admin::entry_of;
-use crate::submit::{DEADLINE_MS, MAX_ATTEMPTS, effective_hash, principal_of};
+use crate::submit::{DEADLINE_MS, MAX_ATTEMPTS, claims_of};
 use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
@@ -177,18 +178,26 @@ impl Runtime {
     ) -> Result<bool, RuntimeError> {
         let Some(entry) = self.store().entry(&tenant.id, claims.ledger.index).await? else { return Ok(false) };
         let Event::Decision(record) = event_of(&entry.leaf)? else { return Ok(false) };
-        let Some(grant) = record.grant.as_ref().filter(|g| *g.jti == *claims.jti) else { return Ok(false) };
-        let intent = effective(&record);
-        let digest = intended_model::intent::arguments_digest(&intent.action.properties);
-        Ok(record.decision.decision.permits()
-            && intent.environment == *environment
-            && record.input.id.to_string() == claims.txn
-            && effective_hash(&record) == claims.intent_hash
-            && digest == claims.action.arguments_digest
-            && principal_of(&intent) == claims.sub
-            && *intent.subject.id == *claims.agent()
-            && *grant.aud == *claims.aud
-            && grant.exp == claims.exp)
+        let Some(grant) = record.grant.as_ref().filter(|_| record.decision.decision.permits()) else {
+            return Ok(false);
+        };
+        // A grant dies with the key that it names, also when a successor signed for it.
+        let state = tenant.state();
+        let key = state.environments.get(environment).and_then(|e| e.keys.iter().find(|k| k.kid == grant.kid));
+        if key.is_none_or(|k| k.status == KeyStatus::Retired) {
+            return Ok(false);
+        }
+        // Every claim is one of the record. Where the tree stood when it was signed is not recorded,
+        // and binds nothing.
+        let head = TreeHead {
+            size: claims.ledger.size,
+            root: NodeHash::from_base64(&claims.ledger.root).unwrap_or_else(|| NodeHash::from_bytes([0; 32])),
+            at: entry.at,
+            control_version: 0,
+        };
+        let index = claims.ledger.index;
+        let granted = claims_of(self.issuer(), tenant.id.as_str(), &record, grant, index, &head);
+        Ok(record.input.intent.environment == *environment && granted == *claims)
     }
 
     fn refused(&self, refusal: Refusal) -> Verification {

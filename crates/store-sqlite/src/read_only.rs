@@ -1,15 +1,13 @@
 //! Reading a data directory without writing anything.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use intended_ledger::{BLOCK, Frontier};
+use intended_ledger::{BLOCK, NodeHash};
 use intended_model::TenantId;
-use intended_store::{Fact, Result, StoreError, StoredEntry};
+use intended_store::{Fact, Result, StoreError, StoredEntry, TreeHead};
 use rusqlite::{Connection, OptionalExtension as _};
 
-use crate::blocks::Blocks;
-use crate::{FILE, connect, failure, no_root, reads};
+use crate::{FILE, connect, failure, reads};
 
 /// One snapshot of the ledgers, also while a server runs on them: for `intended verify`. While it is
 /// held, the write-ahead log cannot be used again from its start and grows.
@@ -33,16 +31,16 @@ impl ReadOnly {
     pub fn tenants(&self) -> Result<Vec<TenantId>> {
         Ok(reads::tenants(&self.connection)?.into_iter().map(|(_, id)| id).collect())
     }
-    pub fn frontier(&self, tenant: &TenantId) -> Result<Frontier> {
+    pub fn head(&self, tenant: &TenantId) -> Result<TreeHead> {
         let number = reads::number(&self.connection, tenant)?;
-        let head = reads::head(&self.connection, number)?;
-        let mut blocks = Blocks::default();
-        for root in reads::blocks(&self.connection, number, 0, head.size / BLOCK)? {
-            blocks.push(root);
-        }
-        let tree = reads::Tree { connection: &self.connection, tenant: number, blocks: Arc::new(blocks) };
-        let frontier = tree.frontier(head.size)?;
-        if frontier.root() == head.root { Ok(frontier) } else { Err(no_root(tenant)) }
+        let kept = reads::head(&self.connection, number)?;
+        Ok(TreeHead { size: kept.size, root: kept.root, at: kept.last_at, control_version: kept.control_version })
+    }
+    /// The kept roots of whole blocks, in order.
+    pub fn blocks(&self, tenant: &TenantId) -> Result<Vec<NodeHash>> {
+        let number = reads::number(&self.connection, tenant)?;
+        let size = reads::head(&self.connection, number)?.size;
+        reads::blocks(&self.connection, number, 0, size / BLOCK)
     }
     /// Entries about one intent, oldest first.
     pub fn entries_of(&self, tenant: &TenantId, subject: [u8; 16]) -> Result<Vec<StoredEntry>> {

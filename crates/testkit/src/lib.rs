@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use intended_keyring::{RngError, RngSource, RootKey};
 use intended_model::decision::DataClass;
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, Settings, Tier};
-use intended_model::{EnvironmentId, Intent, Name, TenantId};
+use intended_model::{EnvironmentId, Event, Intent, Name, TenantId};
+use intended_runtime::admin::Change;
 use intended_runtime::{ManualClock, Principal, Runtime, RuntimeError};
 use intended_store_sqlite::{Options, SqliteStore};
 
@@ -169,6 +170,12 @@ impl World {
     pub async fn crash(mut self) -> Result<Self, RuntimeError> {
         drop(std::mem::replace(&mut self.runtime, empty().await?));
         Ok(self)
+    }
+
+    /// Makes any change of the tenant's state, as the owner.
+    pub async fn control(&self, event: Event) -> Result<u64, RuntimeError> {
+        let change = |_: &Principal, _: &intended_engine::State| Ok(Change::new(event.clone(), ()));
+        Ok(self.runtime.change(&self.owner, (), change).await?.index)
     }
 
     /// The world's time, in milliseconds.

@@ -30,7 +30,7 @@ pub struct Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     pub iss: String,
-    /// Whose authority it is: the agent's, or that of the one it acts for.
+    /// The agent.
     pub sub: String,
     /// The enforcement point.
     pub aud: String,
@@ -44,7 +44,7 @@ pub struct Claims {
     pub env: String,
     /// The intent's id.
     pub txn: String,
-    /// The agent, when it acts for someone else.
+    /// Whom the agent acts for.
     pub act: Option<Actor>,
     pub action: Action,
     pub intent_hash: Digest,
@@ -107,12 +107,6 @@ pub(crate) struct Wire {
 const DETAIL: &str = "intended:action";
 
 impl Claims {
-    /// Who carries the action out.
-    #[must_use]
-    pub fn agent(&self) -> &str {
-        self.act.as_ref().map_or(&self.sub, |actor| &actor.sub)
-    }
-
     pub(crate) fn to_wire(&self) -> Wire {
         let c = self.clone();
         Wire {

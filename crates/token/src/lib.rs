@@ -15,7 +15,7 @@ pub mod keys;
 pub mod revocation;
 pub mod verify;
 
-pub use claims::{Action, Actor, Claims, LedgerPosition};
+pub use claims::{Action, Claims, LedgerPosition};
 pub use keys::{Alg, Jwk, JwkError, JwkSet, KeySet};
 pub use revocation::{RevocationList, issue_revocation_list};
 pub use verify::{Accepted, Binding, Call, Expectations, Refusal, SingleUse, Verifier};

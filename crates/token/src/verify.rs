@@ -226,7 +226,7 @@ impl Verifier<'_> {
         let bound = match binding {
             Binding::IntentHash(hash) => claims.intent_hash == *hash,
             Binding::Call(call) => {
-                claims.agent() == call.agent
+                claims.sub == call.agent
                     && claims.action.tool == call.tool
                     && claims.action.resource_type == call.resource_type
                     && claims.action.resource_id == call.resource_id

@@ -1,10 +1,15 @@
 //! Who may make which entry: every change of a tenant's state names the credential that made it, and
 //! that one must have been able to. The runtime refuses what it may not; this finds what was written
 //! past the runtime.
+//!
+//! Until it expires a credential is good for what it asks; what it asked for is recorded up to
+//! [`MAX_LAG_MS`] later.
 
-use intended_engine::State;
+use intended_engine::{Credential, State};
 use intended_model::entry::Scope;
-use intended_model::{CredentialId, EnvironmentId, Event};
+use intended_model::{CredentialId, EnvironmentId, Event, Timestamp};
+
+use crate::MAX_LAG_MS;
 
 /// What an entry needs: a scope in some environment, or in the whole tenant.
 enum Reach<'e> {
@@ -14,13 +19,21 @@ enum Reach<'e> {
     Any,
 }
 
-/// Says what is wrong with who made the entry; `state` is the one before it.
-pub fn refuse(state: &State, event: &Event) -> Option<String> {
+/// Says what is wrong with who made the entry of time `at`; `state` is the one before it.
+pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     use Reach::{Any, In, Whole};
     let (by, scope, reach): (&CredentialId, Scope, Reach<'_>) = match event {
-        // The first entry has nobody before it; these are made by the runtime or bound otherwise.
-        Event::TenantCreated(_) | Event::Decision(_) | Event::EscalationClosed(_) | Event::MemberSet(_) => return None,
-        Event::ApprovalGranted(_) | Event::BreakerReleased(_) => return None,
+        // The first entry has nobody before it; a closing is made by the runtime; who submitted a
+        // decision is checked with it.
+        Event::TenantCreated(_) | Event::Decision(_) | Event::EscalationClosed(_) => return None,
+        // An approval is a person's, whatever their credential is otherwise good for: whose it is is
+        // checked with the approval (I5).
+        Event::ApprovalGranted(e) => return stands(state, &e.by, at, &In(&e.environment)).err(),
+        Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
+        Event::BreakerReleased(e) => {
+            let held = state.breakers.get(&e.breaker);
+            (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
+        }
         Event::EnvironmentSet(e) if state.environments.contains_key(&e.environment) => {
             (&e.by, Scope::AccessWrite, In(&e.environment))
         }
@@ -66,20 +79,12 @@ pub fn refuse(state: &State, event: &Event) -> Option<String> {
     if state.credentials.is_empty() && by.as_str() == "bootstrap" {
         return None;
     }
-    let Some(credential) = state.credentials.get(by) else { return Some(format!("`{by}` is not a credential")) };
-    if credential.revoked {
-        return Some(format!("`{by}` was revoked before"));
-    }
+    let credential = match stands(state, by, at, &reach) {
+        Ok(credential) => credential,
+        Err(what) => return Some(what),
+    };
     if !credential.scopes.contains(&scope) {
         return Some(format!("`{by}` had not the scope `{}`", scope.as_str()));
-    }
-    let reaches = match reach {
-        In(environment) => credential.covers(environment),
-        Whole => credential.whole,
-        Any => true,
-    };
-    if !reaches {
-        return Some(format!("`{by}` was not good for what it changes"));
     }
     // Nobody makes a credential that is wider than their own.
     if let Event::CredentialCreated(made) = event {
@@ -89,4 +94,21 @@ pub fn refuse(state: &State, event: &Event) -> Option<String> {
         return wider.then(|| format!("`{by}` made a credential wider than its own"));
     }
     None
+}
+
+/// The credential, if it existed, was in force and reached as far.
+fn stands<'s>(state: &'s State, by: &CredentialId, at: Timestamp, reach: &Reach<'_>) -> Result<&'s Credential, String> {
+    let credential = state.credentials.get(by).ok_or_else(|| format!("`{by}` is not a credential"))?;
+    if credential.revoked {
+        return Err(format!("`{by}` was revoked before"));
+    }
+    if credential.expires_at.is_some_and(|end| at >= end.plus_millis(MAX_LAG_MS)) {
+        return Err(format!("`{by}` had expired"));
+    }
+    let reaches = match reach {
+        Reach::In(environment) => credential.covers(environment),
+        Reach::Whole => credential.whole,
+        Reach::Any => true,
+    };
+    if reaches { Ok(credential) } else { Err(format!("`{by}` was not good for what it changes")) }
 }

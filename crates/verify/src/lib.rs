@@ -5,21 +5,32 @@
 //! its position gives the same decision. The invariants I1 to I6 are checked besides, by rules of
 //! their own that do not call the engine where that is possible: two different ways to the same no.
 //!
-//! The first entry that fails is named, with what differs; nothing after it is looked at.
+//! The first entry that fails is named, with what differs; nothing after it is looked at. What was
+//! signed last is known only to those who kept it: [`Verifier::kept`] takes a checkpoint from elsewhere,
+//! without which a ledger that was cut back to an earlier state of its own looks like a young one.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod authority;
+mod difference;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs, verify_expectations};
-use intended_ledger::{Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash};
-use intended_model::decision::{DecisionRecord, PROCEDURE, SessionContext};
-use intended_model::entry::{ApprovalGranted, Scope};
-use intended_model::{Event, IntentId, Kind, Timestamp};
+use intended_ledger::{
+    BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
+};
+use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
+use intended_model::entry::{ApprovalGranted, BODY_VERSION, KeyAdded, Scope};
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
+use intended_token::{Jwk, JwkSet, KeySet};
+
+use crate::difference::difference;
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
 pub const MAX_LAG_MS: i64 = 10_000;
+
+/// How long after its time an escalation may stay open: the runtime closes them every second.
+const OVERDUE_MS: i64 = 60_000;
 
 /// Which check failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +104,9 @@ pub struct Report {
     pub checkpoints: u64,
     /// Entries after the newest checkpoint: re-executed, not signed.
     pub unsigned: u64,
+    /// Escalations that were still open long after their time: nothing was allowed by them, and no
+    /// server was there to say so.
+    pub overdue: u64,
     /// Working facts that were held against the ledger; absent for an export, which has none.
     pub facts: Option<u64>,
     pub root: String,
@@ -103,8 +117,56 @@ pub struct Report {
 struct Granted {
     index: u64,
     intent: IntentId,
-    environment: Box<str>,
+    environment: EnvironmentId,
     exp: i64,
+    kid: Box<str>,
+}
+
+/// An escalation or deferral that waits.
+struct Open {
+    credential: CredentialId,
+    environment: EnvironmentId,
+    expires_at: Timestamp,
+    intent_hash: Digest,
+    outcome: Outcome,
+    policy: Option<Digest>,
+}
+
+/// A budget's window.
+struct Counter {
+    sum: i64,
+    /// Until when it is needed.
+    until: Timestamp,
+    /// Earlier sums and when each was replaced.
+    past: VecDeque<(i64, Timestamp)>,
+}
+
+impl Counter {
+    /// A decision of time `at` can have seen what stood when it read. What is recorded as earlier may
+    /// have been committed up to [`MAX_LAG_MS`] later.
+    fn stood(&self, seen: i64, at: Timestamp) -> bool {
+        let lately = |(sum, replaced): &(i64, Timestamp)| *sum == seen && replaced.plus_millis(MAX_LAG_MS) >= at;
+        self.sum == seen || self.past.iter().any(lately)
+    }
+    fn add(&mut self, n: i64, at: Timestamp) {
+        self.past.push_back((self.sum, at));
+        // Entries to come are evaluated at most `MAX_LAG_MS` before their own time.
+        while self.past.front().is_some_and(|(_, replaced)| replaced.plus_millis(2 * MAX_LAG_MS) < at) {
+            self.past.pop_front();
+        }
+        self.sum = self.sum.saturating_add(n);
+    }
+}
+
+/// What a store says of its ledger besides the entries: all of it follows from them.
+#[derive(Debug, Clone)]
+pub struct StoredHead {
+    pub size: u64,
+    pub root: NodeHash,
+    /// How many control entries there are.
+    pub control: u64,
+    /// The root of each whole block of [`BLOCK`] entries, in order.
+    pub blocks: Vec<NodeHash>,
 }
 
 /// Takes a ledger's entries in order.
@@ -113,12 +175,14 @@ pub struct Verifier {
     /// Roots that were signed, by size.
     signed: BTreeMap<u64, NodeHash>,
     frontier: Frontier,
+    /// The largest size so far whose root was signed.
+    held: u64,
+    stored: Option<StoredHead>,
     state: Option<State>,
     last_at: Timestamp,
     sessions: HashMap<String, KeptSession>,
-    /// Counters, and until when they are needed.
-    counters: HashMap<String, (i64, Timestamp)>,
-    open: HashMap<IntentId, Timestamp>,
+    counters: HashMap<String, Counter>,
+    open: HashMap<IntentId, Open>,
     granted: HashMap<Box<str>, Granted>,
     consumed: HashSet<Box<str>>,
     revoked: HashSet<Box<str>>,
@@ -169,6 +233,8 @@ impl Verifier {
             header,
             signed,
             frontier: Frontier::empty(),
+            held: 0,
+            stored: None,
             state: None,
             last_at: Timestamp::default(),
             sessions: HashMap::new(),
@@ -207,22 +273,25 @@ impl Verifier {
             return Err(at(format!("its time {} is before the entry before it", leaf.at)));
         }
         let body = check_canonical(leaf.body).map_err(|e| at(e.to_string()))?;
-        self.frontier.push(leaf_hash(bytes));
-        if let Some(root) = self.signed.get(&self.frontier.size())
-            && *root != self.frontier.root()
-        {
-            return Err(fail(
-                Check::Tree,
-                index,
-                format!(
-                    "the tree of {} entries does not have the root that was signed: an entry up to here was altered",
-                    self.frontier.size()
-                ),
-            ));
-        }
+        let block = self.frontier.push(leaf_hash(bytes));
+        self.check_tree(block)?;
         let kind =
             Kind::parse(leaf.kind).ok_or_else(|| at(format!("the kind `{}` is unknown to this release", leaf.kind)))?;
         let event = Event::parse(kind, &body).map_err(|e| at(e.to_string()))?;
+        if event.version() != BODY_VERSION {
+            return Err(at(format!("its body has the version {}; this release reads {BODY_VERSION}", event.version())));
+        }
+        // One event has one spelling: what the types leave out or fill in is not free to choose.
+        let written = match &event {
+            // Declared in canonical order.
+            Event::Decision(record) => serde_json::to_string(record).map_err(|e| at(e.to_string()))?,
+            other => other.to_canonical().map_err(|e| at(e.to_string()))?,
+        };
+        if written != leaf.body {
+            let again = check_canonical(&written).map_err(|e| at(e.to_string()))?;
+            let (pointer, is, wanted) = difference(&body, &again).unwrap_or_default();
+            return Err(at(format!("its body is not as it is written: `{pointer}` is {is}, written is {wanted}")));
+        }
         self.last_at = leaf.at;
         self.report.first_at.get_or_insert(leaf.at);
         self.report.last_at = Some(leaf.at);
@@ -230,8 +299,36 @@ impl Verifier {
         self.event(index, leaf.at, event)
     }
 
+    /// Holds the tree against what was signed, and against the blocks that a store keeps.
+    fn check_tree(&mut self, block: Option<NodeHash>) -> Result<(), Failure> {
+        let size = self.frontier.size();
+        let altered = |what: String| Err(fail(Check::Tree, size.checked_sub(1), what));
+        if let Some(root) = self.signed.get(&size) {
+            if *root != self.frontier.root() {
+                let place = match self.held {
+                    0 => format!("before the checkpoint of size {size}"),
+                    held => format!("between the checkpoints of size {held} and {size}"),
+                };
+                return altered(format!(
+                    "the tree of {size} entries does not have the root that was signed: an entry {place} was altered"
+                ));
+            }
+            self.held = size;
+        }
+        let Some((stored, block)) = self.stored.as_ref().zip(block) else { return Ok(()) };
+        let nth = usize::try_from(size / BLOCK - 1).ok();
+        if nth.and_then(|n| stored.blocks.get(n)) != Some(&block) {
+            let from = size - BLOCK;
+            return altered(format!(
+                "the entries {from} to {} do not have the root that the store keeps of them: one was altered",
+                size - 1
+            ));
+        }
+        Ok(())
+    }
+
     fn event(&mut self, index: u64, at: Timestamp, event: Event) -> Result<(), Failure> {
-        if let Some(what) = self.state.as_ref().and_then(|state| authority::refuse(state, &event)) {
+        if let Some(what) = self.state.as_ref().and_then(|state| authority::refuse(state, &event, at)) {
             return Err(fail(Check::Authority, index, what));
         }
         if kind_is_control(&event) {
@@ -245,7 +342,7 @@ impl Verifier {
                 };
                 let granted =
                     self.granted.get(&consumed.jti).ok_or_else(|| wrong("no decision before it granted it"))?;
-                if granted.intent != consumed.intent || *granted.environment != *consumed.environment.as_str() {
+                if granted.intent != consumed.intent || granted.environment != consumed.environment {
                     return Err(wrong("it was granted for another intent or environment"));
                 }
                 if self.revoked.contains(&consumed.jti) {
@@ -258,6 +355,10 @@ impl Verifier {
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
                 }
+                let keys = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment)).map(|e| &e.keys);
+                if keys.is_none_or(|k| k.iter().any(|k| k.kid == granted.kid && k.status == KeyStatus::Retired)) {
+                    return Err(wrong("its key was retired before"));
+                }
                 if !self.consumed.insert(consumed.jti.clone()) {
                     return Err(wrong(&format!("consumed twice; granted by entry {}", granted.index)));
                 }
@@ -265,13 +366,23 @@ impl Verifier {
                 Ok(())
             }
             Event::TokenRevoked(revoked) => {
-                let granted = self.granted.get(&revoked.jti).is_some_and(|g| g.intent == revoked.intent);
-                if !granted || !self.revoked.insert(revoked.jti.clone()) {
-                    return Err(fail(
+                let wrong = |what: &str| {
+                    fail(
                         Check::Consumption,
                         index,
-                        "a token was revoked that was never granted, or twice",
-                    ));
+                        format!("revocation of a token of intent {}: {what}", revoked.intent),
+                    )
+                };
+                let granted =
+                    self.granted.get(&revoked.jti).ok_or_else(|| wrong("no decision before it granted it"))?;
+                if granted.intent != revoked.intent
+                    || granted.environment != revoked.environment
+                    || granted.exp != revoked.exp
+                {
+                    return Err(wrong("it was granted for another intent, environment or time"));
+                }
+                if !self.revoked.insert(revoked.jti.clone()) {
+                    return Err(wrong("it was revoked before"));
                 }
                 Ok(())
             }
@@ -292,32 +403,36 @@ impl Verifier {
                 }
                 Ok(())
             }
-            Event::EscalationClosed(closed) => match self.open.remove(&closed.intent) {
-                Some(expires_at) if expires_at == closed.expires_at && at >= expires_at => Ok(()),
-                Some(_) => {
-                    Err(fail(Check::Decision, index, format!("intent {} was closed before its time", closed.intent)))
+            Event::EscalationClosed(closed) => {
+                let wrong = |what: &str| {
+                    Err(fail(Check::Decision, index, format!("closing of intent {}: {what}", closed.intent)))
+                };
+                let Some(open) = self.open.remove(&closed.intent) else { return wrong("it was not open") };
+                if open.expires_at != closed.expires_at || at < open.expires_at {
+                    return wrong("it was closed before its time");
                 }
-                None => Err(fail(Check::Decision, index, format!("intent {} was not open", closed.intent))),
-            },
+                if open.environment != closed.environment || closed.reason != Code::EscalationTimedOut {
+                    return wrong("it was open in another environment, or is closed for another reason than time");
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
     fn control(&mut self, index: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
-        if let Event::ApprovalGranted(approval) = event {
-            let wrong = |what: &str| {
-                fail(
-                    Check::Approval,
-                    index,
-                    format!("approval of {} by `{}`: {what}", approval.intent, approval.approver),
-                )
-            };
-            match self.open.get(&approval.intent) {
-                None => return Err(wrong("the intent is not open")),
-                Some(expires_at) if at >= *expires_at => return Err(wrong("the escalation had timed out")),
-                Some(_) => {}
+        match event {
+            Event::ApprovalGranted(approval) => {
+                self.approval(at, approval).map_err(|what| {
+                    let by = &approval.approver;
+                    fail(Check::Approval, index, format!("approval of {} by `{by}`: {what}", approval.intent))
+                })?;
+                self.approvals.insert(index, approval.clone());
             }
-            self.approvals.insert(index, approval.clone());
+            Event::KeyAdded(added) if !usable(added) => {
+                return Err(fail(Check::Fold, index, format!("the key `{}` is none that verifies tokens", added.kid)));
+            }
+            _ => {}
         }
         match (&mut self.state, event) {
             (None, event) => {
@@ -336,6 +451,61 @@ impl Verifier {
         }
         self.report.control += 1;
         Ok(())
+    }
+
+    /// I5: an approval is of exactly what waits, by somebody else than who asks, with a credential of
+    /// their own.
+    fn approval(&self, at: Timestamp, approval: &ApprovalGranted) -> Result<(), &'static str> {
+        let open = self.open.get(&approval.intent).ok_or("the intent is not open")?;
+        if open.outcome != Outcome::Escalate {
+            return Err("the intent waits for context, not for people");
+        }
+        if at >= open.expires_at {
+            return Err("the escalation had timed out");
+        }
+        if approval.intent_hash != open.intent_hash
+            || Some(approval.policy) != open.policy
+            || approval.environment != open.environment
+        {
+            return Err("what waits is another intent, under another policy version or in another environment");
+        }
+        let credentials = self.state.as_ref().map(|s| &s.credentials);
+        let member = |of: &CredentialId| credentials.and_then(|c| c.get(of)).and_then(|c| c.member.as_ref());
+        if member(&approval.by) != Some(&approval.approver) {
+            return Err("it was not given with a credential of the approver's own");
+        }
+        if member(&open.credential) == Some(&approval.approver) {
+            return Err("nobody approves what they asked for");
+        }
+        Ok(())
+    }
+
+    /// I5: a decision that counts approvals is the second one of an intent that waits, unchanged and
+    /// asked for by the same, and counts what was approved of it. What it decides for good is used up.
+    fn decided_again(&self, input: &Input) -> Result<(), String> {
+        let open = self.open.get(&input.id).ok_or("it counts approvals and does not wait for any")?;
+        if input.at >= open.expires_at {
+            return Err("it counts approvals after its time".to_owned());
+        }
+        if input.intent_hash != open.intent_hash
+            || input.intent.environment != open.environment
+            || input.credential != open.credential
+        {
+            return Err("it is not the intent that waits, or somebody else's".to_owned());
+        }
+        let recorded = |a: &ApprovalRef| {
+            self.approvals.get(&a.entry).is_some_and(|k| {
+                k.intent == input.id
+                    && k.approver == a.approver
+                    && k.intent_hash == a.intent_hash
+                    && k.policy == a.policy
+                    && k.expires_at == a.expires_at
+            })
+        };
+        match input.approvals.iter().find(|a| !recorded(a)) {
+            None => Ok(()),
+            Some(a) => Err(format!("it counts an approval by `{}` that the ledger does not hold", a.approver)),
+        }
     }
 
     fn decision(&mut self, index: u64, at: Timestamp, record: DecisionRecord) -> Result<(), Failure> {
@@ -363,7 +533,10 @@ impl Verifier {
         if input.intent.digest().ok() != Some(input.intent_hash) {
             return Err(wrong("the intent does not have the hash that is recorded".to_owned()));
         }
-        if !self.seen.insert(input.id) {
+        if !input.approvals.is_empty() {
+            self.decided_again(input)
+                .map_err(|what| fail(Check::Approval, index, format!("intent {}: {what}", input.id)))?;
+        } else if !self.seen.insert(input.id) {
             return Err(wrong("this intent was decided before".to_owned()));
         }
         let able = state.credentials.get(&input.credential).is_some_and(|c| {
@@ -392,43 +565,22 @@ impl Verifier {
             return Err(wrong("the recorded session context is not what the ledger says".to_owned()));
         }
         for budget in &wanted.budgets {
-            let seen = input.counters.get(budget.key.as_str()).copied().unwrap_or(0);
-            let now = self.counters.get(&budget.key).map_or(0, |c| c.0);
-            // It may lag behind concurrent decisions; it may not run ahead.
-            if seen > now {
+            let Some(seen) = input.counters.get(budget.key.as_str()).copied() else {
+                return Err(wrong(format!("it does not say how the budget `{}` stood", budget.id)));
+            };
+            // It may lag behind concurrent decisions, and only behind those.
+            let counter = self.counters.get(&budget.key);
+            if !counter.map_or(seen == 0, |c| c.stood(seen, input.at)) {
+                let now = counter.map_or(0, |c| c.sum);
                 return Err(wrong(format!("the budget `{}` stood at {now}, it says {seen}", budget.id)));
             }
         }
-        for approval in &input.approvals {
-            let known = self.approvals.get(&approval.entry);
-            let same = known.is_some_and(|k| {
-                k.approver == approval.approver
-                    && k.intent_hash == approval.intent_hash
-                    && k.policy == approval.policy
-                    && k.expires_at == approval.expires_at
-                    && k.intent_hash == input.intent_hash
-            });
-            if !same {
-                return Err(fail(
-                    Check::Approval,
-                    index,
-                    format!(
-                        "intent {}: it counts an approval by `{}` that the ledger does not hold",
-                        input.id, approval.approver
-                    ),
-                ));
-            }
+        if input.counters.len() != wanted.budgets.len() {
+            return Err(wrong("it says how a budget stood that does not apply".to_owned()));
         }
         let again = decide(state, input);
         if again != record.decision {
-            let what = format!(
-                "recorded {} ({}), deciding again gives {} ({})",
-                record.decision.decision.as_str(),
-                record.decision.reason,
-                again.decision.as_str(),
-                again.reason
-            );
-            return Err(wrong(what));
+            return Err(wrong(differs(&record.decision, &again)));
         }
         self.grant(index, &record)?;
         let state = self.state.as_ref().ok_or_else(|| fail(Check::Fold, index, "no state"))?;
@@ -438,15 +590,28 @@ impl Verifier {
                     self.sessions.insert(key, KeptSession { context, expires_at });
                 }
                 Effect::Count { key, n, max, expires_at } => {
-                    let counter = self.counters.entry(key).or_insert((0, expires_at));
-                    counter.0 = counter.0.saturating_add(n);
-                    if counter.0 > max {
-                        let what = format!("intent {}: it takes a budget to {} of {max}", record.input.id, counter.0);
+                    let fresh = || Counter { sum: 0, until: expires_at, past: VecDeque::new() };
+                    let counter = self.counters.entry(key).or_insert_with(fresh);
+                    counter.add(n, at);
+                    if counter.sum > max {
+                        let what = format!("intent {}: it takes a budget to {} of {max}", record.input.id, counter.sum);
                         return Err(fail(Check::Decision, index, what));
                     }
                 }
+                Effect::Close { .. } => {
+                    self.open.remove(&record.input.id);
+                }
                 Effect::Open { expires_at, .. } => {
-                    self.open.insert(record.input.id, expires_at);
+                    let (input, decision) = (&record.input, &record.decision);
+                    let open = Open {
+                        credential: input.credential.clone(),
+                        environment: input.intent.environment.clone(),
+                        expires_at,
+                        intent_hash: input.intent_hash,
+                        outcome: decision.decision,
+                        policy: decision.policy.as_ref().map(|p| p.digest),
+                    };
+                    self.open.insert(input.id, open);
                 }
             }
         }
@@ -472,19 +637,79 @@ impl Verifier {
         if !known.keys.iter().any(|k| k.kid == grant.kid && k.status == KeyStatus::Active) {
             return Err(wrong("the grant names a key that was not active"));
         }
-        let granted =
-            Granted { index, intent: record.input.id, environment: environment.as_str().into(), exp: grant.exp };
+        if intended_token::from_base64url(&grant.jti).is_none_or(|id| id.len() != 32) || grant.aud.is_empty() {
+            return Err(wrong("the grant's token id or audience is none"));
+        }
+        let granted = Granted {
+            index,
+            intent: record.input.id,
+            environment: environment.clone(),
+            exp: grant.exp,
+            kid: grant.kid.clone(),
+        };
         if self.granted.insert(grant.jti.clone(), granted).is_some() {
             return Err(wrong("its token id was granted before"));
         }
         Ok(())
     }
 
-    /// There are more entries than were signed for, up to `size`: they are taken too, and counted.
-    /// Their tree is held against nothing but itself.
-    pub fn beyond(&mut self, size: u64) {
-        self.report.unsigned = size.saturating_sub(self.header.size);
-        self.header.size = self.header.size.max(size);
+    /// Takes the head of the store that the entries come from, before the first of them. There may be
+    /// more entries than were signed for: they are taken too, and counted. Nobody has signed for their
+    /// tree; it must be the one that the store's head has.
+    pub fn stored(&mut self, head: StoredHead) -> Result<(), Failure> {
+        let (size, signed) = (head.size, self.header.size);
+        if size < signed {
+            let what =
+                format!("the checkpoint signs {signed} entries, the store's head has {size}: the tail is missing");
+            return Err(fail(Check::Tree, None, what));
+        }
+        self.report.unsigned = size - signed;
+        self.header.size = size;
+        self.stored = Some(head);
+        Ok(())
+    }
+
+    /// Takes a checkpoint of this ledger that was kept elsewhere, before the first entry and after
+    /// [`Self::stored`]: the ledger must still begin with what it signs.
+    pub fn kept(&mut self, note: &str) -> Result<(), Failure> {
+        let at = |what: String| fail(Check::Checkpoint, None, what);
+        let key = NoteVerifier::parse(&self.header.vkey).map_err(|e| at(e.to_string()))?;
+        let kept = Checkpoint::verified(note, &key).map_err(|e| at(format!("the kept checkpoint: {e}")))?;
+        if kept.size > self.header.size {
+            return Err(at(format!(
+                "a checkpoint that was kept signs {} entries, {} are here: the ledger was taken back",
+                kept.size, self.header.size
+            )));
+        }
+        match self.signed.insert(kept.size, kept.root) {
+            Some(other) if other != kept.root => {
+                Err(at(format!("two checkpoints of size {} have different roots", kept.size)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All entries were taken: there are as many as there must be, and the store's head is theirs.
+    pub fn whole(&self) -> Result<(), Failure> {
+        let size = self.frontier.size();
+        if size != self.header.size {
+            let of = if self.report.unsigned > 0 { "the store's head has" } else { "the checkpoint signs" };
+            let what = format!("{of} {} entries, {size} are here: the tail is missing", self.header.size);
+            return Err(fail(Check::Tree, None, what));
+        }
+        let Some(stored) = &self.stored else { return Ok(()) };
+        if (stored.size, stored.root) != (self.frontier.size(), self.frontier.root()) {
+            let what = format!(
+                "the {} entries after the checkpoint of size {} do not have the root that the store's head has: one was altered",
+                self.report.unsigned, self.held
+            );
+            return Err(fail(Check::Tree, None, what));
+        }
+        if stored.control != self.report.control || stored.blocks.len() as u64 != size / BLOCK {
+            let what = "the store counts other control entries or blocks than there are";
+            return Err(fail(Check::Tree, None, what));
+        }
+        Ok(())
     }
 
     /// Holds the working facts of a store against what the ledger says (I7): `facts` are all that
@@ -502,12 +727,12 @@ impl Verifier {
             let exp = self.granted.get(jti).map_or(0, |g| g.exp);
             expected.insert(keys::revoked(jti), (exp.to_string().into_bytes(), after(exp)));
         }
-        for (intent, expires_at) in &self.open {
-            let value = expires_at.as_millis().to_string().into_bytes();
+        for (intent, open) in &self.open {
+            let value = open.expires_at.as_millis().to_string().into_bytes();
             expected.insert(keys::open(intent), (value, Timestamp::from_millis(i64::MAX)));
         }
-        for (key, (sum, until)) in &self.counters {
-            expected.insert(key.clone(), (sum.to_string().into_bytes(), *until));
+        for (key, counter) in &self.counters {
+            expected.insert(key.clone(), (counter.sum.to_string().into_bytes(), counter.until));
         }
         for (key, kept) in &self.sessions {
             let value = serde_json::to_vec(kept).map_err(|e| wrong(e.to_string()))?;
@@ -532,16 +757,30 @@ impl Verifier {
 
     /// All entries were taken: the tree must be the signed one, and whole.
     pub fn finish(mut self) -> Result<Report, Failure> {
-        let size = self.frontier.size();
-        if size != self.header.size {
-            let what =
-                format!("the checkpoint signs {} entries, {size} are here: the tail is missing", self.header.size);
-            return Err(fail(Check::Tree, None, what));
-        }
+        self.whole()?;
+        let overdue = |open: &&Open| open.expires_at.plus_millis(OVERDUE_MS) < self.last_at;
+        self.report.overdue = self.open.values().filter(overdue).count() as u64;
         self.report.checkpoints = self.signed.len() as u64;
         self.report.root = self.frontier.root().to_string();
         Ok(self.report)
     }
+}
+
+/// Where the recorded decision and the one made again differ first.
+fn differs(recorded: &Decision, again: &Decision) -> String {
+    let value = |d: &Decision| {
+        let text = serde_json::to_string(d).unwrap_or_default();
+        intended_model::json::parse_recorded(text.as_bytes()).unwrap_or(intended_model::Value::Null)
+    };
+    let (pointer, is, wanted) = difference(&value(recorded), &value(again)).unwrap_or_default();
+    format!("deciding again differs: `/decision{pointer}` is recorded as {is} and comes to {wanted}")
+}
+
+/// Whether tokens can be verified with the key, under the id and algorithm that the entry names.
+fn usable(added: &KeyAdded) -> bool {
+    let jwk = intended_model::json::from_value::<Jwk>(&added.jwk).ok();
+    jwk.filter(|k| *k.kid == *added.kid && k.alg.as_str() == &*added.alg)
+        .is_some_and(|k| KeySet::from_jwks(&JwkSet { keys: vec![k] }).is_ok())
 }
 
 const fn kind_is_control(event: &Event) -> bool {

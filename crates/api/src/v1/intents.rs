@@ -367,7 +367,7 @@ async fn evidence(State(app): State<App>, Path((tenant, id)): Path<(String, Stri
     let rows = entries
         .into_iter()
         .map(|(e, event)| {
-            let entry = intended_model::json::parse(&e.leaf).map_err(RuntimeError::from)?;
+            let entry = intended_model::json::parse_recorded(&e.leaf).map_err(RuntimeError::from)?;
             Ok(EvidenceRow { index: e.index, at: e.at.to_string(), kind: event.kind().as_str(), entry })
         })
         .collect::<Result<Vec<_>, RuntimeError>>()?;

@@ -53,7 +53,7 @@ async fn query(State(app): State<App>, Path(tenant): Path<String>, uri: http::Ur
     let list = List { tenant: &tenant, name: "audit" };
     let page = app.runtime.query(&principal, &query.into_query(list, None)?).await?;
     let rows = page.entries.into_iter().map(|(e, event)| {
-        let entry = intended_model::json::parse(&e.leaf).map_err(RuntimeError::from)?;
+        let entry = intended_model::json::parse_recorded(&e.leaf).map_err(RuntimeError::from)?;
         Ok(Row { index: e.index, at: e.at.to_string(), kind: event.kind().as_str(), entry })
     });
     let entries = rows.collect::<Result<Vec<_>, RuntimeError>>()?;
@@ -118,7 +118,7 @@ async fn proof(State(app): State<App>, Path(tenant): Path<String>, uri: http::Ur
             size,
             root: root.to_base64(),
             proof: proof.iter().map(NodeHash::to_base64).collect(),
-            entry: intended_model::json::parse(&entry.leaf).map_err(RuntimeError::from)?,
+            entry: intended_model::json::parse_recorded(&entry.leaf).map_err(RuntimeError::from)?,
         },
     )
 }

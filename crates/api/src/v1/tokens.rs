@@ -138,7 +138,7 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
                 single_use: Some(if v.consumed_at.is_some() { "consumed" } else { "available" }),
                 refusal: None,
                 message: None,
-                agent: Some(v.claims.agent()),
+                agent: Some(&v.claims.sub),
                 tool: Some(&v.claims.action.tool),
                 intent: Some(&v.claims.txn),
                 expires_at: Some(v.claims.exp),

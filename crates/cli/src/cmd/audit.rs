@@ -78,7 +78,8 @@ pub async fn run(global: &Global, args: Audit) -> Outcome {
             let dir = tempfile::tempdir().map_err(file(Path::new("temporary directory")))?;
             let path = dir.path().join("ledger.jsonl");
             export_to(&client, &path).await?;
-            let outcome = verify::run(global, &crate::args::Verify { path, vkey: vkey.clone() })?;
+            let known = crate::args::Verify { path, vkey: vkey.clone(), checkpoint: None };
+            let outcome = verify::run(global, &known)?;
             servers_own(vkey.is_some());
             Ok(outcome)
         }

@@ -162,7 +162,8 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
         environments: all,
         scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],
         expires_at: None,
-        live: false, member: None,
+        live: false,
+        member: None,
         whole: false,
     };
     let agents = runtime.create_credential(&owner, spec).await?;
@@ -267,7 +268,8 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     let dir = tempfile::tempdir().map_err(file(std::path::Path::new("temporary directory")))?;
     let path = dir.path().join("ledger.jsonl");
     std::fs::write(&path, audit::export(&owner).await?).map_err(file(&path))?;
-    let report = verify::export(&path, None, &indicatif::ProgressBar::hidden())?.map_err(|f| verify::broken(&f))?;
+    let report = verify::export(&path, verify::Known::default(), &indicatif::ProgressBar::hidden())?
+        .map_err(|f| verify::broken(&f))?;
     if human {
         verify::print(global.output, &report, false);
     } else {

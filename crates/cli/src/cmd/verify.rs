@@ -5,9 +5,9 @@ use std::path::Path;
 
 use intended_engine::keys;
 use intended_ledger::{ExportHeader, ExportTrailer};
-use intended_model::ExitCode;
+use intended_model::{ExitCode, TenantId};
 use intended_store_sqlite::ReadOnly;
-use intended_verify::{Failure, Report, Verifier};
+use intended_verify::{Failure, Report, StoredHead, Verifier};
 
 use super::{Outcome, trusted_key};
 use crate::args::{Format, Verify};
@@ -18,17 +18,30 @@ use crate::output::{say, table};
 /// Longest line of an export.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
+/// What the caller knows of the ledger from elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known<'k> {
+    pub vkey: Option<&'k str>,
+    /// A signed checkpoint.
+    pub checkpoint: Option<&'k str>,
+}
+
 pub fn run(global: &Global, args: &Verify) -> Outcome {
-    let trusted = trusted_key(args.vkey.as_deref())?;
+    let text = |path: &Option<std::path::PathBuf>| match path {
+        Some(path) => std::fs::read_to_string(path).map_err(file(path)).map(Some),
+        None => Ok(None),
+    };
+    let (vkey, checkpoint) = (trusted_key(args.vkey.as_deref())?, text(&args.checkpoint)?);
+    let known = Known { vkey: vkey.as_deref(), checkpoint: checkpoint.as_deref() };
     let bar = if global.quiet || !std::io::stderr().is_terminal() {
         indicatif::ProgressBar::hidden()
     } else {
         indicatif::ProgressBar::new(0)
     };
     let result = if args.path.is_dir() {
-        directory(&args.path, trusted.as_deref(), &bar)
+        directory(&args.path, known, &bar)
     } else {
-        export(&args.path, trusted.as_deref(), &bar).map(|r| vec![r])
+        export(&args.path, known, &bar).map(|r| vec![r])
     };
     bar.finish_and_clear();
     let outcomes = result.inspect_err(|error| {
@@ -41,11 +54,11 @@ pub fn run(global: &Global, args: &Verify) -> Outcome {
     })?;
     for outcome in outcomes {
         match outcome {
-            Ok(report) => print(global.output, &report, trusted.is_some()),
+            Ok(report) => print(global.output, &report, known.vkey.is_some()),
             Err(failure) => {
                 let report = serde_json::json!({
                     "holds": false, "path": args.path.display().to_string(), "check": failure.check.as_str(),
-                    "entry": failure.index, "what": failure.what, "key_trusted": trusted.is_some(),
+                    "entry": failure.index, "what": failure.what, "key_trusted": known.vkey.is_some(),
                 });
                 fails(global.output, &report);
                 return Err(broken(&failure));
@@ -69,7 +82,7 @@ pub fn broken(failure: &Failure) -> CliError {
 type Verified = Result<Report, Failure>;
 
 /// Verifies an export file.
-pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -> Result<Verified, CliError> {
+pub fn export(path: &Path, known: Known<'_>, bar: &indicatif::ProgressBar) -> Result<Verified, CliError> {
     let mut reader = BufReader::with_capacity(1 << 20, std::fs::File::open(path).map_err(file(path))?);
     let mut line = Vec::new();
     let header = match next(&mut reader, &mut line, path)? {
@@ -84,10 +97,13 @@ pub fn export(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) 
     };
     let size = header.size;
     bar.set_length(size);
-    let mut verifier = match Verifier::new(header, trusted) {
+    let mut verifier = match Verifier::new(header, known.vkey) {
         Ok(verifier) => verifier,
         Err(failure) => return Ok(Err(failure)),
     };
+    if let Some(Err(failure)) = known.checkpoint.map(|note| verifier.kept(note)) {
+        return Ok(Err(failure));
+    }
     let (mut entries, mut ended) = (0, false);
     while next(&mut reader, &mut line, path)? {
         if entries == size || line.starts_with(b"{\"end\"") {
@@ -135,93 +151,118 @@ pub fn next(reader: &mut impl BufRead, line: &mut Vec<u8>, path: &Path) -> Resul
 }
 
 /// Verifies every tenant of a data directory, from one read-only snapshot.
-fn directory(path: &Path, trusted: Option<&str>, bar: &indicatif::ProgressBar) -> Result<Vec<Verified>, CliError> {
-    let failed = |e: intended_store::StoreError| {
-        CliError::Failed(format!("{}: {e}", path.display()), ExitCode::VerificationFailed)
-    };
-    let store = ReadOnly::open(path).map_err(failed)?;
-    let mut out = Vec::new();
-    let tenants = store.tenants().map_err(failed)?;
+fn directory(path: &Path, known: Known<'_>, bar: &indicatif::ProgressBar) -> Result<Vec<Verified>, CliError> {
+    let failed = |what: String| CliError::Failed(what, ExitCode::VerificationFailed);
+    let broken = |e: intended_store::StoreError| failed(format!("{}: {e}", path.display()));
+    let store = ReadOnly::open(path).map_err(broken)?;
+    let tenants = store.tenants().map_err(broken)?;
     if tenants.is_empty() {
-        return Err(CliError::Failed(
-            format!("{}: there is no ledger in it", path.display()),
-            ExitCode::VerificationFailed,
-        ));
+        return Err(failed(format!("{}: there is no ledger in it", path.display())));
     }
+    // The first line of a checkpoint says which log it is of.
+    let of = |tenant: &TenantId| {
+        let origin = intended_ledger::origin(tenant);
+        known.checkpoint.filter(|note| note.lines().next() == Some(&*origin))
+    };
+    if known.checkpoint.is_some() && !tenants.iter().any(|t| of(t).is_some()) {
+        return Err(failed(format!("{}: the checkpoint is of no ledger that is in it", path.display())));
+    }
+    let mut out = Vec::new();
     for tenant in tenants {
-        let mut checkpoints = Vec::new();
-        let mut after = String::new();
-        loop {
-            let page = store.facts(&tenant, keys::CHECKPOINT_PREFIX, &after, 1000).map_err(failed)?;
-            let Some((last, _)) = page.last() else { break };
-            after.clone_from(last);
-            checkpoints.extend(page.iter().map(|(_, f)| String::from_utf8_lossy(&f.value).into_owned()));
-        }
-        let Some(latest) = checkpoints.pop() else {
-            return Err(CliError::Failed(
-                format!(
+        let checkpoint = of(&tenant);
+        match ledger(&store, &tenant, Known { checkpoint, ..known }, bar) {
+            Ok(report) => out.push(Ok(report)),
+            Err(Broken::Failure(failure)) => out.push(Err(*failure)),
+            Err(Broken::Store(error)) => return Err(broken(error)),
+            Err(Broken::Unsigned) => {
+                return Err(failed(format!(
                     "{}: `{tenant}` has no signed checkpoint yet; let the server run for ten seconds, or stop it",
                     path.display()
-                ),
-                ExitCode::VerificationFailed,
-            ));
-        };
-        let size = intended_ledger::Checkpoint::parse(
-            latest.split("\n\n").next().map(|t| format!("{t}\n")).unwrap_or_default().as_str(),
-        )
-        .map_or(0, |c| c.size);
-        let first = store.entries(&tenant, 0, 1).map_err(failed)?;
-        let vkey = first.first().and_then(|e| serde_json::from_slice::<serde_json::Value>(&e.leaf).ok());
-        let vkey =
-            vkey.and_then(|v| v.pointer("/body/vkey").and_then(|k| k.as_str().map(str::to_owned))).unwrap_or_default();
-        let total = store.frontier(&tenant).map_err(failed)?.size();
-        bar.set_length(total);
-        let header = ExportHeader { checkpoint: latest, checkpoints, size, tenant: tenant.clone(), vkey };
-        let mut verifier = match Verifier::new(header, trusted) {
-            Ok(verifier) => verifier,
-            Err(failure) => {
-                out.push(Err(failure));
-                continue;
+                )));
             }
-        };
-        let outcome: Result<Verified, CliError> = (|| {
-            let mut at = 0;
-            while at < total {
-                let page = store
-                    .entries(&tenant, at, 1024.min(usize::try_from(total - at).unwrap_or(1024)))
-                    .map_err(failed)?;
-                if page.is_empty() {
-                    break;
-                }
-                for entry in &page {
-                    if entry.index == size {
-                        verifier.beyond(total);
-                    }
-                    if let Err(failure) = verifier.entry(&entry.leaf) {
-                        return Ok(Err(failure));
-                    }
-                }
-                at += page.len() as u64;
-                bar.set_position(at);
-            }
-            let mut facts = Vec::new();
-            for prefix in intended_verify::FACTS {
-                let mut after = String::new();
-                loop {
-                    let page = store.facts(&tenant, prefix, &after, 1000).map_err(failed)?;
-                    let Some((last, _)) = page.last() else { break };
-                    after.clone_from(last);
-                    facts.extend(page.into_iter().map(|(key, fact)| (key, fact.value)));
-                }
-            }
-            if let Err(failure) = verifier.facts(facts, crate::when::now()) {
-                return Ok(Err(failure));
-            }
-            Ok(verifier.finish())
-        })();
-        out.push(outcome?);
+        }
     }
     Ok(out)
+}
+
+/// Why a tenant's ledger is not reported on.
+enum Broken {
+    Failure(Box<Failure>),
+    Store(intended_store::StoreError),
+    Unsigned,
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(Box::new(failure))
+    }
+}
+impl From<intended_store::StoreError> for Broken {
+    fn from(error: intended_store::StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Verifies one tenant: entries against signatures, the store's own head and blocks, then the facts.
+fn ledger(
+    store: &ReadOnly,
+    tenant: &TenantId,
+    known: Known<'_>,
+    bar: &indicatif::ProgressBar,
+) -> Result<Report, Broken> {
+    let kept = facts(store, tenant, keys::CHECKPOINT_PREFIX)?;
+    let mut checkpoints: Vec<String> =
+        kept.into_iter().map(|(_, value)| String::from_utf8_lossy(&value).into_owned()).collect();
+    let checkpoint = checkpoints.pop().ok_or(Broken::Unsigned)?;
+    let text = checkpoint.split("\n\n").next().map(|t| format!("{t}\n")).unwrap_or_default();
+    let size = intended_ledger::Checkpoint::parse(&text).map_or(0, |c| c.size);
+    let first = store.entries(tenant, 0, 1)?;
+    let first = first.first().and_then(|e| serde_json::from_slice::<serde_json::Value>(&e.leaf).ok());
+    let vkey = first.as_ref().and_then(|v| v.pointer("/body/vkey")).and_then(|k| k.as_str()).unwrap_or_default();
+    let head = store.head(tenant)?;
+    bar.set_length(head.size);
+    let header = ExportHeader { checkpoint, checkpoints, size, tenant: tenant.clone(), vkey: vkey.to_owned() };
+    let mut verifier = Verifier::new(header, known.vkey)?;
+    verifier.stored(StoredHead {
+        size: head.size,
+        root: head.root,
+        control: head.control_version,
+        blocks: store.blocks(tenant)?,
+    })?;
+    if let Some(note) = known.checkpoint {
+        verifier.kept(note)?;
+    }
+    let mut at = 0;
+    loop {
+        let page = store.entries(tenant, at, 1024)?;
+        if page.is_empty() {
+            break;
+        }
+        for entry in &page {
+            verifier.entry(&entry.leaf)?;
+        }
+        at += page.len() as u64;
+        bar.set_position(at);
+    }
+    // An entry that is not there is named as that, before what would have followed from it.
+    verifier.whole()?;
+    let mut all = Vec::new();
+    for prefix in intended_verify::FACTS {
+        all.extend(facts(store, tenant, prefix)?);
+    }
+    verifier.facts(all, crate::when::now())?;
+    Ok(verifier.finish()?)
+}
+
+/// All facts whose names begin so.
+fn facts(store: &ReadOnly, tenant: &TenantId, prefix: &str) -> intended_store::Result<Vec<(String, Vec<u8>)>> {
+    let (mut out, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = store.facts(tenant, prefix, &after, 1000)?;
+        let Some((last, _)) = page.last() else { return Ok(out) };
+        after.clone_from(last);
+        out.extend(page.into_iter().map(|(key, fact)| (key, fact.value)));
+    }
 }
 
 fn time(t: Option<intended_model::Timestamp>) -> String {
@@ -232,7 +273,7 @@ fn time(t: Option<intended_model::Timestamp>) -> String {
 pub fn value(r: &Report, trusted: bool) -> serde_json::Value {
     serde_json::json!({
         "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
-        "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "unsigned": r.unsigned, "facts": r.facts, "root": r.root,
+        "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "unsigned": r.unsigned, "overdue": r.overdue, "facts": r.facts, "root": r.root,
         "first_at": time(r.first_at), "last_at": time(r.last_at),
         "key_trusted": trusted,
     })
@@ -243,7 +284,7 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
         return crate::output::one(format, &value(r, trusted));
     }
     let row = |a: &str, b: String| vec![a.to_owned(), b];
-    let rows = vec![
+    let mut rows = vec![
         row("tenant", r.tenant.clone()),
         row(
             "entries",
@@ -272,5 +313,10 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
             },
         ),
     ];
+    if r.overdue > 0 {
+        let what =
+            "escalations whose time was over long before the last entry are not closed; nothing is allowed by them";
+        rows.push(row("note", format!("{} {what}", r.overdue)));
+    }
     say(&format!("the ledger holds\n{}", table(&[], rows)));
 }

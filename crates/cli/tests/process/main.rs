@@ -18,3 +18,4 @@ mod options;
 mod policy;
 mod stop;
 mod support;
+mod verify;

@@ -31,7 +31,8 @@ async fn credential(world: &World, name: &str, environments: Vec<EnvironmentId>,
         environments,
         scopes: scopes.to_vec(),
         expires_at: None,
-        live: true, member: None,
+        live: true,
+        member: None,
     };
     let new = world.runtime.create_credential(&world.owner, spec).await.unwrap();
     world.runtime.authenticate(&new.key).unwrap()
@@ -213,7 +214,8 @@ async fn housekeeping_takes_in_what_others_changed() {
         environments: vec![],
         scopes: vec![Scope::IntentRead],
         expires_at: None,
-        live: true, member: None,
+        live: true,
+        member: None,
         whole: true,
     };
     let new = other.create_credential(&owner, spec).await.unwrap();

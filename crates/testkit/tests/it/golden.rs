@@ -4,11 +4,19 @@
 //! earlier one kept callable and a golden ledger of its own.
 
 use intended_ledger::ExportHeader;
+use intended_model::decision::Outcome;
 use intended_runtime::Submission;
 use intended_testkit::{World, environment, intent, refund};
 use intended_token::Binding;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/procedure-1.jsonl");
+
+const PACK: &str = r#"
+@id("capped") @modify("cap amount = 100; set memo = \"capped\"")
+permit (principal, action == Action::"stripe.create_refund", resource);
+@id("ticket") @defer("ticket")
+permit (principal, action == Action::"orders.get_order", resource) unless { context.text.hasTag("ticket") };
+"#;
 
 /// Every outcome, a session, a budget, a use, a halt, a rotation, a timeout.
 async fn made() -> (ExportHeader, Vec<Vec<u8>>) {
@@ -37,6 +45,17 @@ async fn made() -> (ExportHeader, Vec<Vec<u8>>) {
     let (halt, _) = world.runtime.halt(&world.owner, Some(production.clone()), "drill").await.unwrap();
     submit(refund(41, None).unwrap()).await;
     world.runtime.resume(&world.owner, halt, "over").await.unwrap();
+    // Another key, another version: one that changes arguments, and one that lacks context.
+    world.runtime.rotate_key(&world.owner, &production, intended_token::Alg::Es256).await.unwrap();
+    let mut pack = intended_testkit::demo_pack();
+    pack.insert("support.cedar".into(), PACK.into());
+    world.runtime.deploy_pack(&world.owner, &production, pack).await.unwrap();
+    let modified = submit(refund(500, None).unwrap()).await;
+    assert_eq!(modified.record.decision.decision, Outcome::Modify);
+    let deferred = intent(
+        r#"{"subject":{"type":"agent","id":"support-agent"},"action":{"name":"orders.get_order","properties":{"why":null,"tags":{}}},"resource":{"type":"order","id":"7"},"environment":"production"}"#,
+    );
+    assert_eq!(submit(deferred.unwrap()).await.record.decision.decision, Outcome::Defer);
     world.clock.advance_millis(30 * 24 * 3_600_000);
     world.runtime.close_overdue().await.unwrap();
     submit(refund(42, None).unwrap()).await;
@@ -57,5 +76,5 @@ async fn the_ledger_of_procedure_1_is_still_re_executed() {
         intended_verify::Verifier::new(ExportHeader::parse(lines.next().unwrap()).unwrap(), None).unwrap();
     lines.for_each(|leaf| verifier.entry(leaf).unwrap());
     let report = verifier.finish().unwrap();
-    assert_eq!((report.entries, report.decisions, report.allowed, report.consumptions), (27, 8, 3, 1));
+    assert_eq!((report.entries, report.decisions, report.allowed, report.consumptions), (33, 10, 4, 1));
 }

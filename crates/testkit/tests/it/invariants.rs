@@ -269,7 +269,8 @@ async fn a_revoked_credential_and_a_revoked_token_are_refused_at_once() {
         environments: vec![production.clone()],
         scopes: vec![intended_model::entry::Scope::IntentSubmit],
         expires_at: None,
-        live: true, member: None,
+        live: true,
+        member: None,
         whole: false,
     };
     let new = world.runtime.create_credential(&world.owner, spec.clone()).await.unwrap();

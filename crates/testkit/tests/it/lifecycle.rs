@@ -139,7 +139,11 @@ async fn a_draft_is_submitted_approved_by_two_and_decides_from_its_deployments_p
     world.runtime.deploy_draft(&ana, id.clone()).await.unwrap();
     assert_eq!(status(&world, &id), DraftStatus::Deployed);
     assert_eq!(decide(&world, 40).await, Outcome::Escalate);
-    assert_eq!(world.runtime.deploy_draft(&ana, id).await.unwrap_err().code, Code::DraftState, "a draft is deployed once");
+    assert_eq!(
+        world.runtime.deploy_draft(&ana, id).await.unwrap_err().code,
+        Code::DraftState,
+        "a draft is deployed once"
+    );
     holds(&world).await;
     let world = world.reopen().await.unwrap();
     assert_eq!(decide(&world, 40).await, Outcome::Escalate);
@@ -202,7 +206,8 @@ async fn of_two_deployments_one_wins_and_the_other_is_told() {
     let world = World::new().await.unwrap();
     approvals(&world, 1).await;
     let (ana, ben) = (person(&world, "ana", &[]).await, person(&world, "ben", &["policy-owners"]).await);
-    let (one, two) = (submitted(&world, &ana, stricter()).await, submitted(&world, &ana, edited("100.0", "30.0")).await);
+    let (one, two) =
+        (submitted(&world, &ana, stricter()).await, submitted(&world, &ana, edited("100.0", "30.0")).await);
     approve(&world, &ben, &one).await.unwrap();
     approve(&world, &ben, &two).await.unwrap();
     let (first, second) = tokio::join!(world.runtime.deploy_draft(&ana, one), world.runtime.deploy_draft(&ana, two));
@@ -260,9 +265,15 @@ async fn each_gate_stops_what_it_is_there_for() {
     let id = submitted(&world, &ana, stricter()).await;
     let state = world.owner.tenant.state();
     let submission = state.drafts[&id].submission.as_ref().unwrap();
-    assert_eq!(submission.gates.iter().map(|g| g.gate).collect::<Vec<_>>(), [PolicyGate::Validation, PolicyGate::Tests, PolicyGate::Simulation]);
+    assert_eq!(
+        submission.gates.iter().map(|g| g.gate).collect::<Vec<_>>(),
+        [PolicyGate::Validation, PolicyGate::Tests, PolicyGate::Simulation]
+    );
     let s = &submission.simulation;
-    assert_eq!((s.decisions, s.replayed, s.changed, s.blast_permille, s.new_escalations_per_hour), (10, 10, 10, 1000, 1));
+    assert_eq!(
+        (s.decisions, s.replayed, s.changed, s.blast_permille, s.new_escalations_per_hour),
+        (10, 10, 10, 1000, 1)
+    );
     holds(&world).await;
 }
 
@@ -271,7 +282,8 @@ async fn a_version_that_does_other_than_expected_is_taken_back_by_itself() {
     let world = World::new().await.unwrap();
     let production = environment("production").unwrap();
     let before = deployed(&world);
-    let error = world.runtime.deploy_pack(&world.owner, &production, with_expectation(stricter(), "allow")).await.unwrap_err();
+    let error =
+        world.runtime.deploy_pack(&world.owner, &production, with_expectation(stricter(), "allow")).await.unwrap_err();
     assert_eq!(error.code, Code::VerificationFailed);
     assert!(error.detail.contains("`a refund of 40`: expected allow, got escalate"), "{}", error.detail);
     assert_eq!(deployed(&world), before);
@@ -281,7 +293,8 @@ async fn a_version_that_does_other_than_expected_is_taken_back_by_itself() {
     let tail: Vec<&str> = kinds.iter().rev().skip(1).take(3).map(String::as_str).collect();
     assert_eq!(tail, ["policy.deployed", "policy.verified", "policy.deployed"], "all of it is in the ledger");
     // The other outcome is as expected, and recorded.
-    let done = world.runtime.deploy_pack(&world.owner, &production, with_expectation(stricter(), "escalate")).await.unwrap();
+    let done =
+        world.runtime.deploy_pack(&world.owner, &production, with_expectation(stricter(), "escalate")).await.unwrap();
     assert_eq!((done.verification.len(), done.verification[0].decision), (1, Outcome::Escalate));
     holds(&world).await;
 }
@@ -328,7 +341,10 @@ async fn a_rollback_in_production_takes_two_people_unless_an_incident_is_open() 
         RolledBack::Waiting { .. }
     ));
     let never = Digest::of(b"never");
-    assert_eq!(world.runtime.rollback(&ana, &production, None, Some(never), "x").await.unwrap_err().code, Code::NotFound);
+    assert_eq!(
+        world.runtime.rollback(&ana, &production, None, Some(never), "x").await.unwrap_err().code,
+        Code::NotFound
+    );
     holds(&world).await;
 }
 
@@ -365,7 +381,9 @@ async fn a_version_that_names_what_is_gone_is_stale_and_helps_nothing_through() 
     assert_eq!(on(vault).await.reason, Code::PolicyForbid);
     assert_eq!(decide(&world, 40).await, Outcome::Allow);
     let rows = world.runtime.policies(&world.owner);
-    let active = |rows: &[intended_runtime::standing::PolicyRow]| rows.iter().find(|r| r.environment == production && r.status.contains(&"active")).unwrap().clone();
+    let active = |rows: &[intended_runtime::standing::PolicyRow]| {
+        rows.iter().find(|r| r.environment == production && r.status.contains(&"active")).unwrap().clone()
+    };
     assert_eq!(active(&rows).status, ["active"]);
     // Without the capability, `vault-1` is a charge like any other; what stood against it must not be lost.
     world.runtime.set_capability(&world.owner, capability("vault", "vault-*", false)).await.unwrap();

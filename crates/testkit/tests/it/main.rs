@@ -8,15 +8,21 @@
     clippy::disallowed_methods
 )]
 
+mod approvals;
 mod authzen;
 mod changes;
+mod forged;
+mod gates;
 mod golden;
 mod http_edge;
 mod invariants;
+mod leaked;
 mod lifecycle;
+mod nested;
 mod once;
 mod operate;
 mod refusals;
+mod rollback;
 mod slow;
 mod tampering;
 mod time;

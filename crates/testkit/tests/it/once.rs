@@ -189,9 +189,9 @@ async fn an_idempotency_key_of_an_intent_is_not_one_of_a_change_nor_the_other_wa
     assert_eq!(submit(&world, "h").await.unwrap_err().code, Code::IdempotencyMismatch);
 }
 
-/// RFC 8693: the authority is that of the one acted for, the actor is the agent.
+/// The agent is bound to the call; whom it acts for goes along, and cannot be made up.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_of_a_delegated_action_names_the_actor_and_whom_it_acts_for() {
+async fn the_token_of_a_delegated_action_names_whom_the_agent_acts_for() {
     let world = World::new().await.unwrap();
     let text = r#"{"subject":{"type":"agent","id":"support-agent","properties":{"on_behalf_of":{"type":"agent","id":"release-agent"}}},"action":{"name":"stripe.create_refund","properties":{"amount":1}},"resource":{"type":"charge","id":"ch_1"},"environment":"production"}"#;
     let delegated = intent(text).unwrap();
@@ -217,8 +217,19 @@ async fn the_token_of_a_delegated_action_names_the_actor_and_whom_it_acts_for() 
         }
     };
     let claims = verify(Binding::IntentHash(hash), false).await.unwrap();
-    assert_eq!((claims.sub.as_str(), claims.agent()), ("release-agent", "support-agent"));
-    assert_eq!(claims.act, Some(intended_token::Actor { sub: "support-agent".to_owned(), act: None }));
+    let actor = |sub: &str| Some(intended_token::claims::Actor { sub: sub.to_owned(), act: None });
+    assert_eq!((claims.sub.as_str(), &claims.act), ("support-agent", &actor("release-agent")));
+    for act in [None, actor("support-agent")] {
+        let signer = world.owner.tenant.signer(&production()).unwrap();
+        let forged = intended_token::issue(&intended_token::Claims { act, ..claims.clone() }, &*signer).unwrap();
+        let (at, binding) = (production(), Binding::IntentHash(hash));
+        let verdict =
+            world.runtime.verify_token(&world.owner, &forged, "intended", &at, &binding, false).await.unwrap();
+        assert!(matches!(
+            verdict,
+            intended_runtime::tokens::Verification::Refused(intended_token::Refusal::NotGranted)
+        ));
+    }
     assert_eq!(verify(call("release-agent"), true).await, Err(intended_token::Refusal::Binding));
     assert!(verify(call("support-agent"), true).await.is_ok());
     let own = submit(&world, "own").await.unwrap();

@@ -8,9 +8,9 @@ use intended_runtime::Submission;
 use intended_testkit::{World, environment, refund};
 use intended_verify::{Check, Failure, Report, Verifier};
 
-type Ledger = (ExportHeader, Vec<Vec<u8>>);
+pub type Ledger = (ExportHeader, Vec<Vec<u8>>);
 
-fn verify((header, leaves): Ledger) -> Result<Report, Failure> {
+pub fn verify((header, leaves): Ledger) -> Result<Report, Failure> {
     let mut verifier = Verifier::new(header, None)?;
     for leaf in &leaves {
         verifier.entry(leaf)?;
@@ -34,10 +34,16 @@ async fn recorded() -> Ledger {
 }
 
 /// Bodies by kind, to be changed and put together again under a key of the attacker's own.
-struct Forge(Vec<(Timestamp, String, String)>);
+pub struct Forge(pub Vec<(Timestamp, String, String)>);
+
+/// A key of the attacker's own, or the ledger's if it leaked.
+pub fn forger() -> Ed25519NoteSigner {
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
+    Ed25519NoteSigner::from_pkcs8(&origin(&TenantId::new("acme").unwrap()), pkcs8.as_ref()).unwrap()
+}
 
 impl Forge {
-    fn of(leaves: &[Vec<u8>]) -> Self {
+    pub fn of(leaves: &[Vec<u8>]) -> Self {
         Self(
             leaves
                 .iter()
@@ -46,25 +52,41 @@ impl Forge {
                 .collect(),
         )
     }
-    fn position(&self, kind: &str, nth: usize) -> usize {
+    pub fn position(&self, kind: &str, nth: usize) -> usize {
         self.0.iter().enumerate().filter(|(_, (_, k, _))| k == kind).nth(nth).unwrap().0
     }
-    fn rebuild(mut self) -> Ledger {
+    /// Changes a body, which stays canonical.
+    pub fn edit(&mut self, at: usize, change: impl FnOnce(&mut serde_json::Value)) {
+        let mut body = serde_json::from_str(&self.0[at].2).unwrap();
+        let before = format!("{body}");
+        change(&mut body);
+        assert_ne!(before, format!("{body}"), "nothing was changed");
+        self.0[at].2 = intended_model::json::canonical(&body).unwrap();
+    }
+    pub fn rebuild(self) -> Ledger {
+        self.rebuild_with(&forger(), &[])
+    }
+    /// With checkpoints of these sizes besides the last one.
+    pub fn rebuild_with(mut self, signer: &Ed25519NoteSigner, sizes: &[u64]) -> Ledger {
         let tenant = TenantId::new("acme").unwrap();
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-        let signer = Ed25519NoteSigner::from_pkcs8(&origin(&tenant), pkcs8.as_ref()).unwrap();
         let (before, _) = self.0[0].2.rsplit_once("\"vkey\":").unwrap();
         self.0[0].2 = format!(r#"{before}"vkey":"{}"}}"#, signer.vkey());
         let mut frontier = Frontier::empty();
-        let mut leaves = Vec::new();
+        let (mut leaves, mut checkpoints) = (Vec::new(), Vec::new());
+        let sign = |frontier: &Frontier| {
+            let checkpoint = Checkpoint { origin: origin(&tenant), size: frontier.size(), root: frontier.root() };
+            checkpoint.sign(signer).unwrap()
+        };
         for (index, (at, kind, body)) in self.0.iter().enumerate() {
             let leaf = encode_leaf(&tenant, index as u64, *at, kind, body);
             frontier.push(leaf_hash(&leaf));
             leaves.push(leaf);
+            if sizes.contains(&frontier.size()) {
+                checkpoints.push(sign(&frontier));
+            }
         }
-        let checkpoint =
-            Checkpoint { origin: origin(&tenant), size: frontier.size(), root: frontier.root() }.sign(&signer).unwrap();
-        (ExportHeader { checkpoint, checkpoints: vec![], size: frontier.size(), tenant, vkey: signer.vkey() }, leaves)
+        let (checkpoint, size) = (sign(&frontier), frontier.size());
+        (ExportHeader { checkpoint, checkpoints, size, tenant, vkey: signer.vkey() }, leaves)
     }
 }
 
@@ -84,9 +106,55 @@ async fn one_flipped_bit_anywhere_is_found() {
             let (header, mut leaves) = ledger.clone();
             leaves[index][at] ^= 1;
             let failure = verify((header, leaves)).unwrap_err();
-            assert!(failure.index.is_none_or(|i| i >= index as u64), "{failure}");
+            // Nothing before it is blamed; what cannot be blamed on one entry is the tree.
+            assert!(failure.index.is_some_and(|i| i >= index as u64), "{index} {at}: {failure}");
+            let named = failure.index == Some(index as u64);
+            assert!(named || matches!(failure.check, Check::Decision | Check::Tree), "{index} {at}: {failure}");
         }
     }
+}
+
+/// With a checkpoint after every entry the altered one is named, whatever the alteration.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_flipped_bit_is_named_exactly_where_every_entry_was_signed_for() {
+    let ledger = recorded().await;
+    let sizes: Vec<u64> = (1..=ledger.1.len() as u64).collect();
+    let (header, leaves) = Forge::of(&ledger.1).rebuild_with(&forger(), &sizes);
+    verify((header.clone(), leaves.clone())).unwrap();
+    for index in 0..leaves.len() {
+        for at in (0..leaves[index].len()).step_by(leaves[index].len() / 24) {
+            let mut altered = leaves.clone();
+            altered[index][at] ^= 1;
+            let failure = verify((header.clone(), altered)).unwrap_err();
+            assert_eq!(failure.index, Some(index as u64), "bit of byte {at}: {failure}");
+            assert!(matches!(failure.check, Check::Entry | Check::Tree), "{failure}");
+        }
+    }
+}
+
+/// Without a checkpoint in between, the first decision that the altered entry bears on is named,
+/// with what differs; with one, between which checkpoints the altered entry stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_differs_is_named_and_where_it_can_be() {
+    let ledger = recorded().await;
+    let changed = |(header, mut leaves): Ledger| {
+        let at = leaves.iter().position(|l| Leaf::parse(l).unwrap().kind == "agent.set").unwrap() + 1;
+        let text = String::from_utf8(leaves[at].clone()).unwrap();
+        assert!(text.contains("support-agent"), "{text}");
+        leaves[at] = text.replacen("\"trust\":70", "\"trust\":60", 1).into_bytes();
+        (verify((header, leaves)).unwrap_err(), at as u64)
+    };
+    let (failure, _) = changed(ledger.clone());
+    let first = Forge::of(&ledger.1).position("decision", 0) as u64;
+    assert_eq!((failure.check, failure.index), (Check::Decision, Some(first)), "{failure}");
+    let what = "`/decision/risk/factors/6/value` is recorded as 30 and comes to 40";
+    assert!(failure.what.contains(what), "{failure}");
+    let (_, at) = changed(ledger.clone());
+    let signed = Forge::of(&ledger.1).rebuild_with(&forger(), &[at - 2, at + 2]);
+    let (failure, _) = changed(signed);
+    assert_eq!((failure.check, failure.index), (Check::Tree, Some(at + 1)), "{failure}");
+    let what = format!("between the checkpoints of size {} and {}", at - 2, at + 2);
+    assert!(failure.what.contains(&what), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +393,8 @@ async fn a_change_by_who_could_not_make_it_is_found_even_when_signed() {
         environments: vec![environment("staging").unwrap()],
         scopes: vec![intended_model::entry::Scope::IntentSubmit],
         expires_at: None,
-        live: true, member: None,
+        live: true,
+        member: None,
         whole: false,
     };
     world.runtime.create_credential(&world.owner, spec).await.unwrap();
