@@ -694,7 +694,7 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
 pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Pack, RuntimeError> {
     let source = intended_policy::PackSource { files: files.clone() };
     let pack = intended_policy::Pack::parse(&source).map_err(|e| RuntimeError {
-        errors: vec![in_file(&e.file, e.position, e.message.clone())],
+        errors: vec![in_file(&e.0.file, Some((e.0.line, e.0.column)), e.0.message.clone())],
         ..RuntimeError::new(Code::PackInvalid, e.to_string())
     })?;
     let schema = schema_of(state)?;
