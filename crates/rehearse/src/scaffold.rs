@@ -40,7 +40,6 @@ resource = { type = "customer", id = "c-1" }
 "#;
 
 const POLICIES: &str = r#"// The support agent looks orders up and makes small refunds; a lead decides about larger ones.
-
 @id("support.lookup")
 permit (
   principal in Team::"support",
@@ -69,8 +68,7 @@ permit (
 )
 when
 {
-  context.number.hasTag("amount") &&
-  context.number.getTag("amount").greaterThan(decimal("100.0"))
+  context.number.hasTag("amount") && context.number.getTag("amount").greaterThan(decimal("100.0"))
 };
 
 @id("never.delete-customers")

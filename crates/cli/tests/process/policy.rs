@@ -143,7 +143,7 @@ fn a_failing_case_shows_what_differs_and_how_it_was_decided() {
     let pack = Pack::new();
     pack.edit("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
     let ran = policy(&["test", pack.path()]).expect(7);
-    for part in ["FAIL", "tests/support.yaml:11:", "refund-40", "expected allow, got escalate", "GATE", "policy.escalate", "1 of 8 cases FAIL"] {
+    for part in ["FAIL", "tests/support.yaml:10:9", "refund-40", "expected allow, got escalate", "GATE", "policy.escalate", "1 of 8 cases FAIL"] {
         assert!(ran.out.contains(part), "{part}\n{}", ran.out);
     }
     // Not covered any more: by name and place, and below what the pack asks of itself.

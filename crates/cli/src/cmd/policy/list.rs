@@ -28,7 +28,7 @@ pub async fn run(global: &Global, status: Option<String>) -> Outcome {
             text(row, "/draft"),
         ]
     };
-    let header = ["environment", "status", "version", "", "policies", "draft"];
+    let header = ["environment", "status", "pack", "version", "policies", "draft"];
     let lines = table(&header, rows.iter().map(line).collect());
     let mut lines = lines.lines();
     if let Some(header) = lines.next() {

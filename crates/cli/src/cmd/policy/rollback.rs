@@ -38,7 +38,7 @@ pub async fn run(global: &Global, to: Option<&str>, reason: &str, confirm: Optio
     let others = now.get("rollback_waiting").filter(|w| !w.is_null());
     note(&format!("{environment}: {}@{} → {}", text(&now, "/pack"), short(&text(&now, "/digest")), short(&target)));
     let needed = if people > 1 { format!("{people} people must ask for it") } else { "one person may do it".to_owned() };
-    note(&format!("  {needed}, with policy:write in `{environment}`; a service counts as one"));
+    note(&format!("  {needed}, with policy:write in `{environment}`"));
     if let Some(waiting) = others {
         let same = text(waiting, "/to");
         let hint = if same.contains(target.strip_prefix("sha256:").unwrap_or(&target)) {

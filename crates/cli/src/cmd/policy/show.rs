@@ -3,12 +3,13 @@
 use intended_model::ExitCode;
 use serde_json::{Value, json};
 
-use super::{grouped, number, permille, rows, safe_lines, short, text, version, words};
+use super::{number, permille, rows, safe_lines, short, text, version, words};
 use crate::args::Format;
 use crate::client::Client;
 use crate::cmd::Outcome;
 use crate::config::Global;
 use crate::output::{one, say, table};
+use crate::when;
 
 pub async fn run(global: &Global, what: &str) -> Outcome {
     let client = Client::new(global)?;
@@ -81,11 +82,9 @@ pub fn show_draft(draft: &Value) {
     }
     if let Some(found) = draft.get("simulation").filter(|s| !s.is_null()) {
         say(&format!(
-            "\nsimulated on {} of {} decisions: {} change, blast radius {}",
-            grouped(number(found, "/replayed")),
-            grouped(number(found, "/decisions")),
-            grouped(number(found, "/changed")),
-            permille(number(found, "/blast_permille"))
+            "\nblast radius {}, measured on the {} before it was submitted",
+            permille(number(found, "/blast_permille")),
+            when::span(i64::try_from(number(found, "/window_secs")).unwrap_or(i64::MAX))
         ));
     }
 }

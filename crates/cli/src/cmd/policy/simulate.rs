@@ -40,7 +40,7 @@ pub async fn run(global: &Global, args: &Simulate) -> Outcome {
     } else if let Some((number, change)) = wanted {
         open(number, rows(&found, "/changes").count(), change);
     } else {
-        show(&found, &title, Some(&format!("intended policy simulate {} …", args.what)));
+        show(&found, &title, Some(&again(global, args)));
     }
     let radius = number(&found, "/blast_permille");
     if let Some(most) = args.max_blast.filter(|most| radius > u64::from(*most)) {
@@ -48,6 +48,24 @@ pub async fn run(global: &Global, args: &Simulate) -> Outcome {
         return Err(CliError::Failed(what, ExitCode::Invalid));
     }
     Ok(ExitCode::Ok)
+}
+
+/// The same once more, for one change.
+fn again(global: &Global, args: &Simulate) -> String {
+    let mut words = format!("intended policy simulate {}", args.what);
+    let file = args.file.as_ref().map(|f| f.display().to_string());
+    let options = [
+        ("-e", global.environment.as_deref()),
+        ("--window", args.window.as_deref()),
+        ("--against", args.against.as_deref()),
+        ("--file", file.as_deref()),
+    ];
+    for (name, value) in options {
+        if let Some(value) = value {
+            words.push_str(&format!(" {name} {value}"));
+        }
+    }
+    words
 }
 
 /// The change that was asked for, with its number.
@@ -295,7 +313,7 @@ pub fn show(found: &Value, title: &str, again: Option<&str>) {
         note(&format!("{} more are listed with -o json", grouped((all - SHOWN) as u64)));
     }
     if let Some(again) = again {
-        note(&format!("\nnext: {again} --change 1      before and after, with the policies"));
+        note(&format!("\nnext: {again} --change 1"));
     }
 }
 
@@ -318,12 +336,18 @@ fn breakdowns(found: &Value) {
     say(&format!("\n{}", table(&["by", "", "changed"], lines)));
 }
 
+/// When a change's decision was recorded.
+fn time(change: &Value) -> String {
+    let millis = change.get("at").and_then(Value::as_i64);
+    millis.map_or_else(|| text(change, "/at"), |m| Timestamp::from_millis(m).to_string())
+}
+
 /// One change: before and after.
 fn open(number: usize, all: usize, change: &Value) {
     say(&format!("change {number} of {all} listed\n"));
     let facts = [
         ("intent", text(change, "/intent")),
-        ("recorded", format!("{}, ledger entry {}", text(change, "/at"), text(change, "/index"))),
+        ("recorded", format!("{}, ledger entry {}", time(change), text(change, "/index"))),
         ("agent", text(change, "/agent")),
         ("action", format!("{} ({})", text(change, "/action"), text(change, "/category"))),
         ("resource", text(change, "/resource")),

@@ -3,7 +3,7 @@
 use intended_model::ExitCode;
 use serde_json::json;
 
-use super::{changes, number, review, text, version, words};
+use super::{changes, number, review, rows, text, version, words};
 use crate::args::{Format, Verdict};
 use crate::client::Client;
 use crate::cmd::{Outcome, encode};
@@ -49,7 +49,9 @@ pub async fn run(global: &Global, args: &Verdict, verb: &str) -> Outcome {
     if text(&after, "/status") == "approved" {
         note(&format!("next: intended policy deploy {} -e {}", args.draft, text(&after, "/environment")));
     } else {
-        note(&format!("{} more must approve, of {}", needed.saturating_sub(given), words(&after, "/approvers")));
+        let done: Vec<String> = rows(&after, "/approvals").map(|a| text(a, "/member")).collect();
+        let left = rows(&after, "/approvers").map(|a| text(a, "")).filter(|a| !done.contains(a)).collect::<Vec<_>>();
+        note(&format!("{} more must approve, of {}", needed.saturating_sub(given), left.join(", ")));
     }
     Ok(ExitCode::Ok)
 }
