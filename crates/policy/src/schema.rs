@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::vocabulary::Vocabulary;
+
 /// A tool as an action.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ToolAction {
@@ -19,6 +21,8 @@ pub struct Schema {
     text: String,
     pub(crate) parsed: cedar_policy::Schema,
     actions: BTreeSet<String>,
+    tools: BTreeSet<ToolAction>,
+    vocabulary: Option<Vocabulary>,
 }
 
 impl std::fmt::Debug for Schema {
@@ -90,7 +94,41 @@ type IntentContext = {
 impl Schema {
     /// Makes the schema of these tools. Categories and operations are the groups that tools are in.
     pub fn generate(tools: &[ToolAction]) -> Result<Self, SchemaError> {
+        Self::make(tools, ENTITIES.to_owned(), None)
+    }
+
+    /// As [`Schema::generate`], with the tenant's names: teams and capabilities are enumerated, so that
+    /// Cedar itself refuses others, and an editor completes them. Environments and agents are there to
+    /// be read: a context names the one by text, and the other come and go.
+    pub fn generate_for(tools: &[ToolAction], vocabulary: &Vocabulary) -> Result<Self, SchemaError> {
+        let list = |names: &mut dyn Iterator<Item = &String>| names.map(|n| quoted(n)).collect::<Vec<_>>().join(", ");
         let mut text = ENTITIES.to_owned();
+        for (plain, names) in [("entity Team;", &vocabulary.teams), ("entity Capability;", &vocabulary.capabilities)] {
+            // An enumeration without a member is none.
+            if !names.is_empty() {
+                let all = format!("{} enum [{}];", plain.trim_end_matches(';'), list(&mut names.iter()));
+                text = text.replace(plain, &all);
+            }
+        }
+        if !vocabulary.environments.is_empty() {
+            text.push_str("// What `context.environment` can be:\n");
+            for (name, tier) in &vocabulary.environments {
+                let _ = writeln!(text, "//   {}: {}", name.escape_debug(), tier.escape_debug());
+            }
+            let all = list(&mut vocabulary.environments.keys());
+            let _ = writeln!(text, "entity Environment enum [{all}];\n");
+        }
+        if !vocabulary.agents.is_empty() {
+            text.push_str("// Agents:\n");
+            for name in &vocabulary.agents {
+                let _ = writeln!(text, "//   Agent::{}", quoted(name));
+            }
+            text.push('\n');
+        }
+        Self::make(tools, text, Some(vocabulary.clone()))
+    }
+
+    fn make(tools: &[ToolAction], mut text: String, vocabulary: Option<Vocabulary>) -> Result<Self, SchemaError> {
         let mut actions = BTreeSet::new();
         let domains: BTreeSet<&str> = tools.iter().map(|t| t.domain.as_str()).collect();
         let categories: BTreeMap<&str, &str> = tools.iter().map(|t| (t.category.as_str(), t.domain.as_str())).collect();
@@ -109,7 +147,8 @@ impl Schema {
             actions.insert(name);
         }
         text.push('\n');
-        for tool in tools.iter().collect::<BTreeSet<_>>() {
+        let tools: BTreeSet<ToolAction> = tools.iter().cloned().collect();
+        for tool in &tools {
             let operation = format!("op:{}", tool.operation);
             let _ = writeln!(
                 text,
@@ -121,7 +160,7 @@ impl Schema {
             actions.insert(tool.tool.clone());
         }
         let (parsed, _) = cedar_policy::Schema::from_cedarschema_str(&text).map_err(|e| SchemaError(e.to_string()))?;
-        Ok(Self { text, parsed, actions })
+        Ok(Self { text, parsed, actions, tools, vocabulary })
     }
     /// The schema in Cedar's own syntax, for editors.
     #[must_use]
@@ -132,9 +171,21 @@ impl Schema {
     pub fn actions(&self) -> impl Iterator<Item = &str> {
         self.actions.iter().map(String::as_str)
     }
+    /// The tools that it is made of.
+    pub fn tools(&self) -> impl Iterator<Item = &ToolAction> {
+        self.tools.iter()
+    }
+    /// The tenant's names, if it is made with them.
+    #[must_use]
+    pub const fn vocabulary(&self) -> Option<&Vocabulary> {
+        self.vocabulary.as_ref()
+    }
+    pub(crate) fn has_action(&self, name: &str) -> bool {
+        self.actions.contains(name)
+    }
 }
 
-/// A Cedar string: names are printable ASCII without quotes or backslashes.
+/// A Cedar string, on one line whatever the name.
 fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", name.escape_debug())
 }

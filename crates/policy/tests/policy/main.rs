@@ -5,9 +5,12 @@
 //! 100,000: `PROPTEST_CASES=100000 cargo nextest run --release -p intended-policy`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
+mod check;
+mod format;
 mod grammar;
 mod independent;
 mod index;
+mod lints;
 mod oracle;
 mod outcomes;
 mod packs;

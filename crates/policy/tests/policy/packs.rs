@@ -27,52 +27,76 @@ fn policies_that_cannot_be_read_are_refused_by_place_and_cause() {
         (format!("{SOUND}@id(\"b\") permit {all}\n"), "p.cedar:2:46", "unexpected end of input"),
         (format!("{SOUND}@id(\"b\") permits {all};"), "p.cedar:2:10", "permits"),
         (format!("{SOUND}\n  @id(\"b) permit"), "p.cedar:3:7", "a string never ends"),
-        (format!("permit {all};"), "p.cedar", "a policy has no `@id(\"…\")`"),
-        (format!("@id(\"A b\") permit {all};"), "p.cedar", "policy `A b`: "),
-        (format!("{SOUND}{SOUND}"), "p.cedar", "policy `a`: the id stands twice in the pack"),
+        (format!("permit {all};"), "p.cedar:1:1", "a policy has no `@id(\"…\")`"),
+        (format!("@id(\"A b\") permit {all};"), "p.cedar:1:1", "policy `A b`: "),
         (
-            "@id(\"a\") permit (principal == ?principal, action, resource);".to_owned(),
-            "p.cedar",
+            format!("{SOUND}\n {SOUND}"),
+            "p.cedar:3:2",
+            "policy `a`: the id stands twice in the pack; it stands first in p.cedar:1:1",
+        ),
+        (
+            "\n@id(\"a\") permit (principal == ?principal, action, resource);".to_owned(),
+            "p.cedar:2:1",
             "templates are not supported: write policies without slots",
         ),
         (
             format!("@id(\"a\") @esclate(\"1 of x\") permit {all};"),
-            "p.cedar",
+            "p.cedar:1:10",
             "policy `a`: unknown annotation `@esclate`; did you mean `@escalate`?",
         ),
-        (format!("@id(\"a\") @ticket(\"1\") permit {all};"), "p.cedar", "policy `a`: unknown annotation `@ticket`"),
+        (
+            format!("@id(\"a\") @ticket(\"1\") permit {all};"),
+            "p.cedar:1:10",
+            "policy `a`: unknown annotation `@ticket`",
+        ),
         (
             format!("@id(\"a\") @escalate(\"1 of x\") forbid {all};"),
-            "p.cedar",
+            "p.cedar:1:10",
             "policy `a`: `@escalate` stands on a forbid; obligations belong on permits",
         ),
         (
             format!("@id(\"a\") @escalate(\"1 of x\") @defer(\"y\") permit {all};"),
-            "p.cedar",
+            "p.cedar:1:10",
             "policy `a`: a policy has one kind of obligation",
         ),
         (
             format!("@id(\"a\") @escalate(\"two of x\") permit {all};"),
-            "p.cedar",
+            "p.cedar:1:10",
             "policy `a`: `@escalate` wants `<count> of <group>`, not `two of x`",
         ),
         (
             format!("@id(\"a\") @escalate(\"21 of x\") permit {all};"),
-            "p.cedar",
+            "p.cedar:1:10",
             "`@escalate` asks for 1 to 20 approvals",
         ),
-        (format!("@id(\"a\") @escalate(\"1 of X\") permit {all};"), "p.cedar", "policy `a`: `@escalate`: the group: "),
-        (format!("@id(\"a\") @defer(\" \") permit {all};"), "p.cedar", "policy `a`: `@defer` names what is missing"),
-        (format!("@id(\"a\") @modify(\"swap x\") permit {all};"), "p.cedar", "`swap` is not `set`, `cap` or `drop`"),
-        (format!("@id(\"a\") @modify(\"set x\") permit {all};"), "p.cedar", "`set x` lacks ` = `"),
-        (format!("@id(\"a\") @modify(\"set x = {{\") permit {all};"), "p.cedar", "policy `a`: `@modify`: `{`: "),
-        (format!("@id(\"a\") @modify(\"cap x = true\") permit {all};"), "p.cedar", "`true` is not a number"),
+        (
+            format!("@id(\"a\") @escalate(\"1 of X\") permit {all};"),
+            "p.cedar:1:10",
+            "policy `a`: `@escalate`: the group: ",
+        ),
+        (
+            format!("@id(\"a\") @defer(\" \") permit {all};"),
+            "p.cedar:1:10",
+            "policy `a`: `@defer` names what is missing",
+        ),
+        (
+            format!("@id(\"a\") @modify(\"swap x\") permit {all};"),
+            "p.cedar:1:10",
+            "`swap` is not `set`, `cap` or `drop`",
+        ),
+        (format!("@id(\"a\") @modify(\"set x\") permit {all};"), "p.cedar:1:10", "`set x` lacks ` = `"),
+        (format!("@id(\"a\") @modify(\"set x = {{\") permit {all};"), "p.cedar:1:10", "policy `a`: `@modify`: `{`: "),
+        (format!("@id(\"a\") @modify(\"cap x = true\") permit {all};"), "p.cedar:1:10", "`true` is not a number"),
         (
             format!("@id(\"a\") @modify(\"cap x = 0.00001\") permit {all};"),
-            "p.cedar",
+            "p.cedar:1:10",
             "a cap has at most four decimals",
         ),
-        (format!("@id(\"a\") @modify(\"drop x; set x = 1\") permit {all};"), "p.cedar", "`x` stands twice or is empty"),
+        (
+            format!("@id(\"a\") @modify(\"drop x; set x = 1\") permit {all};"),
+            "p.cedar:1:10",
+            "`x` stands twice or is empty",
+        ),
     ] {
         let error = of_policies(&text);
         assert!(error.to_string().contains(says), "{text}\n{error}");
@@ -85,8 +109,67 @@ fn one_id_in_two_files_is_refused_in_the_second() {
     let error = read(&[("pack.toml", MANIFEST), ("a.cedar", SOUND), ("b.cedar", SOUND)]).unwrap_err();
     assert_eq!(
         (error.place(), error.to_string().as_str()),
-        ("b.cedar".into(), "policy `a`: the id stands twice in the pack")
+        ("b.cedar:1:1".into(), "policy `a`: the id stands twice in the pack; it stands first in a.cedar:1:1")
     );
+}
+
+#[test]
+fn a_file_that_is_none_of_a_packs_is_refused_by_name() {
+    for (name, allowed) in [
+        ("a.cedar", true),
+        ("tests/a.yaml", true),
+        ("tests/a.yml", true),
+        ("p.txt", false),
+        ("README.md", false),
+        (".cedar", false),
+        (".a.cedar", false),
+        ("sub/a.cedar", false),
+        ("../a.cedar", false),
+        ("a\\b.cedar", false),
+        ("tests/a.cedar", false),
+        ("tests/sub/a.yaml", false),
+        ("tests/../a.yaml", false),
+        ("a.yaml", false),
+        ("PACK.toml", false),
+        ("", false),
+    ] {
+        let read = read(&[("pack.toml", MANIFEST), ("sound.cedar", SOUND), (name, "")]);
+        match read {
+            Ok(_) => assert!(allowed, "{name}"),
+            Err(error) => {
+                assert!(!allowed, "{name}: {error}");
+                assert_eq!(error.place(), format!("{name}:1:1"));
+                assert!(error.to_string().contains("is no file of a pack"), "{error}");
+            }
+        }
+    }
+}
+
+/// What a hostile or careless pack holds: refused with its place, in bounded time and stack.
+#[test]
+fn what_is_far_too_large_or_deep_is_refused_with_its_place() {
+    let condition = |c: String| format!("@id(\"a\") permit (principal, action, resource)\nwhen {{ {c} }};");
+    let n = 10_000;
+    for (text, place, says) in [
+        (format!("// {}\n{SOUND}", "x".repeat(5 << 20)), "p.cedar:1:1", "at most 1048576 are read"),
+        (condition(format!("{}true{}", "(".repeat(n), ")".repeat(n))), "p.cedar:2:71", "nested deeper than 64"),
+        (condition(format!("{}true", "!".repeat(n))), "p.cedar:2:264", "nested deeper than 64"),
+        (condition(format!("{}true{}", "if true then true else (".repeat(n), ")".repeat(n))), "p.cedar:2", "deeper"),
+        (condition(format!("{}true", "if true then true else ".repeat(n))), "p.cedar:2", "nested deeper than 64"),
+        (condition(format!("true{}", " && true".repeat(n))), "p.cedar:2", "words and signs"),
+        (condition(format!("true{}", " && context.risk > 1".repeat(150))), "p.cedar:2:8", "expressions deep"),
+        (
+            format!("@id(\"a\") permit (principal, action, resource){};", " when { true }".repeat(n)),
+            "p.cedar:1:",
+            "words and signs",
+        ),
+        (format!("{SOUND}@id(\"b) permit (principal, action, resource);"), "p.cedar:2:5", "a string never ends"),
+        (format!("{SOUND}{SOUND}"), "p.cedar:2:1", "it stands first in p.cedar:1:1"),
+    ] {
+        let error = of_policies(&text);
+        assert!(error.to_string().contains(says), "{says}: {error}");
+        assert!(error.place().starts_with(place), "{says}: {}", error.place());
+    }
 }
 
 #[test]
@@ -102,12 +185,8 @@ fn manifests_are_read_strictly() {
         assert_eq!(error.place(), place, "{manifest}\n{error}");
     }
     let error = read(&[("p.cedar", SOUND)]).unwrap_err();
-    assert_eq!((error.place(), error.to_string().as_str()), ("pack.toml".into(), "the pack has no `pack.toml`"));
-    for nothing in [
-        &[("pack.toml", MANIFEST)][..],
-        &[("pack.toml", MANIFEST), ("p.txt", SOUND)],
-        &[("pack.toml", MANIFEST), ("p.cedar", "// nothing\n")],
-    ] {
+    assert_eq!((error.place(), error.to_string().as_str()), ("pack.toml:1:1".into(), "the pack has no `pack.toml`"));
+    for nothing in [&[("pack.toml", MANIFEST)][..], &[("pack.toml", MANIFEST), ("p.cedar", "// nothing\n")]] {
         let error = read(nothing).unwrap_err();
         assert_eq!(error.to_string(), "the pack has no policies; it denies everything");
     }
@@ -163,7 +242,7 @@ fn a_packs_digest_is_of_its_content() {
     for other in [
         &[("pack.toml", MANIFEST), ("q.cedar", SOUND)][..],
         &[("pack.toml", MANIFEST), ("p.cedar", &spaced)],
-        &[("pack.toml", MANIFEST), ("p.cedar", SOUND), ("readme", "")],
+        &[("pack.toml", MANIFEST), ("p.cedar", SOUND), ("tests/a.yaml", "")],
     ] {
         assert_ne!(usual, digest(other));
     }
@@ -180,7 +259,7 @@ fn schema() -> Schema {
 }
 
 #[test]
-fn policies_that_the_schema_does_not_hold_are_named_with_their_file() {
+fn policies_that_the_schema_does_not_hold_are_named_with_their_place() {
     for (policy, says) in [
         ("permit (principal, action, resource) when { principal.nope == 1 };", "attribute `nope`"),
         ("permit (principal, action, resource) when { context.nope };", "attribute `nope`"),
@@ -202,7 +281,9 @@ fn policies_that_the_schema_does_not_hold_are_named_with_their_file() {
         let report = validate(&pack(&text).unwrap(), &schema());
         assert!(!report.errors.is_empty(), "{policy}");
         for problem in &report.errors {
-            assert_eq!((problem.policy.as_str(), problem.place().as_str()), ("wrong", "p.cedar"), "{policy}");
+            assert_eq!((problem.policy.as_deref(), problem.line), (Some("wrong"), 2), "{policy}");
+            assert_eq!(problem.source_line.as_deref(), text.lines().nth(1), "{policy}");
+            assert!(problem.end_column.is_some_and(|end| end > problem.column), "{problem:?}");
             assert!(problem.to_string().starts_with("policy `wrong`: "), "{problem}");
         }
         assert!(report.errors.iter().any(|p| p.message.contains(says)), "{policy}\n{:#?}", report.errors);
@@ -217,7 +298,10 @@ fn a_policy_that_can_never_match_is_a_warning() {
     ] {
         let report = validate(&pack(policy).unwrap(), &schema());
         assert_eq!(report.errors, []);
-        assert!(report.warnings.iter().any(|w| w.policy == "never" && w.message.contains("impossible")), "{report:?}");
+        assert!(
+            report.warnings.iter().any(|w| w.policy.as_deref() == Some("never") && w.message.contains("impossible")),
+            "{report:?}"
+        );
     }
 }
 
