@@ -39,6 +39,7 @@ pub struct App {
     pub draining: Arc<AtomicBool>,
     kept: Arc<Keeps>,
     streams: Arc<watch::Streams>,
+    simulations: Arc<v1::simulations::Jobs>,
     document: Bytes,
 }
 
@@ -57,6 +58,7 @@ impl App {
             draining: Arc::default(),
             kept: Arc::default(),
             streams: Arc::default(),
+            simulations: Arc::default(),
             document: serde_json::to_vec(&openapi()).unwrap_or_default().into(),
         }
     }

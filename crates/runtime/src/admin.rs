@@ -690,21 +690,30 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
     })
 }
 
-/// Parses and strictly validates a pack against what the tenant has.
-pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Pack, RuntimeError> {
+/// Everything that is to be said of a pack on this tenant: what is wrong with it, and what looks wrong.
+pub fn check(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Checked, RuntimeError> {
     let source = intended_policy::PackSource { files: files.clone() };
-    let pack = intended_policy::Pack::parse(&source).map_err(|e| RuntimeError {
-        errors: vec![in_file(&e.0.file, Some((e.0.line, e.0.column)), e.0.message.clone())],
-        ..RuntimeError::new(Code::PackInvalid, e.to_string())
-    })?;
-    let schema = schema_of(state)?;
-    let report = intended_policy::validate(&pack, &schema);
-    if report.errors.is_empty() {
-        return Ok(pack);
+    Ok(intended_policy::check(&source, &schema_of(state)?, None))
+}
+
+/// A pack that validates strictly against what the tenant has.
+pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Pack, RuntimeError> {
+    let checked = check(state, files)?;
+    let errors: Vec<Member> = checked
+        .errors()
+        .map(|d| {
+            let help = d.help.as_ref().map_or(String::new(), |h| format!("; {h}"));
+            in_file(&d.file, Some((d.line, d.column)), format!("{}{help}", d.message))
+        })
+        .collect();
+    let first = checked.errors().next().map(|d| format!("{}:{}:{}: {}", d.file, d.line, d.column, d.message));
+    match (first, checked.pack) {
+        (None, Some(pack)) => Ok(pack),
+        (first, _) => {
+            let detail = first.unwrap_or_else(|| "the pack cannot be read".to_owned());
+            Err(RuntimeError { errors, ..RuntimeError::new(Code::PackInvalid, detail) })
+        }
     }
-    let detail = report.errors.first().map(|e| format!("{}: {e}", e.place())).unwrap_or_default();
-    let errors = report.errors.iter().map(|e| in_file(&e.file, None, e.to_string())).collect();
-    Err(RuntimeError { errors, ..RuntimeError::new(Code::PackInvalid, detail) })
 }
 
 /// What is wrong with a file of a pack, as a member of the request that carried it.
@@ -712,7 +721,25 @@ fn in_file(file: &str, position: Option<(usize, usize)>, message: String) -> Mem
     Member { pointer: format!("/files{}", pointer_step(file)), message, position }
 }
 
-/// The Cedar schema of a tenant: its tools with their categories and operations.
+/// What the tenant has, by name.
+#[must_use]
+pub fn vocabulary(state: &State) -> intended_policy::Vocabulary {
+    let present = || state.agents.iter().filter(|(_, a)| a.state != AgentState::Retired);
+    intended_policy::Vocabulary {
+        agents: present().map(|(id, _)| id.to_string()).collect(),
+        teams: present().flat_map(|(_, a)| a.teams.iter().map(ToString::to_string)).collect(),
+        capabilities: state.capabilities.iter().map(|c| c.id.to_string()).collect(),
+        groups: state
+            .members
+            .values()
+            .filter(|m| m.active)
+            .flat_map(|m| m.groups.iter().map(ToString::to_string))
+            .collect(),
+        environments: state.environments.values().map(|e| (e.id.to_string(), e.tier.as_str().to_owned())).collect(),
+    }
+}
+
+/// The Cedar schema of a tenant: its tools with their categories and operations, and what it has by name.
 pub fn schema_of(state: &State) -> Result<intended_policy::Schema, RuntimeError> {
     let tools: Vec<intended_policy::ToolAction> = state
         .catalogue
@@ -724,5 +751,5 @@ pub fn schema_of(state: &State) -> Result<intended_policy::Schema, RuntimeError>
             operation: operation.as_str(),
         })
         .collect();
-    intended_policy::Schema::generate(&tools).map_err(RuntimeError::internal)
+    intended_policy::Schema::generate_for(&tools, &vocabulary(state)).map_err(RuntimeError::internal)
 }

@@ -71,8 +71,8 @@ pub struct Runtime {
     replays: Arc<tokio::sync::Semaphore>,
     /// One simulation at a time.
     simulations: Arc<tokio::sync::Semaphore>,
-    /// Whether a version validates under a catalogue: see [`standing`].
-    validations: std::sync::Mutex<HashMap<(Digest, Digest), Option<String>>>,
+    /// Whether a version validates on a state: see [`standing`].
+    validations: std::sync::Mutex<HashMap<(Digest, u64), Option<String>>>,
 }
 
 /// How many decisions are made again at once.

@@ -100,10 +100,10 @@ impl Runtime {
         why
     }
 
-    /// Why a version does not validate any more. Remembered for each catalogue: strict validation of
-    /// a large version takes a while.
+    /// Why a version does not validate any more. Remembered for each state: strict validation of a
+    /// large version takes a while.
     fn invalid(&self, state: &State, version: &intended_engine::Version) -> Option<String> {
-        let key = (version.digest, state.catalogue.digest());
+        let key = (version.digest, state.control);
         let mut known = self.validations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if known.len() > MAX_REMEMBERED {
             known.clear();

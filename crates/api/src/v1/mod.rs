@@ -5,10 +5,14 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::App;
 
 pub mod access;
+pub mod deployments;
+pub mod drafts;
 pub mod emergency;
+pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod simulations;
 pub mod tokens;
 
 pub fn router() -> OpenApiRouter<App> {
@@ -18,5 +22,9 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(ledger::router())
         .merge(access::router())
         .merge(policy::router())
+        .merge(drafts::router())
+        .merge(deployments::router())
+        .merge(simulations::router())
+        .merge(incidents::router())
         .merge(emergency::router())
 }
