@@ -303,6 +303,7 @@ fn refused(status: u16, body: &Value) -> CliError {
     let parts = errors.map(|e| (part(e, "pointer"), part(e, "message"))).collect();
     let exit = match status {
         _ if text("code").starts_with("halt.") && text("code") != "halt.unknown" => ExitCode::Halted,
+        202 => ExitCode::Pending,
         401 | 403 => ExitCode::Auth,
         400 | 409 | 412 | 413 | 415 | 422 | 428 => ExitCode::Invalid,
         429 | 500.. => ExitCode::Unavailable,
@@ -328,6 +329,8 @@ mod tests {
             (503, "not_ready", ExitCode::Unavailable),
             (507, "store.full", ExitCode::Unavailable),
             (422, "pack.invalid", ExitCode::Invalid),
+            (412, "draft.stale", ExitCode::Invalid),
+            (202, "rollback.people", ExitCode::Pending),
         ] {
             assert_eq!(exit(status, code), expected, "{status} {code}");
         }

@@ -197,7 +197,14 @@ fn every_format_can_be_read_and_says_the_same() {
 fn an_empty_list_is_a_list() {
     let site = Site::bare();
     let server = site.start().unwrap();
-    for verb in [&["intent", "list"][..], &["emergency", "status"], &["audit", "query", "--kind", "decision"], &["policy", "list"], &["policy", "review"], &["incident", "list"]] {
+    for verb in [
+        &["intent", "list"][..],
+        &["emergency", "status"],
+        &["audit", "query", "--kind", "decision"],
+        &["policy", "list"],
+        &["policy", "review"],
+        &["incident", "list"],
+    ] {
         let of = |format: &str| site.cli(&server, &[verb, &["-o", format]].concat()).expect(0).out;
         assert_eq!((of("json").trim(), of("yaml").trim(), of("jsonl").trim()), ("[]", "[]", ""), "{verb:?}");
         assert_eq!(of("table").lines().count(), 1, "the header, and no more: {verb:?}");

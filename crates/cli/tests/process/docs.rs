@@ -138,7 +138,7 @@ fn the_documents_work_as_they_are_written() {
             script.push_str(&format!("{line}\n"));
         }
     }
-    assert_eq!(replaced, 5, "dev, the tests, serve, the address in api.md and in cli.md:\n{script}");
+    assert_eq!(replaced, 6, "dev, the tests, serve, the address in README, api.md and cli.md:\n{script}");
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(root().join("policies"), dir.path().join("policies")).unwrap();
     let (out, err) = (dir.path().join("stdout"), dir.path().join("stderr"));

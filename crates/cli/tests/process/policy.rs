@@ -63,9 +63,8 @@ impl<'s> Person<'s> {
     fn new(site: &Site, server: &'s Server, name: &str, groups: &[&str]) -> Self {
         let owner = site.owner(server);
         owner.put(&format!("members/{name}"), &json!({"groups": groups, "active": true})).expect(200);
-        let scopes = [
-            "policy:read", "policy:write", "policy:approve", "intent:read", "emergency:read", "emergency:write",
-        ];
+        let scopes =
+            ["policy:read", "policy:write", "policy:approve", "intent:read", "emergency:read", "emergency:write"];
         let body = json!({"credential": format!("{name}-key"), "member": name, "scopes": scopes, "whole": true});
         let created = owner.post("credentials", &body).expect(201);
         Self { server, key: created["key"].as_str().unwrap().to_owned() }
@@ -143,7 +142,15 @@ fn a_failing_case_shows_what_differs_and_how_it_was_decided() {
     let pack = Pack::new();
     pack.edit("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
     let ran = policy(&["test", pack.path()]).expect(7);
-    for part in ["FAIL", "tests/support.yaml:10:9", "refund-40", "expected allow, got escalate", "GATE", "policy.escalate", "1 of 8 cases FAIL"] {
+    for part in [
+        "FAIL",
+        "tests/support.yaml:10:9",
+        "refund-40",
+        "expected allow, got escalate",
+        "GATE",
+        "policy.escalate",
+        "1 of 8 cases FAIL",
+    ] {
         assert!(ran.out.contains(part), "{part}\n{}", ran.out);
     }
     // Not covered any more: by name and place, and below what the pack asks of itself.
@@ -177,18 +184,18 @@ fn what_is_wrong_is_shown_with_its_line_and_a_suggestion() {
     pack.edit("support.cedar", "Action::\"orders.get_order\"", "Action::\"orders.get_ordr\"");
     let ran = policy(&["validate", pack.path()]).expect(6);
     let lines: Vec<&str> = ran.out.lines().collect();
-    let place = format!("{}/support.cedar:6:13: error[", pack.path());
+    let place = format!("{}/support.cedar:5:13: error[", pack.path());
     assert!(lines[0].starts_with(&place), "{}", ran.out);
     assert!(lines[1].contains("action == Action::\"orders.get_ordr\",") && lines[2].contains("^^^"), "{}", ran.out);
     assert!(ran.out.contains("help: did you mean `Action::\"orders.get_order\"`?"), "{}", ran.out);
     assert!(ran.out.contains("1 error") && ran.err.is_empty(), "{ran:?}");
     let report = policy(&["validate", pack.path(), "-o", "json"]).expect(6).json();
     assert_eq!((&report[0]["valid"], &report[0]["errors"]), (&false.into(), &1.into()));
-    assert_eq!((&report[0]["diagnostics"][0]["line"], &report[0]["diagnostics"][0]["column"]), (&6.into(), &13.into()));
+    assert_eq!((&report[0]["diagnostics"][0]["line"], &report[0]["diagnostics"][0]["column"]), (&5.into(), &13.into()));
     // What runs a pack says the same and runs nothing.
     for verb in ["test", "bench"] {
         let ran = policy(&[verb, pack.path()]).expect(6);
-        assert!(ran.out.is_empty() && ran.err.contains("support.cedar:6:13"), "{verb}: {ran:?}");
+        assert!(ran.out.is_empty() && ran.err.contains("support.cedar:5:13"), "{verb}: {ran:?}");
     }
     // A file alone; a team that the fixtures do not have.
     let file = format!("{}/support.cedar", pack.path());
@@ -213,7 +220,11 @@ fn warnings_are_counted_shown_by_lint_and_fail_when_asked_to() {
         "@id(\"support.anything\")\npermit (\n  principal in Team::\"support\",\n  action == Action::\"stripe.create_refund\",\n  resource\n);\n\n@id(\"support.refund-small\")",
     );
     let ran = policy(&["validate", pack.path()]).expect(0);
-    assert!(ran.out.contains("warning") && ran.out.contains("intended policy lint") && !ran.out.contains("support.cedar:"), "{}", ran.out);
+    assert!(
+        ran.out.contains("warning") && ran.out.contains("intended policy lint") && !ran.out.contains("support.cedar:"),
+        "{}",
+        ran.out
+    );
     let ran = policy(&["lint", pack.path()]).expect(0);
     assert!(ran.out.contains("warning[") && ran.out.contains("support.cedar:"), "{}", ran.out);
     policy(&["lint", pack.path(), "--deny-warnings"]).expect(6);
@@ -278,7 +289,10 @@ fn bad_packs_are_refused_by_every_verb_with_their_place() {
     bad("5 MB", 6, "1048576", &|p| p.write("big.cedar", &"// policy\n".repeat(524_288)));
     bad("nested without end", 6, "deep.cedar", &|p| {
         let condition = format!("{}true{}", "(".repeat(10_000), ")".repeat(10_000));
-        p.write("deep.cedar", &format!("@id(\"deep\")\npermit (principal, action, resource)\nwhen {{ {condition} }};\n"));
+        p.write(
+            "deep.cedar",
+            &format!("@id(\"deep\")\npermit (principal, action, resource)\nwhen {{ {condition} }};\n"),
+        );
     });
     bad("a string without end", 6, "tests/support.yaml", &|p| {
         p.edit("tests/support.yaml", "name: what the support agent may do", "name: \"what the support agent may do");
@@ -300,9 +314,8 @@ fn a_pack_lives_from_a_draft_to_the_way_back() {
     let (site, server, pack) = prepared();
     let owner = site.owner(&server);
     two_approvals(&owner);
-    let people = ["ana", "ben", "cleo"].map(|name| {
-        Person::new(&site, &server, name, if name == "ana" { &[] } else { &["policy-owners"] })
-    });
+    let people = ["ana", "ben", "cleo"]
+        .map(|name| Person::new(&site, &server, name, if name == "ana" { &[] } else { &["policy-owners"] }));
     let [ana, ben, cleo] = &people;
     let first = decides(&site, &server);
     assert_eq!(refund(&site, &server, 40), "allow");
@@ -320,14 +333,17 @@ fn a_pack_lives_from_a_draft_to_the_way_back() {
     assert!(ran.err.contains(&format!("intended policy approve {draft}")), "{}", ran.err);
     assert!(ben.policy(&["review"]).expect(0).out.contains("refunds above 20"));
     let ran = ben.policy(&["review", &draft]).expect(0);
-    assert!(ran.out.contains("-  context.number.getTag(\"amount\").lessThanOrEqual(decimal(\"100.0\"))"), "{}", ran.out);
+    assert!(
+        ran.out.contains("-  context.number.getTag(\"amount\").lessThanOrEqual(decimal(\"100.0\"))"),
+        "{}",
+        ran.out
+    );
     assert!(ran.out.contains("ana") && ran.out.contains("blast radius"), "{}", ran.out);
     let digest = waiting[0]["digest"].as_str().unwrap().to_owned();
 
     // Nobody can be asked here, so nothing is approved without --yes; never by an author; never other content.
-    let approve = |who: &Person, more: &[&str]| {
-        who.policy(&[&["approve", &draft, "--reason", "looked at it"], more].concat())
-    };
+    let approve =
+        |who: &Person, more: &[&str]| who.policy(&[&["approve", &draft, "--reason", "looked at it"], more].concat());
     let ran = approve(ben, &[]).expect(1);
     assert!(ran.err.contains(&digest) && ran.err.contains("support.cedar") && ran.err.contains("--yes"), "{}", ran.err);
     approve(ana, &["--yes"]).expect(4);
@@ -368,7 +384,11 @@ fn a_pack_lives_from_a_draft_to_the_way_back() {
     assert_eq!((&difference["same"], &difference["files"].as_array().unwrap().len()), (&false.into(), &3));
     assert_eq!(ana.data(&["diff", "deployed", pack.path(), "-e", "production"])["same"], true);
     let difference = ana.policy(&["diff", &first, "deployed", "-e", "production", "--decisions"]).expect(0);
-    assert!(difference.out.contains("allow → escalate") && difference.out.contains("+++ b/support.cedar"), "{}", difference.out);
+    assert!(
+        difference.out.contains("allow → escalate") && difference.out.contains("+++ b/support.cedar"),
+        "{}",
+        difference.out
+    );
 
     // Back: two people, the same words, and the name of the environment.
     let back = |who: &Person, more: &[&str]| {
@@ -378,9 +398,14 @@ fn a_pack_lives_from_a_draft_to_the_way_back() {
     let ran = back(ana, &["--confirm", "production"]).expect(3);
     assert!(ran.out.contains("waiting") && ran.err.contains("intended policy rollback -e production --to"), "{ran:?}");
     assert_eq!(decides(&site, &server), digest);
-    back(ana, &["--confirm", "production"]).expect(4);
+    let again = back(ana, &["--confirm", "production"]).expect(3);
+    assert!(again.err.contains("takes 2 people"), "{}", again.err);
     let ran = back(ben, &["--confirm", "production"]).expect(0);
-    assert!(ran.err.contains("has asked for") && ran.err.contains("rolled back") && ran.err.contains(" ms"), "{}", ran.err);
+    assert!(
+        ran.err.contains("has asked for") && ran.err.contains("rolled back") && ran.err.contains(" ms"),
+        "{}",
+        ran.err
+    );
     assert_eq!((decides(&site, &server), refund(&site, &server, 40)), (first.clone(), "allow".into()));
 
     // While an incident is open, one.
@@ -413,7 +438,8 @@ fn a_gate_that_is_not_passed_is_shown_among_the_gates_and_the_draft_goes_on() {
     pack.edit("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
     let submit = |more: &[&str]| ana.policy(&[&["submit", pack.path(), "-e", "production"], more].concat());
     let ran = submit(&["--title", "stricter"]).expect(6);
-    let row = |gate: &str| ran.err.lines().find(|l| l.trim().starts_with(gate)).unwrap_or_else(|| panic!("{}", ran.err));
+    let row =
+        |gate: &str| ran.err.lines().find(|l| l.trim().starts_with(gate)).unwrap_or_else(|| panic!("{}", ran.err));
     assert!(ran.out.is_empty() && row("validation").contains("pass") && row("tests").contains("FAIL"), "{ran:?}");
     assert!(ran.err.contains("refund-40"), "{}", ran.err);
     let draft = ran.err.split("kept as ").nth(1).unwrap().split(':').next().unwrap().to_owned();
@@ -421,7 +447,11 @@ fn a_gate_that_is_not_passed_is_shown_among_the_gates_and_the_draft_goes_on() {
     pack.edit("support.cedar", "decimal(\"20.0\")", "decimal(\"100.0\")");
     pack.stricter();
     let ran = submit(&["--draft", &draft]).expect(6);
-    assert!(ran.err.contains("blast radius") && ran.err.contains("simulation") && ran.err.contains("FAIL"), "{}", ran.err);
+    assert!(
+        ran.err.contains("blast radius") && ran.err.contains("simulation") && ran.err.contains("FAIL"),
+        "{}",
+        ran.err
+    );
     rules(json!({"max_blast_permille": 1000}));
     let again = submit(&["--draft", &draft, "-o", "json"]).expect(0).json();
     assert_eq!((&again["title"], &again["draft"]), (&"stricter".into(), &draft.as_str().into()));
@@ -433,7 +463,11 @@ fn a_gate_that_is_not_passed_is_shown_among_the_gates_and_the_draft_goes_on() {
     submit(&["--draft", &draft]).expect(0);
     ben.policy(&["approve", &draft, "--reason", "ok", "--yes"]).expect(0);
     // Deployed it does not do what it is expected to, and takes itself back.
-    pack.edit("pack.toml", "name = \"nobody deletes a customer\"\ndecision = \"deny\"", "name = \"nobody deletes a customer\"\ndecision = \"allow\"");
+    pack.edit(
+        "pack.toml",
+        "name = \"nobody deletes a customer\"\ndecision = \"deny\"",
+        "name = \"nobody deletes a customer\"\ndecision = \"allow\"",
+    );
     submit(&["--draft", &draft]).expect(0);
     ana.policy(&["deploy", &draft, "-e", "production"]).expect(4);
     ben.policy(&["approve", &draft, "--reason", "ok", "--yes"]).expect(0);
@@ -463,7 +497,20 @@ fn a_simulation_counts_the_same_online_and_in_an_export() {
     site.cli(&server, &["audit", "export", export]).expect(0);
     let offline = |more: &[&str]| run(intended(&[&simulate[..], &["--file", export]].concat()).args(more));
     let local = offline(&["-o", "json"]).expect(0).json();
-    for count in ["decisions", "replayed", "changed", "matched", "blast_permille", "transitions", "other_reason", "by_agent", "by_action", "by_category", "by_resource", "changes"] {
+    for count in [
+        "decisions",
+        "replayed",
+        "changed",
+        "matched",
+        "blast_permille",
+        "transitions",
+        "other_reason",
+        "by_agent",
+        "by_action",
+        "by_category",
+        "by_resource",
+        "changes",
+    ] {
         assert_eq!(online[count], local[count], "{count}");
     }
     assert_eq!((&local["decisions"], &local["changed"]), (&11.into(), &2.into()));
@@ -475,7 +522,7 @@ fn a_simulation_counts_the_same_online_and_in_an_export() {
         for part in ["2 allow → escalate", "18.2 %", "stripe.create_refund", "charge/ch_1", "support-agent"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
-        assert!(lines.iter().all(|l| l.chars().count() <= 100), "{text}");
+        assert!(lines[1..].iter().all(|l| l.chars().count() <= 80), "{text}");
     }
     let one = offline(&["--change", "2"]).expect(0).out;
     assert!(one.contains("support.refund-small") && one.contains("support.refund-large"), "{one}");
@@ -505,7 +552,8 @@ fn a_simulation_counts_the_same_online_and_in_an_export() {
 }
 
 fn git(dir: &Path, arguments: &[&str]) {
-    let fixed = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main"];
+    let fixed =
+        ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main"];
     let out = Command::new("git").arg("-C").arg(dir).args(fixed).args(arguments).output().unwrap();
     assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
@@ -517,7 +565,8 @@ fn drift_is_what_the_source_has_and_the_server_has_not() {
     git(top, &["init", "-q"]);
     git(top, &["add", "support"]);
     git(top, &["commit", "-qm", "first"]);
-    let drift = |more: &[&str]| site.cli(&server, &[&["policy", "drift", pack.path(), "-e", "production"], more].concat());
+    let drift =
+        |more: &[&str]| site.cli(&server, &[&["policy", "drift", pack.path(), "-e", "production"], more].concat());
     assert!(drift(&[]).expect(0).out.contains("none"));
     drift(&["--git", "HEAD"]).expect(0);
     pack.stricter();
@@ -547,7 +596,12 @@ fn drift_is_what_the_source_has_and_the_server_has_not() {
     site.agent(&server).post("intents", &intents::lookup("1")).expect(200);
     let found = site.data(&server, &["policy", "drift", "-e", "production", "--window", "1h"]);
     assert_eq!((&found["after"], &found["distance_permille"]), (&1.into(), &1000.into()));
-    assert!(site.cli(&server, &["policy", "drift", "-e", "production", "--window", "1h"]).expect(0).out.contains("orders.get_order"));
+    assert!(
+        site.cli(&server, &["policy", "drift", "-e", "production", "--window", "1h"])
+            .expect(0)
+            .out
+            .contains("orders.get_order")
+    );
     site.cli(&server, &["policy", "drift", "-e", "production"]).expect(1);
 }
 

@@ -19,7 +19,7 @@ use crate::output::{one, say, table};
 use crate::when;
 
 /// Most durations that are kept of one measurement.
-const MAX_SAMPLES: usize = 20_000_000;
+const MAX_SAMPLES: usize = 4_000_000;
 
 pub fn run(global: &Global, path: &Path, seconds: u64) -> Outcome {
     let pack = local::load(path)?;
@@ -43,18 +43,18 @@ pub fn run(global: &Global, path: &Path, seconds: u64) -> Outcome {
     .collect();
     let other = cases(&Arc::new(local::compiled(path, &single)?))?;
     // Half the time each, in turns, so that a machine that is slower for a while is so for both.
-    let mut sides = [(own, Vec::new(), Duration::ZERO), (other, Vec::new(), Duration::ZERO)];
+    let mut sides = [(own, Measured::default()), (other, Measured::default())];
     let turn = Duration::from_millis(100);
-    for (cases, _, _) in &sides {
-        measure(cases, turn, &mut Vec::new());
+    for (cases, _) in &sides {
+        Measured::default().measure(cases, turn);
     }
     for _ in 0..seconds * 5 {
-        for (cases, samples, took) in &mut sides {
-            *took += measure(cases, turn, samples);
+        for (cases, measured) in &mut sides {
+            measured.measure(cases, turn);
         }
     }
-    let [(_, mut own, own_took), (_, mut one_policy, one_took)] = sides;
-    let (a, b) = (Figures::of(&mut own, own_took), Figures::of(&mut one_policy, one_took));
+    let [(_, own), (_, one_policy)] = sides;
+    let (a, b) = (own.figures(), one_policy.figures());
     let policies = pack.version.compiled.len();
     let hundredths = (a.p50 * 100).checked_div(b.p50).unwrap_or(0);
     let ratio = format!("{}.{:02}", hundredths / 100, hundredths % 100);
@@ -72,22 +72,40 @@ pub fn run(global: &Global, path: &Path, seconds: u64) -> Outcome {
     Ok(ExitCode::Ok)
 }
 
-/// Decides the cases over and over for so long.
-fn measure(cases: &[(Arc<State>, Input)], turn: Duration, samples: &mut Vec<u64>) -> Duration {
-    let began = when::started();
-    let mut at = began;
-    while at.duration_since(began) < turn {
-        for (state, input) in cases {
-            let decision = decide(state, input);
-            std::hint::black_box(&decision);
-            let now = when::started();
-            if samples.len() < MAX_SAMPLES {
-                samples.push(u64::try_from(now.duration_since(at).as_nanos()).unwrap_or(u64::MAX));
+#[derive(Default)]
+struct Measured {
+    decisions: u64,
+    took: Duration,
+    /// Nanoseconds of each decision, of the first so many.
+    samples: Vec<u64>,
+}
+
+impl Measured {
+    /// Decides the cases over and over for so long.
+    fn measure(&mut self, cases: &[(Arc<State>, Input)], turn: Duration) {
+        let began = when::started();
+        let mut at = began;
+        while at.duration_since(began) < turn {
+            for (state, input) in cases {
+                std::hint::black_box(&decide(state, input));
+                let now = when::started();
+                self.decisions += 1;
+                if self.samples.len() < MAX_SAMPLES {
+                    self.samples.push(u64::try_from(now.duration_since(at).as_nanos()).unwrap_or(u64::MAX));
+                }
+                at = now;
             }
-            at = now;
         }
+        self.took += at.duration_since(began);
     }
-    at.duration_since(began)
+
+    fn figures(mut self) -> Figures {
+        self.samples.sort_unstable();
+        let last = self.samples.len().saturating_sub(1);
+        let at = |percent: usize| self.samples.get(last * percent / 100).copied().unwrap_or(0);
+        let per_second = (u128::from(self.decisions) * 1_000_000_000).div_euclid(self.took.as_nanos().max(1));
+        Figures { per_second: u64::try_from(per_second).unwrap_or(u64::MAX), p50: at(50), p99: at(99) }
+    }
 }
 
 struct Figures {
@@ -98,13 +116,6 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(samples: &mut [u64], took: Duration) -> Self {
-        samples.sort_unstable();
-        let at = |percent: usize| samples.get(samples.len().saturating_sub(1) * percent / 100).copied().unwrap_or(0);
-        let nanos = took.as_nanos().max(1);
-        let per_second = (samples.len() as u128 * 1_000_000_000).div_euclid(nanos);
-        Self { per_second: u64::try_from(per_second).unwrap_or(u64::MAX), p50: at(50), p99: at(99) }
-    }
     fn value(&self) -> Value {
         json!({"decisions_per_second": self.per_second, "p50_ns": self.p50, "p99_ns": self.p99})
     }

@@ -62,7 +62,8 @@ pub fn stat(changes: &[Changed]) -> String {
 }
 
 pub fn value(changes: &[Changed]) -> Value {
-    let row = |c: &Changed| json!({"file": c.file, "kind": c.kind, "added": c.added, "removed": c.removed, "diff": c.diff});
+    let row =
+        |c: &Changed| json!({"file": c.file, "kind": c.kind, "added": c.added, "removed": c.removed, "diff": c.diff});
     Value::Array(changes.iter().map(row).collect())
 }
 
@@ -72,7 +73,8 @@ mod tests {
 
     #[test]
     fn files_that_came_went_or_changed_are_told_apart() {
-        let pack = |files: &[(&str, &str)]| files.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect::<Files>();
+        let pack =
+            |files: &[(&str, &str)]| files.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect::<Files>();
         let a = pack(&[("a", "1\n2\n"), ("b", "x\n"), ("same", "s\n")]);
         let b = pack(&[("a", "1\n3\n4\n"), ("c", "y\n"), ("same", "s\n")]);
         let changes = between(&a, &b);

@@ -5,7 +5,7 @@ use std::path::Path;
 use intended_model::ExitCode;
 use serde_json::{Value, json};
 
-use super::{environment, files, findings, rows, submit, text};
+use super::{environment, files, findings, local, rows, submit, text};
 use crate::args::Format;
 use crate::client::Client;
 use crate::cmd::Outcome;
@@ -18,6 +18,9 @@ pub async fn run(global: &Global, what: &str) -> Outcome {
     let environment = environment(global)?;
     let directory = Path::new(what);
     let pack = if directory.is_dir() { Some(files::read(directory)?) } else { None };
+    if let Some(files) = &pack {
+        local::readable(directory, files)?;
+    }
     if pack.is_none() && !super::version::is_draft(what) {
         return Err(CliError::usage(
             format!("`{what}` is no directory and no draft"),
@@ -27,11 +30,7 @@ pub async fn run(global: &Global, what: &str) -> Outcome {
     let client = Client::new(global)?;
     let body = match &pack {
         Some(files) => {
-            client.would(
-                "POST",
-                "deployments",
-                &json!({"environment": environment, "files": files::sizes(files)}),
-            )?;
+            client.would("POST", "deployments", &json!({"environment": environment, "files": files::sizes(files)}))?;
             json!({"environment": environment, "files": files})
         }
         None => json!({"draft": what}),

@@ -22,7 +22,8 @@ pub async fn run(global: &Global, a: &str, b: &str, decisions: Option<Option<&st
         Some(window) => Some(decided(global, &left, &right, window).await?),
     };
     if global.output != Format::Table {
-        let mut value = json!({"a": left.name(), "b": right.name(), "same": changes.is_empty(), "files": changes::value(&changes)});
+        let mut value =
+            json!({"a": left.name(), "b": right.name(), "same": changes.is_empty(), "files": changes::value(&changes)});
         if let (Some(found), Some(members)) = (found, value.as_object_mut()) {
             members.insert("decisions".to_owned(), found);
         }
@@ -35,7 +36,13 @@ pub async fn run(global: &Global, a: &str, b: &str, decisions: Option<Option<&st
     if changes.is_empty() {
         note(&format!("{} and {} hold the same", left.name(), right.name()));
     } else {
-        note(&format!("\n{} → {}: {}\n{}", left.name(), right.name(), many(changes.len(), "file differs", "files differ"), changes::stat(&changes)));
+        note(&format!(
+            "\n{} → {}: {}\n{}",
+            left.name(),
+            right.name(),
+            many(changes.len(), "file differs", "files differ"),
+            changes::stat(&changes)
+        ));
     }
     if let Some(found) = found {
         say("");

@@ -85,7 +85,13 @@ pub async fn decisions(global: &Global, window: &str) -> Outcome {
     let facts = [
         ("before", format!("{} decisions in {span}", grouped(number(&found, "/before")))),
         ("after", format!("{} decisions in {span}", grouped(number(&found, "/after")))),
-        ("distance", format!("{} (0 % the same mixture, 100 % nothing in common)", permille(number(&found, "/distance_permille")))),
+        (
+            "distance",
+            format!(
+                "{} (0 % the same mixture, 100 % nothing in common)",
+                permille(number(&found, "/distance_permille"))
+            ),
+        ),
         ("kinds", format!("{} appeared, {} disappeared", number(&found, "/appeared"), number(&found, "/disappeared"))),
     ];
     say(&table(&[], facts.into_iter().map(|(n, v)| vec![n.to_owned(), v]).collect()));

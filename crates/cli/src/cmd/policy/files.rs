@@ -122,7 +122,9 @@ mod tests {
         for name in ["pack.toml", "a.cedar", "tests/a.yaml", "tests/b.yml"] {
             assert!(belongs(name), "{name}");
         }
-        for name in ["README.md", "x/pack.toml", "x/a.cedar", ".cedar", ".a.cedar", "tests/x/a.yaml", "a.yaml", "tests/.yml"] {
+        for name in
+            ["README.md", "x/pack.toml", "x/a.cedar", ".cedar", ".a.cedar", "tests/x/a.yaml", "a.yaml", "tests/.yml"]
+        {
             assert!(!belongs(name), "{name}");
         }
     }

@@ -59,7 +59,11 @@ impl Finding {
 
     /// `file:line:column: error[code]: message`, the line with a mark, and what to do.
     pub fn render(&self, directory: &Path) -> String {
-        let path = if directory.as_os_str().is_empty() { self.file.clone() } else { directory.join(&self.file).display().to_string() };
+        let path = if directory.as_os_str().is_empty() {
+            self.file.clone()
+        } else {
+            directory.join(&self.file).display().to_string()
+        };
         let policy = self.policy.as_ref().map(|p| format!("policy `{p}`: ")).unwrap_or_default();
         let mut out = safe(&format!(
             "{path}:{}:{}: {}[{}]: {policy}{}",

@@ -57,7 +57,10 @@ pub fn run(global: &Global, paths: &[PathBuf], check: bool) -> Outcome {
         ));
     }
     if check_only && differ > 0 {
-        note(&format!("{} would change: run `intended policy fmt` without --check", super::many(differ, "file", "files")));
+        note(&format!(
+            "{} would change: run `intended policy fmt` without --check",
+            super::many(differ, "file", "files")
+        ));
         return Ok(if check { ExitCode::Invalid } else { ExitCode::Ok });
     }
     Ok(ExitCode::Ok)
@@ -86,7 +89,10 @@ fn policies(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CliError> {
             }
         }
         if within.is_empty() {
-            return Err(CliError::usage(format!("{}: no *.cedar", path.display()), "name a pack's directory, or a file"));
+            return Err(CliError::usage(
+                format!("{}: no *.cedar", path.display()),
+                "name a pack's directory, or a file",
+            ));
         }
         within.sort();
         found.extend(within);

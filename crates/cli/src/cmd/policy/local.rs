@@ -36,11 +36,19 @@ pub fn load(directory: &Path) -> Result<Loaded, CliError> {
     Ok(Loaded { directory: directory.to_owned(), files, pack, version, suite })
 }
 
+/// Refuses test files that cannot be read, before anything is sent: a server that is asked about the
+/// policies alone would not look at them.
+pub fn readable(directory: &Path, files: &Files) -> Result<(), CliError> {
+    match Suite::parse(files.iter().map(|(n, t)| (n.as_str(), t.as_str()))) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(invalid(directory, &[Finding::of_tests(&error, files)])),
+    }
+}
+
 /// A pack's files as what decides.
 pub fn compiled(place: &Path, files: &Files) -> Result<Version, CliError> {
     let boxed = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
-    Version::compile(&boxed)
-        .map_err(|e| CliError::Failed(format!("{}: {e}", place.display()), ExitCode::Invalid))
+    Version::compile(&boxed).map_err(|e| CliError::Failed(format!("{}: {e}", place.display()), ExitCode::Invalid))
 }
 
 /// Everything that can be said of a pack without a server, in the order of files and lines.

@@ -140,6 +140,9 @@ mod tests {
         let written: Vec<String> = [0, 999, 1_000, 123_456, 1_234_567].into_iter().map(grouped).collect();
         assert_eq!(written, ["0", "999", "1,000", "123,456", "1,234,567"]);
         assert_eq!((permille(0), permille(25), permille(1000)), ("0 %".into(), "2.5 %".into(), "100 %".into()));
-        assert_eq!((many(1_usize, "case", "cases"), many(0_usize, "case", "cases")), ("1 case".into(), "0 cases".into()));
+        assert_eq!(
+            (many(1_usize, "case", "cases"), many(0_usize, "case", "cases")),
+            ("1 case".into(), "0 cases".into())
+        );
     }
 }

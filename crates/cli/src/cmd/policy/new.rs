@@ -15,8 +15,9 @@ pub fn run(global: &Global, directory: &Path, name: Option<&str>) -> Outcome {
     let own = std::path::absolute(directory).map_err(file(directory))?;
     let own = own.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
     let wanted = name.unwrap_or(&own);
-    let name = Name::new(wanted)
-        .map_err(|e| CliError::usage(format!("`{wanted}` cannot name a pack: {e}"), "name it with --name: --name support"))?;
+    let name = Name::new(wanted).map_err(|e| {
+        CliError::usage(format!("`{wanted}` cannot name a pack: {e}"), "name it with --name: --name support")
+    })?;
     let files = intended_rehearse::scaffold::scaffold(&name);
     // All or nothing: what is there is looked at before anything is written.
     for path in files.keys().map(|f| directory.join(f)) {
@@ -47,8 +48,6 @@ pub fn run(global: &Global, directory: &Path, name: Option<&str>) -> Outcome {
         one(global.output, &json!({"pack": name, "directory": directory, "files": files.keys().collect::<Vec<_>>()}));
     }
     let shown = directory.display();
-    note(&format!(
-        "\nnext: intended policy test {shown}\n      intended policy deploy {shown} -e staging"
-    ));
+    note(&format!("\nnext: intended policy test {shown}\n      intended policy deploy {shown} -e staging"));
     Ok(ExitCode::Ok)
 }

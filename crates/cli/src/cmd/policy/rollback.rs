@@ -37,7 +37,8 @@ pub async fn run(global: &Global, to: Option<&str>, reason: &str, confirm: Optio
     let people = number(&now, "/rollback_people");
     let others = now.get("rollback_waiting").filter(|w| !w.is_null());
     note(&format!("{environment}: {}@{} → {}", text(&now, "/pack"), short(&text(&now, "/digest")), short(&target)));
-    let needed = if people > 1 { format!("{people} people must ask for it") } else { "one person may do it".to_owned() };
+    let needed =
+        if people > 1 { format!("{people} people must ask for it") } else { "one person may do it".to_owned() };
     note(&format!("  {needed}, with policy:write in `{environment}`"));
     if let Some(waiting) = others {
         let same = text(waiting, "/to");
@@ -74,7 +75,9 @@ pub async fn run(global: &Global, to: Option<&str>, reason: &str, confirm: Optio
         );
         let who = words(&now, "/approvers");
         let among = if who.is_empty() { String::new() } else { format!(" (such as {who})") };
-        note(&format!("\nnext: another person{among} runs\n      {second}\n      or opens an incident: intended incident open -e {environment} --title '…'"));
+        note(&format!(
+            "\nnext: another person{among} runs\n      {second}\n      or opens an incident: intended incident open -e {environment} --title '…'"
+        ));
         return Ok(ExitCode::Pending);
     }
     deploy::effect(global, "rolled back", reply, began.elapsed());

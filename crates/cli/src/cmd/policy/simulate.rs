@@ -93,7 +93,8 @@ pub fn bar(global: &Global) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} entries, {per_sec}, {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} entries, {per_sec}, {eta} left")
+    {
         bar.set_style(style);
     }
     bar
@@ -102,6 +103,9 @@ pub fn bar(global: &Global) -> ProgressBar {
 async fn asked(global: &Global, args: &Simulate, window: Option<i64>) -> Result<(Value, String), CliError> {
     let environment = environment(global)?;
     let side = version::side(global, &args.what).await?;
+    if let Side::Directory { name, files } = &side {
+        local::readable(Path::new(name), files)?;
+    }
     let mut body = json!({"environment": environment});
     if let Some(members) = body.as_object_mut() {
         match &side {
@@ -122,8 +126,7 @@ async fn asked(global: &Global, args: &Simulate, window: Option<i64>) -> Result<
         }
         (found, _) => found?,
     };
-    let span = when::span(i64::try_from(number(&found, "/window_secs")).unwrap_or(i64::MAX));
-    Ok((found, format!("{} in {environment}, the last {span}", side.name())))
+    Ok((found, format!("{} in {environment}", side.name())))
 }
 
 /// Starts a simulation and waits for what it finds.
@@ -196,22 +199,18 @@ fn offline(global: &Global, args: &Simulate, export: &Path, window: Option<i64>)
     let took = began.elapsed();
     let found = simulator.finish();
     let replayed = found.summary.replayed;
-    let mut found =
-        serde_json::to_value(&found).map_err(|e| CliError::Failed(e.to_string(), ExitCode::Usage))?;
+    let mut found = serde_json::to_value(&found).map_err(|e| CliError::Failed(e.to_string(), ExitCode::Usage))?;
     if let Some(members) = found.as_object_mut() {
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         members.insert("elapsed_ms".to_owned(), millis.into());
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         members.insert("decisions_per_second".to_owned(), replayed.saturating_mul(1_000_000).div_euclid(micros).into());
     }
-    Ok((found, format!("{} in {name}, {} to {}", args.what, from, last)))
+    Ok((found, format!("{} in {name}, on {}", args.what, export.display())))
 }
 
 /// Goes through an export's entries; gives each its position and how many there are.
-fn each(
-    path: &Path,
-    mut take: impl FnMut(u64, u64, &[u8]) -> Result<(), CliError>,
-) -> Result<(), CliError> {
+fn each(path: &Path, mut take: impl FnMut(u64, u64, &[u8]) -> Result<(), CliError>) -> Result<(), CliError> {
     let wrong = |what: &dyn std::fmt::Display| {
         CliError::Failed(format!("{}: {what}", path.display()), ExitCode::VerificationFailed)
     };
@@ -259,7 +258,10 @@ pub fn show(found: &Value, title: &str, again: Option<&str>) {
     say(&format!("simulation: {title}\n"));
     let mut facts: Vec<(&str, String)> = Vec::new();
     let share = (replayed * 100).checked_div(decisions).unwrap_or(100);
-    facts.push(("coverage", format!("{} of {} decisions replayed ({share} %)", count("/replayed"), count("/decisions"))));
+    facts.push((
+        "coverage",
+        format!("{} of {} decisions replayed ({share} %)", count("/replayed"), count("/decisions")),
+    ));
     for (why, count) in found.get("skipped").and_then(Value::as_object).into_iter().flatten() {
         let said = match why.as_str() {
             "unreadable" => "recorded in a form that this release does not read",
@@ -279,8 +281,10 @@ pub fn show(found: &Value, title: &str, again: Option<&str>) {
     if !by.is_empty() {
         facts.push(("recorded by", by.join(", ")));
     }
+    facts.push(("window", when::span(i64::try_from(number(found, "/window_secs")).unwrap_or(i64::MAX))));
     let other = number(found, "/other_reason");
-    let reason = if other > 0 { format!(" ({} for another reason or obligation)", grouped(other)) } else { String::new() };
+    let reason =
+        if other > 0 { format!(" ({} for another reason or obligation)", grouped(other)) } else { String::new() };
     facts.push(("unchanged", format!("{}{reason}", grouped(replayed.saturating_sub(changed)))));
     let transitions = found.get("transitions").and_then(Value::as_object).into_iter().flatten();
     let transitions: Vec<String> =

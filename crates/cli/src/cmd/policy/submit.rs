@@ -5,7 +5,7 @@ use std::path::Path;
 use intended_model::ExitCode;
 use serde_json::{Value, json};
 
-use super::{environment, files, findings, git, show, text, version};
+use super::{environment, files, findings, git, local, show, text, version};
 use crate::args::Format;
 use crate::client::Client;
 use crate::cmd::{Outcome, encode};
@@ -19,6 +19,7 @@ const GATES: [&str; 5] = ["validation", "tests", "simulation", "approvals", "ver
 pub async fn run(global: &Global, directory: &Path, title: Option<String>, draft: Option<String>) -> Outcome {
     let environment = environment(global)?;
     let files = files::read(directory)?;
+    local::readable(directory, &files)?;
     let client = Client::new(global)?;
     let method = if draft.is_some() { "PUT" } else { "POST" };
     let path = draft.as_ref().map_or("drafts".to_owned(), |d| format!("drafts/{}", encode(d)));
@@ -34,7 +35,9 @@ pub async fn run(global: &Global, directory: &Path, title: Option<String>, draft
         body.clone()
     };
     let written = match &draft {
-        None => client.call("POST", &path, Some(&titled(title.as_deref().unwrap_or_default())), &[]).await.map(|r| r.body),
+        None => {
+            client.call("POST", &path, Some(&titled(title.as_deref().unwrap_or_default())), &[]).await.map(|r| r.body)
+        }
         Some(id) => {
             let before = version::draft(&client, id).await?;
             let title = title.unwrap_or_else(|| text(&before, "/title"));
@@ -71,7 +74,9 @@ fn report(global: &Global, draft: &Value) {
     if text(draft, "/status") == "approved" {
         note(&format!("\nnext: intended policy deploy {id} -e {environment}"));
     } else {
-        note(&format!("\nnext: somebody who may approve runs\n      intended policy review {id}\n      intended policy approve {id} --reason '…'"));
+        note(&format!(
+            "\nnext: somebody who may approve runs\n      intended policy review {id}\n      intended policy approve {id} --reason '…'"
+        ));
     }
 }
 

@@ -15,13 +15,7 @@ use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::{note, one, say, table};
 
-pub fn run(
-    global: &Global,
-    path: &Path,
-    filter: Option<&str>,
-    junit: Option<&Path>,
-    threshold: Option<u8>,
-) -> Outcome {
+pub fn run(global: &Global, path: &Path, filter: Option<&str>, junit: Option<&Path>, threshold: Option<u8>) -> Outcome {
     let (directory, only) = pack_of(path)?;
     let pack = local::load(&directory)?;
     let wanted = |file: &intended_rehearse::suite::TestFile, test: &intended_rehearse::suite::Test| {
@@ -40,7 +34,8 @@ pub fn run(
         std::fs::write(path, xml).map_err(file(path))?;
     }
     // Coverage of a part of the tests says nothing about the pack.
-    let least = if part { threshold.unwrap_or(0) } else { threshold.unwrap_or(0).max(pack.pack.thresholds().coverage_percent) };
+    let least =
+        if part { threshold.unwrap_or(0) } else { threshold.unwrap_or(0).max(pack.pack.thresholds().coverage_percent) };
     let covered = report.coverage.percent() >= least;
     if global.output == Format::Table {
         print(global, &pack, &report, least, part);
@@ -110,7 +105,12 @@ fn print(global: &Global, pack: &Loaded, report: &SuiteReport, least: u8, part: 
         least if coverage.percent() < least => format!("; at least {least} % are wanted: FAIL"),
         least => format!("; at least {least} % are wanted"),
     };
-    say(&format!("coverage {} %: {} of {}{wanted}", coverage.percent(), coverage.covered.len(), many(policies, "policy", "policies")));
+    say(&format!(
+        "coverage {} %: {} of {}{wanted}",
+        coverage.percent(),
+        coverage.covered.len(),
+        many(policies, "policy", "policies")
+    ));
     for (n, id) in coverage.uncovered.iter().enumerate() {
         let place = local::place(&pack.files, id).map(|p| pack.directory.join(p).display().to_string());
         let lead = if n == 0 { "not covered" } else { "" };

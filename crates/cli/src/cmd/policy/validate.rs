@@ -55,7 +55,8 @@ pub async fn run(global: &Global, args: &Validate, lint: bool) -> Outcome {
         for finding in report.found.iter().filter(shown) {
             say(&format!("{}\n", finding.render(&report.directory)));
         }
-        let unseen = if warnings > 0 && !lint && !args.deny_warnings { "; `intended policy lint` shows them" } else { "" };
+        let unseen =
+            if warnings > 0 && !lint && !args.deny_warnings { "; `intended policy lint` shows them" } else { "" };
         say(&format!("{}: {}{unseen}", report.place, counts(&report.found)));
     }
     if global.output != Format::Table {
@@ -97,8 +98,9 @@ fn alone(path: &Path) -> Result<(PathBuf, Files), CliError> {
 async fn asked(client: &Client, files: &Files) -> Result<(Option<String>, Vec<Finding>), CliError> {
     let body = client.call("POST", "validations", Some(&json!({"files": files})), &[]).await?.body;
     let found = body.get("diagnostics").cloned().unwrap_or(Value::Array(Vec::new()));
-    let mut found: Vec<Finding> = serde_json::from_value(found)
-        .map_err(|e| CliError::Failed(format!("the server's diagnostics cannot be read: {e}"), ExitCode::Unavailable))?;
+    let mut found: Vec<Finding> = serde_json::from_value(found).map_err(|e| {
+        CliError::Failed(format!("the server's diagnostics cannot be read: {e}"), ExitCode::Unavailable)
+    })?;
     let suite = intended_rehearse::Suite::parse(files.iter().map(|(n, t)| (n.as_str(), t.as_str())));
     if let Err(error) = suite
         && !found.iter().any(|f| f.file == error.file)

@@ -142,9 +142,9 @@ pub async fn side(global: &Global, what: &str) -> Result<Side, CliError> {
     let client = Client::new(global)?;
     let published = if what == "deployed" {
         let environment = environment(global)?;
-        deployed(&client, environment).await?.ok_or_else(|| {
-            CliError::Failed(format!("nothing is deployed in `{environment}`"), ExitCode::Usage)
-        })?
+        deployed(&client, environment)
+            .await?
+            .ok_or_else(|| CliError::Failed(format!("nothing is deployed in `{environment}`"), ExitCode::Usage))?
     } else if is_draft(what) {
         let draft = draft(&client, what).await?;
         fetch(&client, &text(&draft, "/pack"), &text(&draft, "/digest")).await?
