@@ -34,7 +34,7 @@ impl Shares {
 
     fn permille(&self, key: &Key) -> u32 {
         let count = self.counts.get(key).copied().unwrap_or(0);
-        if self.total == 0 { 0 } else { u32::try_from(count * 1000 / self.total).unwrap_or(1000) }
+        (count * 1000).checked_div(self.total).map_or(0, |n| u32::try_from(n).unwrap_or(1000))
     }
 }
 

@@ -99,7 +99,7 @@ impl Simulation {
     /// Of the decisions in the window, how many could be replayed, in whole percent, rounded down.
     #[must_use]
     pub fn coverage_percent(&self) -> u64 {
-        if self.summary.decisions == 0 { 100 } else { self.summary.replayed * 100 / self.summary.decisions }
+        (self.summary.replayed * 100).checked_div(self.summary.decisions).unwrap_or(100)
     }
 }
 

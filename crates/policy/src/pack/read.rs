@@ -110,11 +110,10 @@ impl Policies {
                 Some(Ok(_)) if policy.effect() == Effect::Forbid => {
                     found.push(wrong(&place, format!("`@{name}` stands on a forbid; obligations belong on permits")));
                 }
-                Some(Ok(parsed)) => {
-                    if obligation.replace(parsed).is_some() {
-                        found.push(wrong(&place, "a policy has one kind of obligation".to_owned()));
-                    }
+                Some(Ok(_)) if obligation.is_some() => {
+                    found.push(wrong(&place, "a policy has one kind of obligation".to_owned()));
                 }
+                Some(Ok(parsed)) => obligation = Some(parsed),
             }
         }
         self.places.insert(id.clone(), (file.file.to_owned(), loc));

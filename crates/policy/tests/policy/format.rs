@@ -22,7 +22,7 @@ fn meaning(text: &str) -> Vec<String> {
 }
 
 fn comments(text: &str) -> Vec<&str> {
-    text.lines().filter_map(|l| l.find("//").map(|at| l[at..].trim_end())).collect()
+    text.lines().filter_map(|l| l.split_once("//").map(|(_, comment)| comment.trim_end())).collect()
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod lifecycle;
 mod nested;
 mod once;
 mod operate;
+mod policy_http;
 mod refusals;
 mod rollback;
 mod slow;
