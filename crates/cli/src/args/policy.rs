@@ -167,6 +167,7 @@ pub enum Policy {
         /// A version that was deployed here before, by its digest or the beginning of it.
         #[arg(long)]
         to: Option<String>,
+        /// Why; it is recorded.
         #[arg(long)]
         reason: String,
         /// The environment's name. Without it the name is asked for on the terminal.
@@ -254,6 +255,7 @@ fn percent(text: &str) -> Result<u32, String> {
 pub struct Verdict {
     /// A draft.
     pub draft: String,
+    /// Why; it is recorded.
     #[arg(long)]
     pub reason: String,
     /// Only if its content has this digest, or one that begins so.
@@ -266,6 +268,7 @@ pub enum Incident {
     /// Open one: the tenant's, or with -e of one environment. A rollback then takes one person.
     #[command(before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'")]
     Open {
+        /// What is wrong.
         #[arg(long)]
         title: String,
     },
@@ -275,7 +278,9 @@ pub enum Incident {
     /// Close one.
     #[command(before_help = "Examples:\n  intended incident close incident-1a2b3c4d --reason 'rolled back'")]
     Close {
+        /// Its name, as `incident list` has it.
         incident: String,
+        /// Why; it is recorded.
         #[arg(long)]
         reason: String,
     },

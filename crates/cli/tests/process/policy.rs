@@ -321,6 +321,15 @@ fn a_pack_lives_from_a_draft_to_the_way_back() {
     assert_eq!(refund(&site, &server, 40), "allow");
     pack.stricter();
 
+    // What the tenant has is asked for with -e: its names, its schema.
+    pack.edit("support.cedar", "Team::\"support\"", "Team::\"suport\"");
+    let ran = ana.policy(&["validate", pack.path(), "-e", "production"]).expect(6);
+    assert!(ran.out.contains("the tenant has no team `suport`") && ran.out.contains("did you mean"), "{}", ran.out);
+    pack.edit("support.cedar", "Team::\"suport\"", "Team::\"support\"");
+    let ran = ana.policy(&["validate", pack.path(), "-e", "production", "-o", "json"]).expect(0);
+    assert_eq!((&ran.json()[0]["valid"], &ran.json()[0]["errors"]), (&true.into(), &0.into()));
+    assert!(ana.policy(&["schema", "-e", "production"]).expect(0).out.contains("\"support\""));
+
     // Without a draft it does not get there.
     let ran = ana.policy(&["deploy", pack.path(), "-e", "production"]).expect(6);
     assert!(ran.err.contains("intended policy submit"), "{}", ran.err);

@@ -3,12 +3,12 @@
 use intended_model::ExitCode;
 use serde_json::{Value, json};
 
-use super::text;
+use super::{detailed, text};
 use crate::args::Format;
 use crate::client::Client;
 use crate::cmd::{Outcome, encode};
 use crate::config::Global;
-use crate::output::{list, note, say, table};
+use crate::output::{list, note, say};
 
 pub async fn run(global: &Global, intent: &str) -> Outcome {
     let client = Client::new(global)?;
@@ -38,9 +38,11 @@ pub async fn run(global: &Global, intent: &str) -> Outcome {
             other => other.to_owned(),
         };
         let mark = if row.get("determining") == Some(&json!(true)) { "=>" } else { "" };
-        vec![mark.to_owned(), text(row, "/policy"), effect, said, text(row, "/because")]
+        vec![mark.to_owned(), text(row, "/policy"), effect, said]
     };
-    say(&table(&["", "policy", "effect", "", "because of"], sorted.iter().map(line).collect()));
+    let because = |row: &&Value| Some(text(row, "/because")).filter(|b| !b.is_empty()).into_iter().collect();
+    let because: Vec<Vec<String>> = sorted.iter().map(because).collect();
+    say(&detailed(&["", "policy", "effect", "said"], sorted.iter().map(line).collect(), 1, &because));
     if rows.iter().any(|r| r.get("determining") == Some(&json!(true))) {
         note("\n=> determined the decision");
     }

@@ -3,12 +3,12 @@
 use intended_model::ExitCode;
 use serde_json::Value;
 
-use super::{short, text, words};
+use super::{detailed, short, text, words};
 use crate::args::Format;
 use crate::client::Client;
 use crate::cmd::Outcome;
 use crate::config::Global;
-use crate::output::{list, note, say, table};
+use crate::output::{list, note, say};
 
 pub async fn run(global: &Global, status: Option<String>) -> Outcome {
     let client = Client::new(global)?;
@@ -24,32 +24,13 @@ pub async fn run(global: &Global, status: Option<String>) -> Outcome {
             words(row, "/status"),
             format!("{}@{}", text(row, "/pack"), short(&text(row, "/digest"))),
             text(row, "/version"),
-            text(row, "/policies"),
             text(row, "/draft"),
         ]
     };
-    let header = ["environment", "status", "pack", "version", "policies", "draft"];
-    let lines = table(&header, rows.iter().map(line).collect());
-    let mut lines = lines.lines();
-    if let Some(header) = lines.next() {
-        say(header);
-    }
-    // Why stands below its version: beside it there would be no room on a terminal.
-    let narrow = lines.clone().count() == rows.len();
-    for (line, row) in lines.by_ref().zip(&rows) {
-        say(line);
-        if narrow {
-            super::rows(row, "/why").for_each(|why| say(&format!("   {}", text(why, ""))));
-        }
-    }
-    lines.for_each(say);
-    if !narrow {
-        for row in &rows {
-            for why in super::rows(row, "/why") {
-                say(&format!("   {}: {}", short(&text(row, "/digest")), text(why, "")));
-            }
-        }
-    }
+    let why = |row: &Value| super::rows(row, "/why").map(|why| text(why, "")).collect();
+    let why: Vec<Vec<String>> = rows.iter().map(why).collect();
+    let header = ["environment", "status", "pack", "version", "draft"];
+    say(&detailed(&header, rows.iter().map(line).collect(), 2, &why));
     if rows.is_empty() {
         note("nothing stands here; `intended policy deploy <directory> -e <environment>` deploys a pack");
     }

@@ -126,6 +126,25 @@ fn safe_lines(text: &str) -> String {
     text.lines().map(|line| safe(&line.replace('\t', "    "))).collect::<Vec<_>>().join("\n")
 }
 
+/// A table with what there is to say of each row below it: beside it there would be no room on a
+/// terminal. Where rows take several lines all of that stands at the end, with the row's `name`.
+fn detailed(header: &[&str], rows: Vec<Vec<String>>, name: usize, details: &[Vec<String>]) -> String {
+    let names: Vec<String> = rows.iter().map(|r| r.get(name).cloned().unwrap_or_default()).collect();
+    let table = crate::output::table(header, rows);
+    let mut lines: Vec<String> = table.lines().map(str::to_owned).collect();
+    let head = usize::from(!header.is_empty());
+    let all = names.iter().zip(details);
+    if lines.len() == head + names.len() {
+        for (at, (_, details)) in all.enumerate().rev() {
+            let at = (head + at + 1).min(lines.len());
+            lines.splice(at..at, details.iter().map(|d| format!("     {d}")));
+        }
+    } else {
+        lines.extend(all.flat_map(|(name, details)| details.iter().map(move |d| format!("  {name}: {d}"))));
+    }
+    lines.join("\n")
+}
+
 /// A table set in by two columns.
 fn indented(table: &str) -> String {
     table.lines().map(|line| format!("  {line}").trim_end().to_owned()).collect::<Vec<_>>().join("\n")
@@ -134,6 +153,18 @@ fn indented(table: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_there_is_to_say_of_a_row_stands_below_it() {
+        let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
+        let why = [vec!["because".to_owned(), "and".to_owned()], Vec::new(), vec!["so".to_owned()]];
+        let text = detailed(&["a", "b"], vec![row("1", "x"), row("2", "y"), row("3", "z")], 0, &why);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(lines, ["A  B", "1  x", "because", "and", "2  y", "3  z", "so"]);
+        // A row of two lines: nothing is lost.
+        let text = detailed(&[], vec![row("1", "x\nxx"), row("2", "y")], 0, &why[..2]);
+        assert!(text.ends_with("2  y\n  1: because\n  1: and"), "{text}");
+    }
 
     #[test]
     fn numbers_are_written_for_people() {

@@ -146,8 +146,11 @@ pub async fn online(global: &Global, client: &Client, body: &Value) -> Result<Va
                 return Err(CliError::Failed(format!("the simulation failed: {why}"), ExitCode::Unavailable));
             }
         }
-        bar.set_length(number(&at, "/total"));
-        bar.set_position(number(&at, "/done"));
+        // Before it has begun there is nothing to show.
+        if number(&at, "/total") > 0 {
+            bar.set_length(number(&at, "/total"));
+            bar.set_position(number(&at, "/done"));
+        }
         tokio::time::sleep(POLL).await;
         at = client.get(&path).await?;
     }

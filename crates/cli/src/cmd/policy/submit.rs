@@ -56,7 +56,7 @@ pub async fn run(global: &Global, directory: &Path, title: Option<String>, draft
             let error = gates(error);
             if error.exit() == ExitCode::Invalid {
                 let again = format!("intended policy submit {} -e {environment} --draft {id}", directory.display());
-                note(&format!("the draft is kept as {id}: change the pack, then {again}\n"));
+                note(&format!("the draft is kept as {id}: change the pack, then\n  {again}\n"));
             }
             return Err(error);
         }
