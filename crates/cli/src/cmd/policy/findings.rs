@@ -13,7 +13,7 @@ use crate::error::CliError;
 use crate::output::safe;
 
 /// Most of a source line that is shown.
-const WIDTH: usize = 72;
+const WIDTH: usize = 68;
 
 /// One error or warning: from here or from the server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
