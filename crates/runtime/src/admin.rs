@@ -300,6 +300,18 @@ impl Runtime {
         Err(Code::ConflictExhausted.into())
     }
 
+    /// The answer to a request that was made under the same idempotency key before, for changes that
+    /// take more than one look at the state.
+    pub(crate) async fn made_before<T: DeserializeOwned>(
+        &self,
+        by: &Principal,
+        request: impl Serialize,
+    ) -> Result<Option<Changed<T>>, RuntimeError> {
+        let Some(key) = &by.idempotency_key else { return Ok(None) };
+        let request = serde_json::to_vec(&request).map_err(RuntimeError::internal)?;
+        self.repeated(by, &keys::idempotency(&by.credential, key), Digest::of(&request)).await
+    }
+
     /// The answer to a change that was made under the same idempotency key before.
     async fn repeated<T: DeserializeOwned>(
         &self,

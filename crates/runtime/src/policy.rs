@@ -145,6 +145,9 @@ impl Runtime {
         tag: u64,
     ) -> Result<Changed<Vec<GateMeasure>>, RuntimeError> {
         by.require(Scope::PolicyWrite, None)?;
+        if let Some(before) = self.made_before(by, ("draft.submit", &id, tag)).await? {
+            return Ok(before);
+        }
         let state = by.tenant.state();
         let draft = draft_at(&state, by, &id, tag)?.clone();
         let version = state.versions.get(&draft.digest).cloned().ok_or(Code::NotFound)?;
@@ -225,6 +228,9 @@ impl Runtime {
     /// its expected outcomes are decided, and another outcome takes it back.
     pub async fn deploy_draft(&self, by: &Principal, id: Name) -> Result<Deployed, RuntimeError> {
         by.require(Scope::PolicyWrite, None)?;
+        if let Some(before) = self.deployed_before(by, &id).await? {
+            return Ok(before);
+        }
         let state = by.tenant.state();
         let draft = state.drafts.get(&id).filter(|d| by.environments.contains(&d.environment));
         let draft = draft.ok_or(Code::NotFound)?.clone();
@@ -247,7 +253,21 @@ impl Runtime {
             let (gates, _) = self.measure(by, &state, &environment, &version).await?;
             refuse_failed(&gates)?;
         }
-        self.deploy(by, &environment, &version, replaces, Some(id)).await
+        self.deploy(by, &environment, &version, replaces, Some(id.clone()), &id).await
+    }
+
+    /// The answer to a deployment that was made under the same idempotency key, as long as it stands.
+    async fn deployed_before(
+        &self,
+        by: &Principal,
+        asked: &(impl Serialize + Sync),
+    ) -> Result<Option<Deployed>, RuntimeError> {
+        let before = self.made_before::<Deployed>(by, ("deployment", asked)).await?;
+        let Some(Changed { answer, index, .. }) = before else { return Ok(None) };
+        if deployed(&by.tenant.state(), &answer.environment)? != Some(answer.digest) {
+            return Err(fold(LifecycleError::Superseded { environment: answer.environment }));
+        }
+        Ok(Some(Deployed { index, ..answer }))
     }
 
     /// Validates and measures a pack, and deploys it without a draft: where the environment asks for
@@ -259,6 +279,10 @@ impl Runtime {
         files: BTreeMap<String, String>,
     ) -> Result<Deployed, RuntimeError> {
         by.require(Scope::PolicyWrite, Some(environment))?;
+        let asked = (environment, &files);
+        if let Some(before) = self.deployed_before(by, &asked).await? {
+            return Ok(before);
+        }
         let state = by.tenant.state();
         if settings(&state, environment)?.settings.policy.approvals > 0 {
             return Err(fold(LifecycleError::DraftNeeded(environment.clone())));
@@ -269,7 +293,7 @@ impl Runtime {
         let replaces = deployed(&state, environment)?;
         let (gates, _) = self.measure(by, &state, environment, &version).await?;
         refuse_failed(&gates)?;
-        self.deploy(by, environment, &version, replaces, None).await
+        self.deploy(by, environment, &version, replaces, None, &asked).await
     }
 
     async fn deploy(
@@ -279,6 +303,7 @@ impl Runtime {
         version: &Arc<Version>,
         replaces: Option<Digest>,
         draft: Option<Name>,
+        asked: &(impl Serialize + Sync),
     ) -> Result<Deployed, RuntimeError> {
         let state = by.tenant.state();
         if replaces.is_none() {
@@ -288,8 +313,14 @@ impl Runtime {
         }
         let files: BTreeMap<String, String> =
             version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
-        let request = ("deployment", environment, version.digest, &draft, replaces);
-        let changed = self.change(by, request, |by, state| {
+        let answer = Deployed {
+            environment: environment.clone(),
+            digest: version.digest,
+            replaces,
+            verification: Vec::new(),
+            index: 0,
+        };
+        let changed = self.change(by, ("deployment", asked), |by, state| {
             by.require(Scope::PolicyWrite, Some(environment))?;
             // Validated again, on the state that it is deployed into.
             let (_, mut events) = self.published(by, state, &files)?;
@@ -305,7 +336,7 @@ impl Runtime {
                 v: BODY_VERSION,
             }));
             let at = events.len() - 1;
-            Ok(Change { events, writes: Vec::new(), answer: (), at })
+            Ok(Change { events, writes: Vec::new(), answer: answer.clone(), at })
         });
         let index = changed.await?.index;
         let verification = self.verify_deployed(by, environment, version.digest).await?;
@@ -315,7 +346,7 @@ impl Runtime {
             }
             return Err(failed);
         }
-        Ok(Deployed { environment: environment.clone(), digest: version.digest, replaces, verification, index })
+        Ok(Deployed { verification, index, ..answer })
     }
 
     /// Decides the expected outcomes of what was just deployed and records what came of them.
@@ -406,28 +437,25 @@ impl Runtime {
         reason: &str,
     ) -> Result<RolledBack, RuntimeError> {
         reasoned(reason)?;
-        by.require(Scope::PolicyWrite, Some(environment))?;
-        let state = by.tenant.state();
-        let known = settings(&state, environment)?;
-        let current =
-            known.history.last().ok_or_else(|| RuntimeError::new(Code::NotFound, "nothing is deployed here"))?;
-        if from.is_some_and(|index| index != current.index) {
-            return Err(fold(LifecycleError::Superseded { environment: environment.clone() }));
-        }
-        let (from, to) = (current.version.digest, to.or_else(|| previous(known)));
-        let to = to.ok_or_else(|| RuntimeError::new(Code::NotFound, "no earlier version was deployed here"))?;
-        let version = state.versions.get(&to).cloned().ok_or(Code::NotFound)?;
-        let files: BTreeMap<String, String> =
-            version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
-        validated(&state, &files)?;
         let now = self.now();
-        let request = ("rollback", environment, from, to, reason);
-        let changed = self.change(by, request, |by, state| {
+        let changed = self.change(by, ("rollback", environment, from, to, reason), |by, state| {
             by.require(Scope::PolicyWrite, Some(environment))?;
             let known = settings(state, environment)?;
+            let nothing = || RuntimeError::new(Code::NotFound, "nothing is deployed here");
+            let current = known.history.last().ok_or_else(nothing)?;
+            if from.is_some_and(|index| index != current.index) {
+                return Err(fold(LifecycleError::Superseded { environment: environment.clone() }));
+            }
+            let from = current.version.digest;
+            let none = || RuntimeError::new(Code::NotFound, "no earlier version was deployed here");
+            let to = to.or_else(|| previous(known)).ok_or_else(none)?;
+            let version = state.versions.get(&to).ok_or(Code::NotFound)?;
+            let files = version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
+            validated(state, &files)?;
             let asked = known.rollback.as_ref().filter(|p| p.to == to && p.from == from && p.expires_at > now);
             let given = 1 + u32::from(asked.is_some_and(|p| state.is_another(p, &by.credential)));
-            if given >= state.rollback_people(known) {
+            let needed = state.rollback_people(known);
+            if given >= needed {
                 let event = Event::PolicyDeployed(PolicyDeployed {
                     by: by.credential.clone(),
                     cause: DeployCause::Rollback,
@@ -439,10 +467,9 @@ impl Runtime {
                     replaces: Some(from),
                     v: BODY_VERSION,
                 });
-                return Ok(Change::new(event, None));
+                return Ok(Change::new(event, (from, to, None)));
             }
             if asked.is_some() {
-                let needed = state.rollback_people(known);
                 return Err(fold(LifecycleError::RollbackPeople { given, needed }));
             }
             let expires_at = now.plus_secs(ROLLBACK_TTL_SECS);
@@ -455,13 +482,17 @@ impl Runtime {
                 to,
                 v: BODY_VERSION,
             });
-            Ok(Change::new(event, Some(expires_at)))
+            Ok(Change::new(event, (from, to, Some(expires_at))))
         });
         let changed = changed.await?;
-        if let Some(expires_at) = changed.answer {
+        let (from, to, waiting) = changed.answer;
+        if let Some(expires_at) = waiting {
             return Ok(RolledBack::Waiting { to, expires_at, index: changed.index });
         }
-        let verification = self.verify_deployed(by, environment, to).await?;
+        let verification = match changed.repeated {
+            true => Vec::new(),
+            false => self.verify_deployed(by, environment, to).await?,
+        };
         Ok(RolledBack::Done(Deployed {
             environment: environment.clone(),
             digest: to,

@@ -152,7 +152,9 @@ fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, s
             shared.commit_micros.store(micros.max(1), Ordering::Relaxed);
             // Facts may still fit where entries do not: only an entry shows that decisions can be
             // recorded again.
-            if sealed.values().any(|tenant| !tenant.entries.is_empty()) {
+            let entries = sealed.values().any(|tenant| !tenant.entries.is_empty());
+            let troubled = lock(&shared.trouble).is_some();
+            if troubled && (entries || there_is_room(connection)) {
                 lock(&shared.trouble).take();
             }
             for ((commit, answer), accepted) in batch.drain(..).zip(judged) {
@@ -489,4 +491,20 @@ pub fn purge(connection: &Connection, now: Timestamp, most: u64) -> rusqlite::Re
         "DELETE FROM facts WHERE (tenant, key) IN (SELECT tenant, key FROM facts WHERE expires_at < ?1 LIMIT ?2)",
     )?;
     Ok(delete.execute(params![now.as_millis(), most.cast_signed()])? as u64)
+}
+
+/// Bytes of a decision of the largest request, and some more.
+const ROOM: i64 = 128 << 10;
+
+/// Whether something as large as a decision with all that it may hold can be written: tried, and
+/// taken back. Nobody sends decisions to a store that says it is full, so it must find out by itself.
+fn there_is_room(connection: &Connection) -> bool {
+    // No tenant has this number.
+    let tried = connection.execute(
+        "INSERT INTO facts (tenant, key, value, version) VALUES (0, 'room', zeroblob(?1), 0) \
+         ON CONFLICT DO UPDATE SET value = excluded.value",
+        [ROOM],
+    );
+    let taken_back = connection.execute("DELETE FROM facts WHERE tenant = 0", []);
+    tried.is_ok() && taken_back.is_ok()
 }

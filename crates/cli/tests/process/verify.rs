@@ -43,11 +43,11 @@ fn an_unsigned_tail_that_was_changed_or_cut_does_not_hold() {
             ),
             "altered",
         ),
-        ("no halt", format!("DELETE FROM entries WHERE id = {last}"), "the tail is missing"),
-        ("two less", format!("DELETE FROM entries WHERE id >= {last} - 1"), "the tail is missing"),
+        ("no halt", format!("DELETE FROM entries WHERE id = {last}"), "beyond its entries"),
+        ("two less", format!("DELETE FROM entries WHERE id >= {last} - 1"), "beyond its entries"),
         (
             "a control entry that is not counted",
-            "UPDATE tenants SET control_version = control_version - 1".to_owned(),
+            format!("UPDATE entries SET control_version = control_version - 1 WHERE id = {last}"),
             "counts other control entries",
         ),
         (
