@@ -114,7 +114,7 @@ fn print(global: &Global, pack: &Loaded, report: &SuiteReport, least: u8, part: 
     for (n, id) in coverage.uncovered.iter().enumerate() {
         let place = local::place(&pack.files, id).map(|p| pack.directory.join(p).display().to_string());
         let lead = if n == 0 { "not covered" } else { "" };
-        say(&format!("  {lead:<11}  {id}  {}", place.unwrap_or_default()).trim_end());
+        say(format!("  {lead:<11}  {id}  {}", place.unwrap_or_default()).trim_end());
     }
     if part {
         note("a part of the tests: the pack's own coverage threshold does not count");
