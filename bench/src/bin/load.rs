@@ -53,7 +53,7 @@ fn options() -> Result<Options, String> {
 fn row(name: &str, latencies: &mut Latencies, rate: f64) -> f64 {
     let (p50, p99, max) = (latencies.quantile(0.5), latencies.quantile(0.99), latencies.quantile(1.0));
     println!(
-        "{name:<34} {rate:>9.0}/s   p50 {p50:>8.1} µs   p99 {p99:>9.1} µs ({:>4.1} × p50)   max {max:>9.0} µs",
+        "{name:<42} {rate:>9.0}/s   p50 {p50:>8.1} µs   p99 {p99:>9.1} µs ({:>4.1} × p50)   max {max:>9.0} µs",
         p99 / p50
     );
     p50
@@ -69,7 +69,7 @@ async fn main() -> io::Result<()> {
 
     let disk = fdatasync_p50(&o.dir, 2000)?;
     let (empty_process, empty) = start_empty_handler()?;
-    println!("{:<34} {:>11}   p50 {disk:>8.1} µs", "fdatasync of 4 KiB", "");
+    println!("{:<42} {:>11}   p50 {disk:>8.1} µs", "fdatasync of 4 KiB", "");
 
     let (mut l, rate) =
         load(&empty, 1, Duration::from_secs(5), move |_, _| encode("GET", "x", "/", None, None), |s| s == 200).await?;
@@ -84,11 +84,26 @@ async fn main() -> io::Result<()> {
         let bytes = request.clone();
         let (mut l, rate) = load(&o.server, clients, duration, move |_, _| bytes.clone(), |s| s == 200).await?;
         let p50 = row(&format!("decision, {clients} client(s)"), &mut l, rate);
+        println!("{:<42} p99 {:.1} × p50   [promised ≤ 10]", "", l.quantile(0.99) / p50);
         if clients == 1 {
-            println!("{:<34} {:.2} × (fdatasync + empty handler)   [promised ≤ 1.3]", "", p50 / floor);
+            println!("{:<42} {:.2} × (fdatasync + empty handler)   [promised ≤ 1.3]", "", p50 / floor);
         } else {
-            println!("{:<34} {rate:.0} decisions/s   [promised ≥ 15,000]", "");
+            println!("{:<42} {rate:.0} decisions/s   [promised ≥ 15,000]", "");
         }
+    }
+    // As an agent's framework sends them: in a session, safe to repeat. Two facts besides the entry.
+    for clients in [1, 32] {
+        let (server, path, key) = (o.server.clone(), path.clone(), o.key.clone());
+        let run = std::process::id();
+        let send = move |client: usize, n: u64| {
+            let session = format!(r#","session":"{run}-{client}-{}","subject""#, n / 50);
+            let body = body.replace(r#","subject""#, &session);
+            let text = encode("POST", &server, &path, Some(&key), Some(&body));
+            let repeat = format!("POST {path} HTTP/1.1\r\nidempotency-key: {run}-{client}-{n}\r\n");
+            [repeat.as_bytes(), &text[format!("POST {path} HTTP/1.1\r\n").len()..]].concat()
+        };
+        let (mut l, rate) = load(&o.server, clients, duration / 2, send, |s| s == 200).await?;
+        row(&format!("in a session, repeatable, {clients} client(s)"), &mut l, rate);
     }
     if let Some(binary) = &o.cerbos {
         for rules in [10, 100, 1_000] {

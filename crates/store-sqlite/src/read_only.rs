@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use intended_ledger::{BLOCK, NodeHash};
+use intended_ledger::NodeHash;
 use intended_model::TenantId;
 use intended_store::{Fact, Result, StoreError, StoredEntry, TreeHead};
 use rusqlite::{Connection, OptionalExtension as _};
@@ -36,11 +36,15 @@ impl ReadOnly {
         let kept = reads::head(&self.connection, number)?;
         Ok(TreeHead { size: kept.size, root: kept.root, at: kept.last_at, control_version: kept.control_version })
     }
-    /// The kept roots of whole blocks, in order.
+    /// The roots of whole blocks that are kept, in order: also those that should not be there.
     pub fn blocks(&self, tenant: &TenantId) -> Result<Vec<NodeHash>> {
         let number = reads::number(&self.connection, tenant)?;
-        let size = reads::head(&self.connection, number)?.size;
-        reads::blocks(&self.connection, number, 0, size / BLOCK)
+        let range = [reads::row_id(number, 0), reads::row_id(number + 1, 0)];
+        let kept = self
+            .connection
+            .query_row("SELECT count(*) FROM blocks WHERE id >= ?1 AND id < ?2", range, |r| r.get::<_, i64>(0))
+            .map_err(|e| failure(&e))?;
+        reads::blocks(&self.connection, number, 0, kept.cast_unsigned())
     }
     /// Entries about one intent, oldest first.
     pub fn entries_of(&self, tenant: &TenantId, subject: [u8; 16]) -> Result<Vec<StoredEntry>> {

@@ -366,7 +366,7 @@ mod files {
     }
 
     #[tokio::test]
-    async fn a_full_disk_is_over_when_an_entry_fits() {
+    async fn a_full_disk_is_over_when_what_a_decision_needs_fits() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(dir.path(), &Options { max_bytes: Some(1 << 20), ..Options::default() }).unwrap();
         store.create_tenant(&acme()).await.unwrap();
@@ -374,11 +374,18 @@ mod files {
         store.commit(commit("0", put())).await.unwrap();
         let large = "x".repeat(2 << 20);
         assert!(matches!(store.commit(commit(&large, Vec::new())).await, Err(StoreError::Full(_))));
-        // A fact written in place needs no room and says nothing about it.
-        store.commit(Commit { entries: Vec::new(), ..commit("", put()) }).await.unwrap();
+        // A fact written in place needs no room and says nothing about it: what a decision needs is tried.
         assert!(!store.health().await.writable);
+        store.commit(Commit { entries: Vec::new(), ..commit("", put()) }).await.unwrap();
+        assert!(store.health().await.writable, "there is room for what a decision needs");
+        let body = "x".repeat(16 << 10);
+        while store.commit(commit(&body, Vec::new())).await.is_ok() {}
+        for _ in 0..3 {
+            store.commit(Commit { entries: Vec::new(), ..commit("", put()) }).await.unwrap();
+            assert!(!store.health().await.writable, "a fact fits where a decision does not");
+        }
         store.commit(commit("1", Vec::new())).await.unwrap();
-        assert!(store.health().await.writable);
+        assert!(store.health().await.writable, "an entry that fits shows that entries fit");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
