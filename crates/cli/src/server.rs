@@ -333,6 +333,7 @@ async fn housekeeping(runtime: Arc<Runtime>) {
     loop {
         second.tick().await;
         ticks += 1;
+        runtime.settle_deployments().await;
         if let Err(error) = runtime.close_overdue().await {
             tracing::warn!(%error, "overdue escalations were not closed");
         }

@@ -36,6 +36,7 @@ pub fn verify_expectations(state: &State, environment: &EnvironmentId, at: Times
             ExpectationResult {
                 decision: decision.decision,
                 expected: expectation.decision,
+                expected_reason: expectation.reason,
                 name: expectation.name.clone(),
                 reason: decision.reason,
             }

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use intended_model::entry::{
-    DeployCause, GateMeasure, PolicyApproved, PolicyDeployed, PolicyDrafted, PolicyRejected, PolicySource,
-    PolicySourced, PolicySubmitted, RollbackRequested, SimulationSummary,
+    DeployCause, ExpectationResult, GateMeasure, PolicyApproved, PolicyDeployed, PolicyDrafted, PolicyGate, PolicyRejected, PolicySource,
+    PolicySourced, PolicySubmitted, PolicyVerified, RollbackRequested, SimulationSummary,
 };
 use intended_model::{CredentialId, Digest, EnvironmentId, MemberId, Name, Timestamp};
 
@@ -71,15 +71,22 @@ pub struct Draft {
     pub digest: Digest,
     pub revision: u32,
     pub source: Option<PolicySource>,
-    /// Everyone who wrote a revision of it.
-    pub authors: BTreeSet<Person>,
+    /// The credentials that wrote a revision of it.
+    pub authors: BTreeSet<CredentialId>,
     pub submission: Option<Submission>,
-    /// Who approved the content as it is now, each once, with the reason given.
-    pub approvals: BTreeMap<MemberId, Box<str>>,
+    /// Who approved the content as it is now, each once.
+    pub approvals: BTreeMap<MemberId, Approval>,
     pub rejected: Option<(Person, Box<str>)>,
     pub deployed: bool,
     /// Ledger position of the last entry about it: its entity tag.
     pub changed_at: u64,
+}
+
+/// One person's approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    pub by: CredentialId,
+    pub reason: Box<str>,
 }
 
 /// What was measured when a draft was submitted.
@@ -89,6 +96,8 @@ pub struct Submission {
     pub gates: Vec<GateMeasure>,
     pub replaces: Option<Digest>,
     pub simulation: SimulationSummary,
+    /// The approvals that the environment asked for then: fewer later are not fewer for this draft.
+    pub needed: u32,
 }
 
 /// A version that an environment decided by, or decides by now.
@@ -100,8 +109,11 @@ pub struct Deployment {
     pub cause: DeployCause,
     pub draft: Option<Name>,
     pub by: Person,
-    /// What was simulated of it, if it came from a draft.
+    pub credential: CredentialId,
+    /// What was simulated of it.
     pub simulation: Option<SimulationSummary>,
+    /// Whether its expected outcomes came out; `None` until they are decided.
+    pub verified: Option<bool>,
 }
 
 /// A rollback that one person has asked for and another must confirm.
@@ -160,8 +172,10 @@ pub enum LifecycleError {
     Already(Digest),
     #[error("a rollback here takes {needed} people; {given} have asked for this one")]
     RollbackPeople { given: u32, needed: u32 },
-    #[error("only a version that was just deployed is reverted")]
+    #[error("only a version whose expected outcomes were others is taken back")]
     NotReverting,
+    #[error("deciding the expected outcomes of {0} again gives other results")]
+    Results(Digest),
     #[error("the incident `{0}` is open already")]
     IncidentExists(Name),
     #[error("the incident `{0}` is not open")]
@@ -178,20 +192,30 @@ impl State {
         }
     }
 
-    /// Whether one of these people stands behind a credential, or behind one that it was made with:
-    /// who can mint a second identity is still one person.
-    #[must_use]
-    pub fn stands_behind(&self, people: &BTreeSet<Person>, credential: &CredentialId) -> bool {
-        let mut next = Some(credential);
+    /// A credential, the one that it was made with, and so on to the first.
+    fn made_by<'s>(&'s self, credential: &'s CredentialId) -> impl Iterator<Item = &'s CredentialId> {
+        let next = |c: &&'s CredentialId| self.credentials.get(*c).map(|c| &c.by);
         // Each was made before the one that it made; the bound is for ledgers that lie about it.
-        for _ in 0..=self.credentials.len() {
-            let Some(id) = next else { return false };
-            if people.contains(&self.person(id)) {
-                return true;
-            }
-            next = self.credentials.get(id).map(|c| &c.by);
-        }
-        true
+        std::iter::successors(Some(credential), next).take(self.credentials.len() + 1)
+    }
+
+    /// Whether two credentials can be one person's. They are when one member stands behind both, also
+    /// behind what either was made with, or when one that is nobody's made the other: who can mint a
+    /// second identity is still one person.
+    #[must_use]
+    pub fn same_person(&self, a: &CredentialId, b: &CredentialId) -> bool {
+        let member = |c: &CredentialId| self.credentials.get(c).and_then(|c| c.member.as_ref());
+        let members = |c| self.made_by(c).filter_map(member).collect::<BTreeSet<_>>();
+        let made = |a: &CredentialId, b| member(a).is_none() && self.made_by(b).any(|c| c == a);
+        a == b || made(a, b) || made(b, a) || !members(a).is_disjoint(&members(b))
+    }
+
+    /// How many approvals a draft needs: what the environment asks for, and no less than it asked for
+    /// when the draft was submitted.
+    #[must_use]
+    pub fn approvals_needed(&self, draft: &Draft) -> u32 {
+        let now = self.environments.get(&draft.environment).map_or(0, |e| e.settings.policy.approvals);
+        draft.submission.as_ref().map_or(now, |s| s.needed.max(now))
     }
 
     /// Where a draft stands.
@@ -203,10 +227,9 @@ impl State {
         if draft.rejected.is_some() {
             return DraftStatus::Rejected;
         }
-        let Some(environment) = self.environments.get(&draft.environment) else { return DraftStatus::Draft };
         match &draft.submission {
             None => DraftStatus::Draft,
-            Some(_) if self.approvals_given(draft) >= environment.settings.policy.approvals => DraftStatus::Approved,
+            Some(_) if self.approvals_given(draft) >= self.approvals_needed(draft) => DraftStatus::Approved,
             Some(_) => DraftStatus::Submitted,
         }
     }
@@ -237,11 +260,12 @@ impl State {
         self.incidents.iter().find(|(_, i)| covers(i)).map(|(name, _)| name)
     }
 
-    /// Whether a credential is somebody else's than the one that a rollback was asked for with.
+    /// Whether a credential is somebody else's than the one that a rollback was asked for with. Both
+    /// are people's: where two people are asked for, two services are none.
     #[must_use]
     pub fn is_another(&self, asked: &PendingRollback, credential: &CredentialId) -> bool {
-        !self.stands_behind(&BTreeSet::from([asked.by.clone()]), credential)
-            && !self.stands_behind(&BTreeSet::from([self.person(credential)]), &asked.credential)
+        let member = |c| matches!(self.person(c), Person::Member(_));
+        member(credential) && member(&asked.credential) && !self.same_person(&asked.credential, credential)
     }
 
     /// How many people a rollback takes now.
@@ -281,7 +305,7 @@ impl State {
         if version.pack != e.pack {
             return Err(LifecycleError::OtherDraft(e.draft.clone()).into());
         }
-        let by = self.person(&e.by);
+        let by = e.by.clone();
         let authors = match self.drafts.get(&e.draft) {
             None if e.revision == 1 => {
                 let open = |d: &&Draft| !d.deployed && d.rejected.is_none();
@@ -332,8 +356,11 @@ impl State {
     }
 
     pub(crate) fn submitted(&mut self, index: u64, e: &PolicySubmitted) -> Result<(), FoldError> {
-        self.open_draft(&e.draft, e.digest)?;
-        if e.gates.iter().any(|g| !g.passed) {
+        let needed = self.open_draft(&e.draft, e.digest).map(|d| {
+            self.environments.get(&d.environment).map_or(0, |environment| environment.settings.policy.approvals)
+        })?;
+        let measured = [PolicyGate::Validation, PolicyGate::Tests, PolicyGate::Simulation];
+        if e.gates.iter().any(|g| !g.passed) || !e.gates.iter().map(|g| g.gate).eq(measured) {
             return Err(LifecycleError::Gates(e.draft.clone()).into());
         }
         let submission = Submission {
@@ -341,6 +368,7 @@ impl State {
             gates: e.gates.clone(),
             replaces: e.replaces,
             simulation: e.simulation.clone(),
+            needed,
         };
         // What was approved was approved with what was measured then.
         self.change_draft(&e.draft, index, |draft| {
@@ -356,17 +384,19 @@ impl State {
         if draft.submission.is_none() {
             return Err(LifecycleError::Status { draft: e.draft.clone(), status: DraftStatus::Draft.as_str() }.into());
         }
-        if self.stands_behind(&draft.authors, &e.by) {
+        if draft.authors.iter().any(|author| self.same_person(author, &e.by)) {
             return Err(LifecycleError::Author { draft: e.draft.clone(), person }.into());
         }
         if person != Person::Member(e.approver.clone()) || !self.may_approve(&draft.environment, &e.approver) {
             return Err(LifecycleError::NotEligible(person).into());
         }
-        if draft.approvals.contains_key(&e.approver) {
+        let other = |given: &Approval| self.same_person(&given.by, &e.by);
+        if draft.approvals.contains_key(&e.approver) || draft.approvals.values().any(other) {
             return Err(LifecycleError::Again { draft: e.draft.clone(), member: e.approver.clone() }.into());
         }
         self.change_draft(&e.draft, index, |draft| {
-            draft.approvals.insert(e.approver.clone(), e.reason.clone());
+            let approval = Approval { by: e.by.clone(), reason: e.reason.clone() };
+            draft.approvals.insert(e.approver.clone(), approval);
         });
         Ok(())
     }
@@ -388,7 +418,7 @@ impl State {
             return Err(LifecycleError::Superseded { environment: e.environment.clone() }.into());
         }
         let by = self.person(&e.by);
-        let mut simulation = None;
+        let mut source = None;
         match (e.cause, &e.draft) {
             (DeployCause::Deploy, None) => {
                 if environment.settings.policy.approvals > 0 {
@@ -400,17 +430,20 @@ impl State {
                 if draft.environment != e.environment {
                     return Err(LifecycleError::OtherDraft(id.clone()).into());
                 }
-                let Some(submission) = &draft.submission else {
+                if draft.submission.is_none() {
                     let status = DraftStatus::Draft.as_str();
                     return Err(LifecycleError::Status { draft: id.clone(), status }.into());
-                };
-                let (given, needed) = (self.approvals_given(draft), environment.settings.policy.approvals);
+                }
+                let (given, needed) = (self.approvals_given(draft), self.approvals_needed(draft));
                 if given < needed {
                     return Err(LifecycleError::Approvals { given, needed }.into());
                 }
-                simulation = Some(submission.simulation.clone());
+                source = draft.source.clone();
             }
-            (DeployCause::Rollback, _) => {
+            (DeployCause::Rollback | DeployCause::Reverted, Some(id)) => {
+                return Err(LifecycleError::OtherDraft(id.clone()).into());
+            }
+            (DeployCause::Rollback, None) => {
                 if current == Some(e.digest) {
                     return Err(LifecycleError::Already(e.digest).into());
                 }
@@ -426,24 +459,37 @@ impl State {
                     return Err(LifecycleError::RollbackPeople { given, needed }.into());
                 }
             }
-            // Back to the one before, and only right after it was left.
-            (DeployCause::Reverted, _) => {
+            // Back to the one before, and only when what followed it has failed.
+            (DeployCause::Reverted, None) => {
                 let [.., before, last] = environment.history.as_slice() else {
                     return Err(LifecycleError::NotReverting.into());
                 };
-                if before.version.digest != e.digest || last.cause != DeployCause::Deploy {
+                let failed = last.cause == DeployCause::Deploy && last.verified == Some(false);
+                if before.version.digest != e.digest || !failed {
                     return Err(LifecycleError::NotReverting.into());
                 }
             }
         }
-        let deployment =
-            Deployment { index, version: Arc::clone(&version), cause: e.cause, draft: e.draft.clone(), by, simulation };
+        let deployment = Deployment {
+            index,
+            version: Arc::clone(&version),
+            cause: e.cause,
+            draft: e.draft.clone(),
+            by,
+            credential: e.by.clone(),
+            simulation: e.simulation.clone(),
+            verified: None,
+        };
         if let Some(id) = &e.draft {
             self.change_draft(id, index, |draft| draft.deployed = true);
         }
         let environment = self.environment_mut(&e.environment)?;
         environment.deployed = Some(version);
         environment.rollback = None;
+        if e.cause == DeployCause::Deploy {
+            // What was said of the source before was about another version.
+            environment.source = source.map(|source| (e.digest, source));
+        }
         Arc::make_mut(&mut environment.history).push(deployment);
         self.refresh_missing();
         Ok(())
@@ -470,6 +516,25 @@ impl State {
             expires_at: e.expires_at,
             index,
         });
+        Ok(())
+    }
+
+    /// The results are decided again: what the entry says of them must be so.
+    pub(crate) fn verified(&mut self, e: &PolicyVerified) -> Result<(), FoldError> {
+        let environment = self.environments.get(&e.environment);
+        let environment = environment.ok_or_else(|| FoldError::NoEnvironment(e.environment.clone()))?;
+        let last = environment.history.last().filter(|d| d.version.digest == e.digest && d.verified.is_none());
+        if last.is_none() {
+            return Err(LifecycleError::Superseded { environment: e.environment.clone() }.into());
+        }
+        let results = crate::expect::verify_expectations(self, &e.environment, e.at);
+        if results != e.results || e.passed != results.iter().all(ExpectationResult::as_expected) {
+            return Err(LifecycleError::Results(e.digest).into());
+        }
+        let environment = self.environment_mut(&e.environment)?;
+        if let Some(last) = Arc::make_mut(&mut environment.history).last_mut() {
+            last.verified = Some(e.passed);
+        }
         Ok(())
     }
 

@@ -382,6 +382,7 @@ impl State {
             Event::PolicyApproved(e) => self.approved(index, e)?,
             Event::PolicyRejected(e) => self.rejected(index, e)?,
             Event::RollbackRequested(e) => self.rollback_requested(index, e)?,
+            Event::PolicyVerified(e) => self.verified(e)?,
             Event::PolicySourced(e) => self.sourced(e)?,
             Event::IncidentOpened(e) => {
                 if self.incidents.contains_key(&e.incident) {
@@ -458,8 +459,7 @@ impl State {
             Event::Decision(_)
             | Event::TokenConsumed(_)
             | Event::TokenRevoked(_)
-            | Event::EscalationClosed(_)
-            | Event::PolicyVerified(_) => {
+            | Event::EscalationClosed(_) => {
                 return Err(FoldError::NotControl(event.kind().as_str()));
             }
         }

@@ -136,6 +136,7 @@ fn event() -> impl Strategy<Value = Event> {
             draft: None,
             reason: None,
             replaces: None,
+            simulation: None,
             by: by(), digest: digest(pack), environment: environment(e), pack: name(&format!("p{pack}")), v: BODY_VERSION,
         })),
         1 => (some(2), 0..120_i64, prop_oneof![9 => Just(101_u8), 1 => Just(0_u8)])

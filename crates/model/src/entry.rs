@@ -69,7 +69,7 @@ kinds! {
     PolicyApproved(PolicyApproved) = "policy.approved", control: true;
     PolicyRejected(PolicyRejected) = "policy.rejected", control: true;
     RollbackRequested(RollbackRequested) = "policy.rollback_requested", control: true;
-    PolicyVerified(PolicyVerified) = "policy.verified", control: false;
+    PolicyVerified(PolicyVerified) = "policy.verified", control: true;
     PolicySourced(PolicySourced) = "policy.sourced", control: true;
     IncidentOpened(IncidentOpened) = "incident.opened", control: true;
     IncidentClosed(IncidentClosed) = "incident.closed", control: true;
@@ -197,6 +197,9 @@ bodies! {
         /// between refuses this one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaces: Option<Digest>,
+        /// What replaying the recorded decisions came to right before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        simulation: Option<SimulationSummary>,
     }
     /// Begins a draft, or puts another content into it. The content is a published version; whatever
     /// was submitted or approved of the draft before is void.
@@ -252,9 +255,8 @@ bodies! {
     /// The expected outcomes of a version, decided on the state that it was deployed into.
     PolicyVerified {
         at: Timestamp,
+        /// Who deployed it.
         by: CredentialId,
-        /// How many control entries the state had seen.
-        control: u64,
         digest: Digest,
         environment: EnvironmentId,
         passed: bool,
@@ -460,8 +462,18 @@ pub struct SimulationSummary {
 pub struct ExpectationResult {
     pub decision: crate::Outcome,
     pub expected: crate::Outcome,
+    /// The reason that was expected, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_reason: Option<Code>,
     pub name: Box<str>,
     pub reason: Code,
+}
+
+impl ExpectationResult {
+    #[must_use]
+    pub fn as_expected(&self) -> bool {
+        self.decision == self.expected && self.expected_reason.is_none_or(|r| r == self.reason)
+    }
 }
 
 /// What an environment asks of a change of its policy.

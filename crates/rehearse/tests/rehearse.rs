@@ -293,6 +293,7 @@ impl Ledger {
             pack: version.pack.clone(),
             reason: None,
             replaces,
+            simulation: None,
             v: BODY_VERSION,
         }));
         version.digest

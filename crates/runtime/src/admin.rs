@@ -431,10 +431,15 @@ impl Runtime {
         let changed = self.change(by, ("environment", &environment, tier), |by, state| {
             let known = state.environments.get(&environment);
             by.require_in(Scope::AccessWrite, known.map(|e| &e.id))?;
+            let wanted = known.map_or_else(|| settings(&Settings::default()), |e| settings(&e.settings))?;
+            // What a change of policy takes is the whole tenant's to say, not who may deploy it.
+            if known.is_some_and(|e| e.tier != tier || e.settings.policy != wanted.policy) {
+                by.require_whole(Scope::AccessWrite)?;
+            }
             let event = Event::EnvironmentSet(EnvironmentSet {
                 by: by.credential.clone(),
                 environment: environment.clone(),
-                settings: known.map_or_else(|| settings(&Settings::default()), |e| settings(&e.settings))?,
+                settings: wanted,
                 tier,
                 v: BODY_VERSION,
             });

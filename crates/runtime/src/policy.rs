@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{Change, Changed, entry_of, validated};
 use crate::simulation::Plan;
-use crate::{Member, Principal, Runtime, RuntimeError};
+use crate::{Member, Principal, Runtime, RuntimeError, Tenant};
 
 /// How long a rollback waits for the second person.
 pub const ROLLBACK_TTL_SECS: i64 = 3_600;
@@ -37,6 +37,16 @@ pub struct DraftSpec {
     pub files: BTreeMap<String, String>,
     pub title: Box<str>,
     pub source: Option<PolicySource>,
+}
+
+/// What to deploy.
+struct Deployment {
+    version: Arc<Version>,
+    /// What is deployed now.
+    replaces: Option<Digest>,
+    draft: Option<Name>,
+    /// What was measured of it just now.
+    simulation: SimulationSummary,
 }
 
 /// A version that decides from `index` on.
@@ -237,7 +247,7 @@ impl Runtime {
         let environment = draft.environment.clone();
         if state.draft_status(&draft) != DraftStatus::Approved {
             let given = state.approvals_given(&draft);
-            let needed = settings(&state, &environment)?.settings.policy.approvals;
+            let needed = state.approvals_needed(&draft);
             let status = state.draft_status(&draft).as_str();
             let error = match state.draft_status(&draft) {
                 DraftStatus::Submitted => LifecycleError::Approvals { given, needed },
@@ -247,13 +257,11 @@ impl Runtime {
         }
         let version = state.versions.get(&draft.digest).cloned().ok_or(Code::NotFound)?;
         let replaces = deployed(&state, &environment)?;
-        let measured = draft.submission.as_ref().and_then(|s| s.replaces);
-        // What was measured against another version than the one it replaces says nothing.
-        if measured != replaces {
-            let (gates, _) = self.measure(by, &state, &environment, &version).await?;
-            refuse_failed(&gates)?;
-        }
-        self.deploy(by, &environment, &version, replaces, Some(id.clone()), &id).await
+        // What was measured when it was submitted was another day, or against another version.
+        let (gates, simulation) = self.measure(by, &state, &environment, &version).await?;
+        refuse_failed(&gates)?;
+        let what = Deployment { version, replaces, draft: Some(id.clone()), simulation };
+        self.deploy(by, &environment, what, &id).await
     }
 
     /// The answer to a deployment that was made under the same idempotency key, as long as it stands.
@@ -267,7 +275,8 @@ impl Runtime {
         if deployed(&by.tenant.state(), &answer.environment)? != Some(answer.digest) {
             return Err(fold(LifecycleError::Superseded { environment: answer.environment }));
         }
-        Ok(Some(Deployed { index, ..answer }))
+        let verification = verify_expectations(&by.tenant.state(), &answer.environment, self.now());
+        Ok(Some(Deployed { index, verification, ..answer }))
     }
 
     /// Validates and measures a pack, and deploys it without a draft: where the environment asks for
@@ -291,24 +300,23 @@ impl Runtime {
         let boxed = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
         let version = Arc::new(Version::compile(&boxed)?);
         let replaces = deployed(&state, environment)?;
-        let (gates, _) = self.measure(by, &state, environment, &version).await?;
+        let (gates, simulation) = self.measure(by, &state, environment, &version).await?;
         refuse_failed(&gates)?;
-        self.deploy(by, environment, &version, replaces, None, &asked).await
+        self.deploy(by, environment, Deployment { version, replaces, draft: None, simulation }, &asked).await
     }
 
     async fn deploy(
         &self,
         by: &Principal,
         environment: &EnvironmentId,
-        version: &Arc<Version>,
-        replaces: Option<Digest>,
-        draft: Option<Name>,
+        what: Deployment,
         asked: &(impl Serialize + Sync),
     ) -> Result<Deployed, RuntimeError> {
+        let Deployment { version, replaces, draft, simulation } = what;
         let state = by.tenant.state();
         if replaces.is_none() {
             // There is nothing to go back to: what fails is not deployed.
-            let tried = state.trying(environment, version).ok_or(Code::EnvironmentUnknown)?;
+            let tried = state.trying(environment, &version).ok_or(Code::EnvironmentUnknown)?;
             verified(&verify_expectations(&tried, environment, self.now()), Code::GateFailed)?;
         }
         let files: BTreeMap<String, String> =
@@ -333,50 +341,73 @@ impl Runtime {
                 pack: version.pack.clone(),
                 reason: None,
                 replaces,
+                simulation: Some(simulation.clone()),
                 v: BODY_VERSION,
             }));
             let at = events.len() - 1;
             Ok(Change { events, writes: Vec::new(), answer: answer.clone(), at })
         });
         let index = changed.await?.index;
-        let verification = self.verify_deployed(by, environment, version.digest).await?;
-        if let Err(failed) = verified(&verification, Code::VerificationFailed) {
-            if let Some(previous) = replaces {
-                self.revert(by, environment, version.digest, previous).await?;
-            }
-            return Err(failed);
-        }
+        let verification = self.settle(&by.tenant, environment, index).await?;
+        verified(&verification, Code::VerificationFailed)?;
         Ok(Deployed { verification, index, ..answer })
     }
 
-    /// Decides the expected outcomes of what was just deployed and records what came of them.
-    async fn verify_deployed(
+    /// Decides the expected outcomes of a deployment that nobody has decided yet, records what came of
+    /// them, and takes the version back if they were others. Whoever deploys waits for it; what is left
+    /// undone by a crash or by a caller who is gone, housekeeping does.
+    async fn settle(
         &self,
-        by: &Principal,
+        tenant: &Arc<Tenant>,
         environment: &EnvironmentId,
-        digest: Digest,
+        deployment: u64,
     ) -> Result<Vec<ExpectationResult>, RuntimeError> {
-        let tenant = &by.tenant;
+        let mut results = Vec::new();
         for _ in 0..MAX_ATTEMPTS {
             let state = tenant.state();
-            if deployed(&state, environment)? != Some(digest) {
-                return Err(fold(LifecycleError::Superseded { environment: environment.clone() }));
+            let history = &settings(&state, environment)?.history;
+            let Some(last) = history.last() else { return Ok(results) };
+            if last.index != deployment {
+                // It was taken back just now, or another one was faster: either way it decides no more.
+                return match results.is_empty() {
+                    false => Ok(results),
+                    true => Err(fold(LifecycleError::Superseded { environment: environment.clone() })),
+                };
             }
             let now = self.now();
-            let results = verify_expectations(&state, environment, now);
-            if results.is_empty() {
-                return Ok(results);
-            }
-            let event = Event::PolicyVerified(PolicyVerified {
-                at: now,
-                by: by.credential.clone(),
-                control: state.control,
-                digest,
-                environment: environment.clone(),
-                passed: results.iter().all(|r| r.decision == r.expected),
-                results: results.clone(),
-                v: BODY_VERSION,
-            });
+            let event = match last.verified {
+                None => {
+                    results = verify_expectations(&state, environment, now);
+                    if results.is_empty() {
+                        return Ok(results);
+                    }
+                    Event::PolicyVerified(PolicyVerified {
+                        at: now,
+                        by: last.credential.clone(),
+                        digest: last.version.digest,
+                        environment: environment.clone(),
+                        passed: results.iter().all(ExpectationResult::as_expected),
+                        results: results.clone(),
+                        v: BODY_VERSION,
+                    })
+                }
+                Some(false) if last.cause == DeployCause::Deploy && history.len() > 1 => {
+                    let before = history.iter().rev().nth(1).map(|d| &d.version).ok_or(Code::NotFound)?;
+                    Event::PolicyDeployed(PolicyDeployed {
+                        by: last.credential.clone(),
+                        cause: DeployCause::Reverted,
+                        digest: before.digest,
+                        draft: None,
+                        environment: environment.clone(),
+                        pack: before.pack.clone(),
+                        reason: Some("its expected outcomes were others".into()),
+                        replaces: Some(last.version.digest),
+                        simulation: None,
+                        v: BODY_VERSION,
+                    })
+                }
+                Some(_) => return Ok(results),
+            };
             let commit = Commit {
                 tenant: tenant.id.clone(),
                 now,
@@ -386,43 +417,32 @@ impl Runtime {
                 entries: vec![entry_of(&event)?],
             };
             match self.append(commit).await {
-                Ok(_) => return Ok(results),
+                Ok(_) | Err(StoreError::Conflict(Conflict::Control { .. } | Conflict::Fact { .. })) => {
+                    self.follow(tenant).await?;
+                }
                 Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
-                Err(StoreError::Conflict(_)) => self.follow(tenant).await?,
                 Err(error) => return Err(error.into()),
             }
         }
         Err(Code::ConflictExhausted.into())
     }
 
-    /// Takes back what did not do what it was expected to.
-    async fn revert(
-        &self,
-        by: &Principal,
-        environment: &EnvironmentId,
-        failed: Digest,
-        previous: Digest,
-    ) -> Result<(), RuntimeError> {
-        let reason = "its expected outcomes were others";
-        let changed = self.change(by, ("deployment.revert", environment, failed, previous), |by, state| {
-            let version = state.versions.get(&previous).ok_or(Code::NotFound)?;
-            let event = Event::PolicyDeployed(PolicyDeployed {
-                by: by.credential.clone(),
-                cause: DeployCause::Reverted,
-                digest: previous,
-                draft: None,
-                environment: environment.clone(),
-                pack: version.pack.clone(),
-                reason: Some(reason.into()),
-                replaces: Some(failed),
-                v: BODY_VERSION,
+    /// Settles every deployment that was left in between. For housekeeping.
+    pub async fn settle_deployments(&self) {
+        for tenant in self.tenants() {
+            let state = tenant.state();
+            let open = state.environments.values().filter_map(|e| {
+                let last = e.history.last()?;
+                let expects = intended_engine::expectations(&state, &e.id).next().is_some();
+                let undone = last.verified.is_none() && expects
+                    || last.verified == Some(false) && last.cause == DeployCause::Deploy && e.history.len() > 1;
+                undone.then(|| (e.id.clone(), last.index))
             });
-            Ok(Change::new(event, ()))
-        });
-        match changed.await {
-            // Somebody else was faster: the one that failed does not decide any more.
-            Err(error) if error.code == Code::DeploymentSuperseded => Ok(()),
-            other => other.map(drop),
+            for (environment, deployment) in open.collect::<Vec<_>>() {
+                if let Err(error) = self.settle(&tenant, &environment, deployment).await {
+                    tracing::warn!(tenant = %tenant.id, %environment, %error, "a deployment is not settled yet");
+                }
+            }
         }
     }
 
@@ -465,6 +485,7 @@ impl Runtime {
                     pack: version.pack.clone(),
                     reason: Some(reason.into()),
                     replaces: Some(from),
+                    simulation: None,
                     v: BODY_VERSION,
                 });
                 return Ok(Change::new(event, (from, to, None)));
@@ -491,7 +512,7 @@ impl Runtime {
         }
         let verification = match changed.repeated {
             true => Vec::new(),
-            false => self.verify_deployed(by, environment, to).await?,
+            false => self.settle(&by.tenant, environment, changed.index).await?,
         };
         Ok(RolledBack::Done(Deployed {
             environment: environment.clone(),
@@ -691,11 +712,14 @@ fn deployed(state: &State, environment: &EnvironmentId) -> Result<Option<Digest>
     Ok(settings(state, environment)?.deployed.as_ref().map(|v| v.digest))
 }
 
-/// The version that was deployed before the current one and is another.
+/// The version to go back to: the newest that was deployed before the current one, is another, and
+/// was not itself taken back.
 #[must_use]
 pub fn previous(environment: &Environment) -> Option<Digest> {
     let current = environment.deployed.as_ref()?.digest;
-    environment.history.iter().rev().map(|d| d.version.digest).find(|d| *d != current)
+    let failed = |d: &&intended_engine::Deployment| d.verified == Some(false);
+    let good = environment.history.iter().rev().filter(|d| !failed(d));
+    good.map(|d| d.version.digest).find(|d| *d != current)
 }
 
 /// A draft that the caller may see, at the entity tag that they have read.
@@ -767,7 +791,7 @@ fn verified(results: &[ExpectationResult], code: Code) -> Result<(), RuntimeErro
     let errors: Vec<Member> = results
         .iter()
         .enumerate()
-        .filter(|(_, r)| r.decision != r.expected)
+        .filter(|(_, r)| !r.as_expected())
         .map(|(n, r)| {
             let what =
                 format!("`{}`: expected {}, got {} ({})", r.name, r.expected.as_str(), r.decision.as_str(), r.reason);

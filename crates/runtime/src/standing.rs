@@ -152,7 +152,7 @@ fn drafts(state: &State, environment: &Environment) -> Vec<PolicyRow> {
         .filter_map(|draft| {
             let version = state.versions.get(&draft.digest)?;
             let status = state.draft_status(draft);
-            let (given, needed) = (state.approvals_given(draft), environment.settings.policy.approvals);
+            let (given, needed) = (state.approvals_given(draft), state.approvals_needed(draft));
             let why = match status {
                 DraftStatus::Draft => vec!["not submitted".to_owned()],
                 DraftStatus::Submitted => vec![format!("{given} of {needed} approvals")],

@@ -6,7 +6,7 @@
 //! [`MAX_LAG_MS`] later.
 
 use intended_engine::{Credential, State};
-use intended_model::entry::Scope;
+use intended_model::entry::{DeployCause, Scope};
 use intended_model::{CredentialId, EnvironmentId, Event, Timestamp};
 
 use crate::MAX_LAG_MS;
@@ -14,6 +14,7 @@ use crate::MAX_LAG_MS;
 /// What an entry needs: a scope in some environment, or in the whole tenant.
 enum Reach<'e> {
     In(&'e EnvironmentId),
+    Each(Vec<&'e EnvironmentId>),
     Whole,
     /// Any environment of the credential's.
     Any,
@@ -21,11 +22,15 @@ enum Reach<'e> {
 
 /// Says what is wrong with who made the entry of time `at`; `state` is the one before it.
 pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
-    use Reach::{Any, In, Whole};
+    use Reach::{Any, Each, In, Whole};
     let (by, scope, reach): (&CredentialId, Scope, Reach<'_>) = match event {
         // The first entry has nobody before it; a closing is made by the runtime; who submitted a
         // decision is checked with it.
         Event::TenantCreated(_) | Event::Decision(_) | Event::EscalationClosed(_) => return None,
+        // The runtime's own: the fold decides the results again, and lets nothing be taken back unless
+        // they were others.
+        Event::PolicyVerified(_) => return None,
+        Event::PolicyDeployed(e) if e.cause == DeployCause::Reverted => return None,
         // An approval is a person's, whatever their credential is otherwise good for: whose it is is
         // checked with the approval (I5).
         Event::ApprovalGranted(e) => return stands(state, &e.by, at, &In(&e.environment)).err(),
@@ -34,17 +39,35 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             let held = state.breakers.get(&e.breaker);
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
-        Event::EnvironmentSet(e) if state.environments.contains_key(&e.environment) => {
-            (&e.by, Scope::AccessWrite, In(&e.environment))
+        Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
+            // What a change of policy takes is the whole tenant's to say.
+            Some(known) if known.tier == e.tier && known.settings.policy == e.settings.policy => {
+                (&e.by, Scope::AccessWrite, In(&e.environment))
+            }
+            _ => (&e.by, Scope::AccessWrite, Whole),
+        },
+        Event::CredentialCreated(e) => {
+            (&e.by, Scope::AccessWrite, if e.whole || e.member.is_some() { Whole } else { Any })
         }
-        Event::EnvironmentSet(e) => (&e.by, Scope::AccessWrite, Whole),
-        Event::CredentialCreated(e) => (&e.by, Scope::AccessWrite, if e.whole { Whole } else { Any }),
         Event::CredentialRevoked(e) => {
-            let whole = state.credentials.get(&e.credential).is_some_and(|c| c.whole);
-            (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
+            let known = state.credentials.get(&e.credential);
+            let reach = known.map_or(Any, |c| if c.whole { Whole } else { Each(c.environments.iter().collect()) });
+            (&e.by, Scope::AccessWrite, reach)
         }
-        Event::AgentSet(e) => (&e.by, Scope::AccessWrite, Any),
-        Event::CapabilitySet(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::AgentSet(e) => {
+            // Where it could act, and where it can from here on.
+            let known = state.agents.get(&e.agent).map(|a| a.environments.as_slice()).unwrap_or_default();
+            (&e.by, Scope::AccessWrite, Each(known.iter().chain(&e.environments).collect()))
+        }
+        Event::CapabilitySet(e) => {
+            let known = state.capabilities.iter().find(|c| c.id == e.capability).map(|c| c.environment.as_ref());
+            let reach = match (known, e.environment.as_ref()) {
+                (Some(None), _) | (_, None) => Whole,
+                (Some(Some(before)), Some(now)) => Each(vec![before, now]),
+                (None, Some(now)) => In(now),
+            };
+            (&e.by, Scope::AccessWrite, reach)
+        }
         Event::CatalogueSet(e) => (&e.by, Scope::PolicyWrite, Whole),
         Event::PolicyPublished(e) => (&e.by, Scope::PolicyWrite, Any),
         Event::PolicyDeployed(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
@@ -53,7 +76,6 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::PolicyApproved(e) => (&e.by, Scope::PolicyApprove, In(&state.drafts.get(&e.draft)?.environment)),
         Event::PolicyRejected(e) => (&e.by, Scope::PolicyApprove, In(&state.drafts.get(&e.draft)?.environment)),
         Event::RollbackRequested(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
-        Event::PolicyVerified(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
         Event::PolicySourced(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
         Event::IncidentOpened(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
         Event::IncidentClosed(e) => {
@@ -107,6 +129,7 @@ fn stands<'s>(state: &'s State, by: &CredentialId, at: Timestamp, reach: &Reach<
     }
     let reaches = match reach {
         Reach::In(environment) => credential.covers(environment),
+        Reach::Each(environments) => environments.iter().all(|e| credential.covers(e)),
         Reach::Whole => credential.whole,
         Reach::Any => true,
     };

@@ -15,12 +15,12 @@ mod difference;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs, verify_expectations};
+use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs};
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
 use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
-use intended_model::entry::{ApprovalGranted, BODY_VERSION, KeyAdded, Scope};
+use intended_model::entry::{DeployCause, ApprovalGranted, BODY_VERSION, KeyAdded, Scope};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 
@@ -386,23 +386,6 @@ impl Verifier {
                 }
                 Ok(())
             }
-            Event::PolicyVerified(verified) => {
-                let wrong =
-                    |what: &str| fail(Check::Decision, index, format!("verification of {}: {what}", verified.digest));
-                let state = self.state.as_ref().ok_or_else(|| wrong("before the tenant exists"))?;
-                let deployed = state.environments.get(&verified.environment).and_then(|e| e.deployed.as_ref());
-                if deployed.is_none_or(|v| v.digest != verified.digest) || verified.control != state.control {
-                    return Err(wrong("it is about another version or state than the one of its position"));
-                }
-                let results = verify_expectations(state, &verified.environment, verified.at);
-                if results != verified.results {
-                    return Err(wrong("deciding its expected outcomes again gives others"));
-                }
-                if verified.passed != results.iter().all(|r| r.decision == r.expected) {
-                    return Err(wrong("what it says of its results is not so"));
-                }
-                Ok(())
-            }
             Event::EscalationClosed(closed) => {
                 let wrong = |what: &str| {
                     Err(fail(Check::Decision, index, format!("closing of intent {}: {what}", closed.intent)))
@@ -428,6 +411,19 @@ impl Verifier {
                     fail(Check::Approval, index, format!("approval of {} by `{by}`: {what}", approval.intent))
                 })?;
                 self.approvals.insert(index, approval.clone());
+            }
+            Event::PolicyVerified(verified) if !(0..=MAX_LAG_MS).contains(&at.millis_since(verified.at)) => {
+                let what = format!("the verification of {} was made at another time", verified.digest);
+                return Err(fail(Check::Fold, index, what));
+            }
+            Event::PolicyDeployed(deployed) if deployed.cause == DeployCause::Rollback => {
+                let environment = self.state.as_ref().and_then(|s| s.environments.get(&deployed.environment));
+                let alone = environment.zip(self.state.as_ref()).is_some_and(|(e, s)| s.rollback_people(e) < 2);
+                let asked = environment.and_then(|e| e.rollback.as_ref());
+                if !alone && asked.is_some_and(|p| at >= p.expires_at.plus_millis(MAX_LAG_MS)) {
+                    let what = format!("the rollback of `{}` was asked for too long ago", deployed.environment);
+                    return Err(fail(Check::Fold, index, what));
+                }
             }
             Event::KeyAdded(added) if !usable(added) => {
                 return Err(fail(Check::Fold, index, format!("the key `{}` is none that verifies tokens", added.kid)));

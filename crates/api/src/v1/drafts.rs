@@ -89,7 +89,8 @@ struct View<'a> {
 fn view<'a>(state: &'a Tenant, draft: &'a Draft) -> View<'a> {
     let environment = state.environments.get(&draft.environment);
     let may = |m: &intended_model::MemberId| state.may_approve(&draft.environment, m);
-    let author = |m: &intended_model::MemberId| draft.authors.contains(&intended_engine::Person::Member(m.clone()));
+    let people: std::collections::BTreeSet<_> = draft.authors.iter().map(|a| state.person(a)).collect();
+    let author = |m: &intended_model::MemberId| people.contains(&intended_engine::Person::Member(m.clone()));
     View {
         draft: &draft.id,
         environment: &draft.environment,
@@ -98,14 +99,14 @@ fn view<'a>(state: &'a Tenant, draft: &'a Draft) -> View<'a> {
         digest: draft.digest,
         revision: draft.revision,
         status: state.draft_status(draft).as_str(),
-        authors: draft.authors.iter().map(ToString::to_string).collect(),
+        authors: people.iter().map(ToString::to_string).collect(),
         source: draft.source.as_ref(),
-        approvals_needed: environment.map_or(0, |e| e.settings.policy.approvals),
+        approvals_needed: state.approvals_needed(draft),
         approvals_given: state.approvals_given(draft),
         approvals: draft
             .approvals
             .iter()
-            .map(|(m, reason)| Approval { member: m.to_string(), reason, counts: may(m) })
+            .map(|(m, given)| Approval { member: m.to_string(), reason: &given.reason, counts: may(m) })
             .collect(),
         approvers: state.approvers(&draft.environment).filter(|m| !author(m)).map(ToString::to_string).collect(),
         gates: draft.submission.as_ref().map(|s| s.gates.clone()).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! `pack.toml`.
 
-use intended_model::{EnvironmentId, Intent, Name, Outcome};
+use intended_model::{Code, EnvironmentId, Intent, Name, Outcome};
 use serde::Deserialize;
 
 use crate::diagnostic::{Diagnostic, Place};
@@ -28,6 +28,8 @@ struct Expected {
     #[serde(default)]
     environment: Option<EnvironmentId>,
     decision: Outcome,
+    #[serde(default)]
+    reason: Option<Code>,
     intent: toml::Value,
 }
 
@@ -49,6 +51,7 @@ fn expectation(expected: &Expected) -> Result<Expectation, String> {
         name: expected.name.as_str().into(),
         environment: expected.environment.clone(),
         decision: expected.decision,
+        reason: expected.reason,
         intent,
     })
 }

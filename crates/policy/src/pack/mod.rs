@@ -92,6 +92,8 @@ pub struct Expectation {
     /// Where it is expected; absent: everywhere.
     pub environment: Option<EnvironmentId>,
     pub decision: Outcome,
+    /// The reason that is expected, where one is named.
+    pub reason: Option<intended_model::Code>,
     /// Its environment is the one that it is verified in.
     pub intent: Intent,
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use intended_engine::DraftStatus;
-use intended_model::entry::{AgentSet, CapabilitySet, PolicyGate, Scope, Settings, Tier};
+use intended_model::entry::{
+    AgentSet, CapabilitySet, DeployCause, PolicyDeployed, PolicyGate, PolicySubmitted, PolicyVerified, Scope, Settings,
+    SimulationSummary, Tier,
+};
 use intended_model::{Code, CredentialId, Digest, Event, MemberId, Name, Outcome};
 use intended_runtime::admin::CredentialSpec;
 use intended_runtime::policy::{DraftSpec, RolledBack};
@@ -481,4 +484,204 @@ async fn a_deployment_without_its_quorum_is_found_in_the_ledger() {
         }
     }
     assert_eq!(refused, Some((intended_model::Kind::PolicyDeployed, "0 of 1 approvals are given".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_fails_is_taken_back_under_an_idempotency_key_as_well() {
+    let world = World::new().await.unwrap();
+    let production = environment("production").unwrap();
+    let before = deployed(&world);
+    let once = || world.owner.clone().once(Some("key-1".into()));
+    let failing = || with_expectation(stricter(), "allow");
+    let error = world.runtime.deploy_pack(&once(), &production, failing()).await.unwrap_err();
+    assert_eq!((error.code, deployed(&world)), (Code::VerificationFailed, before));
+    let again = world.runtime.deploy_pack(&once(), &production, failing()).await.unwrap_err();
+    assert_eq!((again.code, deployed(&world)), (Code::DeploymentSuperseded, before), "it is not said to have worked");
+    holds(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_undone_by_who_deployed_is_done_by_housekeeping() {
+    let world = World::new().await.unwrap();
+    let production = environment("production").unwrap();
+    let before = deployed(&world);
+    let files = with_expectation(stricter(), "allow");
+    let boxed = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
+    let version = intended_engine::Version::compile(&boxed).unwrap();
+    // As far as a process comes that is killed right after the deployment.
+    world
+        .control(Event::PolicyPublished(intended_model::entry::PolicyPublished {
+            by: world.owner.credential.clone(),
+            digest: version.digest,
+            files: boxed,
+            pack: version.pack.clone(),
+            version: version.version.clone(),
+            v: 1,
+        }))
+        .await
+        .unwrap();
+    world.control(deployment(&world, version.digest, DeployCause::Deploy, before)).await.unwrap();
+    let world = world.crash().await.unwrap().reopen().await.unwrap();
+    assert_eq!(deployed(&world), version.digest);
+    world.runtime.settle_deployments().await;
+    assert_eq!(deployed(&world), before);
+    world.runtime.settle_deployments().await;
+    holds(&world).await;
+    // And the way back does not lead to what failed.
+    let incident = world.runtime.open_incident(&world.owner, Some(production.clone()), "x").await.unwrap();
+    let back = world.runtime.rollback(&world.owner, &production, None, None, "x").await.unwrap_err();
+    assert_eq!(back.code, Code::NotFound, "no earlier version was deployed but the one that failed");
+    drop(incident);
+}
+
+fn deployment(world: &World, digest: Digest, cause: DeployCause, replaces: Digest) -> Event {
+    Event::PolicyDeployed(PolicyDeployed {
+        by: world.owner.credential.clone(),
+        cause,
+        digest,
+        draft: None,
+        environment: environment("production").unwrap(),
+        pack: Name::new("demo").unwrap(),
+        reason: None,
+        replaces: Some(replaces),
+        simulation: None,
+        v: 1,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_mint_a_second_identity_is_still_one_person() {
+    let world = World::new().await.unwrap();
+    approvals(&world, 2).await;
+    let production = environment("production").unwrap();
+    let ana = person(&world, "ana", &["policy-owners"]).await;
+    let ben = person(&world, "ben", &["policy-owners"]).await;
+    let service = async |by: &Principal, name: &str| {
+        let spec = CredentialSpec {
+            credential: CredentialId::new(name).unwrap(),
+            environments: Vec::new(),
+            scopes: Scope::ALL.to_vec(),
+            expires_at: None,
+            live: false,
+            member: None,
+            whole: true,
+        };
+        let made = world.runtime.create_credential(by, spec).await.unwrap();
+        world.runtime.authenticate(&made.key).unwrap()
+    };
+    let refused = async |by: &Principal, id: &Name, what: &str| {
+        assert_eq!(approve(&world, by, id).await.unwrap_err().code, Code::DraftApproval, "{what}");
+    };
+    // The author's service, and somebody whom the same person made.
+    let (one, two) = (service(&ana, "ana-service").await, service(&ana, "ana-other-service").await);
+    let anna = credential(&world, &ana, "anna", "anna-key", &["policy-owners"]).await;
+    let id = submitted(&world, &one, stricter()).await;
+    refused(&ana, &id, "who made the author").await;
+    refused(&anna, &id, "whom the author's maker made").await;
+    // One person does not fill a quorum with the names of others.
+    approve(&world, &ben, &id).await.unwrap();
+    let cleo_by_ben = credential(&world, &ben, "cleo", "cleo-by-ben", &["policy-owners"]).await;
+    refused(&cleo_by_ben, &id, "whom the first approver made").await;
+    let dora = person(&world, "dora", &["policy-owners"]).await;
+    approve(&world, &dora, &id).await.unwrap();
+    world.runtime.deploy_draft(&ana, id).await.unwrap();
+    // Two services are not two people.
+    let back = async |by: &Principal| world.runtime.rollback(by, &production, None, None, "x").await;
+    assert!(matches!(back(&one).await.unwrap(), RolledBack::Waiting { .. }));
+    assert_eq!(back(&two).await.unwrap_err().code, Code::RollbackPeople);
+    assert_eq!(back(&ben).await.unwrap_err().code, Code::RollbackPeople, "a person and a service");
+    holds(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_change_of_policy_takes_is_not_lowered_by_who_may_deploy_it() {
+    let world = World::new().await.unwrap();
+    approvals(&world, 2).await;
+    let production = environment("production").unwrap();
+    let spec = CredentialSpec {
+        credential: CredentialId::new("production-admin").unwrap(),
+        environments: vec![production.clone()],
+        scopes: Scope::ALL.to_vec(),
+        expires_at: None,
+        live: false,
+        member: None,
+        whole: false,
+    };
+    let made = world.runtime.create_credential(&world.owner, spec).await.unwrap();
+    let admin = world.runtime.authenticate(&made.key).unwrap();
+    let set = async |tier, change: fn(&mut Settings)| {
+        let settings = |now: &Settings| {
+            let mut settings = now.clone();
+            change(&mut settings);
+            Ok(settings)
+        };
+        world.runtime.set_environment(&admin, production.clone(), tier, settings).await
+    };
+    set(Tier::Production, |s| s.audience = "gateway".into()).await.unwrap();
+    for (tier, change) in [
+        (Tier::Production, (|s: &mut Settings| s.policy.approvals = 0) as fn(&mut Settings)),
+        (Tier::Production, |s| s.policy.rollback_people = Some(1)),
+        (Tier::Development, |_| {}),
+    ] {
+        assert_eq!(set(tier, change).await.unwrap_err().code, Code::EnvironmentForbidden);
+    }
+    // Fewer approvals later are not fewer for what was submitted before.
+    let (ana, ben) = (person(&world, "ana", &[]).await, person(&world, "ben", &["policy-owners"]).await);
+    let id = submitted(&world, &ana, stricter()).await;
+    approvals(&world, 0).await;
+    approve(&world, &ben, &id).await.unwrap();
+    assert_eq!(status(&world, &id), DraftStatus::Submitted);
+    assert_eq!(world.runtime.deploy_draft(&ana, id).await.unwrap_err().code, Code::DraftApproval);
+    holds(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_about_policy_that_break_a_rule_cannot_follow() {
+    let world = World::new().await.unwrap();
+    let before = deployed(&world);
+    approvals(&world, 1).await;
+    let ana = person(&world, "ana", &[]).await;
+    let id = submitted(&world, &ana, stricter()).await;
+    let state = world.owner.tenant.state();
+    let draft = &state.drafts[&id];
+    let submitted = |gates| {
+        Event::PolicySubmitted(PolicySubmitted {
+            by: ana.credential.clone(),
+            digest: draft.digest,
+            draft: id.clone(),
+            gates,
+            replaces: Some(before),
+            simulation: SimulationSummary::default(),
+            v: 1,
+        })
+    };
+    let measured = draft.submission.as_ref().unwrap().gates.clone();
+    let mut reordered = measured.clone();
+    reordered.reverse();
+    let mut of_a_draft = deployment(&world, before, DeployCause::Rollback, before);
+    if let Event::PolicyDeployed(e) = &mut of_a_draft {
+        e.draft = Some(id.clone());
+    }
+    let verified = Event::PolicyVerified(PolicyVerified {
+        at: intended_model::Timestamp::from_millis(world.clock_now()),
+        by: world.owner.credential.clone(),
+        digest: before,
+        environment: environment("production").unwrap(),
+        passed: false,
+        results: Vec::new(),
+        v: 1,
+    });
+    for (what, event) in [
+        ("no gates", submitted(Vec::new())),
+        ("one gate", submitted(measured[..1].to_vec())),
+        ("another order", submitted(reordered)),
+        ("taken back without having failed", deployment(&world, before, DeployCause::Reverted, before)),
+        ("a rollback that ends a draft", of_a_draft),
+        ("without a draft", deployment(&world, draft.digest, DeployCause::Deploy, before)),
+        ("a verification that says other than there is", verified),
+    ] {
+        let mut tried = intended_engine::State::clone(&state);
+        assert!(tried.apply(1_000, &event).is_err(), "{what}");
+        assert!(world.control(event).await.is_err(), "{what}");
+    }
 }
