@@ -444,13 +444,13 @@ pub struct SimulationSummary {
     pub decisions: u64,
     /// Of them, how many could be replayed.
     pub replayed: u64,
-    /// Of the replayed, how many come out otherwise.
+    /// Of the replayed, how many come out otherwise or with another obligation.
     pub changed: u64,
     /// Of the replayed, how many a policy of the version had a say in.
     pub matched: u64,
     /// Changed among the replayed, in thousandths, rounded up: the blast radius.
     pub blast_permille: u32,
-    /// Escalations that there were not, in an hour, rounded up.
+    /// Escalations that there were not, in the busiest hour of the window.
     pub new_escalations_per_hour: u32,
     /// How many seconds the window has.
     pub window_secs: u64,

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use intended_model::decision::DecisionRecord;
 use serde::Serialize;
 
+use crate::simulate::OTHERS;
+
 /// Most rows that a comparison lists.
 pub const MAX_ROWS: usize = 50;
+/// Most kinds of decisions that a window keeps by agent and action: callers choose the names, so there
+/// is no end to them. The rest is summed up as of [`OTHERS`], by outcome and reason.
+pub const MAX_KINDS: usize = 20_000;
 
 /// How often each kind of decision was made in a window.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,12 +28,10 @@ impl Shares {
         self.total += 1;
         let intent = &record.input.intent;
         let decision = &record.decision;
-        let key = (
-            intent.subject.id.clone(),
-            intent.action.name.clone(),
-            decision.decision.as_str(),
-            decision.reason.as_str(),
-        );
+        let (outcome, reason) = (decision.decision.as_str(), decision.reason.as_str());
+        let key = (intent.subject.id.clone(), intent.action.name.clone(), outcome, reason);
+        let room = self.counts.len() < MAX_KINDS || self.counts.contains_key(&key);
+        let key = if room { key } else { (OTHERS.into(), OTHERS.into(), outcome, reason) };
         *self.counts.entry(key).or_default() += 1;
     }
 

@@ -6,19 +6,27 @@
 //! itself on its recorded inputs: a session whose earlier action would have been denied is still the
 //! session that the decision saw. Nothing is written anywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use intended_engine::{State, Version, decide};
 use intended_ledger::Leaf;
-use intended_model::decision::{Decision, DecisionRecord, PROCEDURE};
+use intended_model::decision::{Decision, DecisionRecord, Input, Obligations, PROCEDURE};
 use intended_model::entry::SimulationSummary;
-use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Outcome, Timestamp};
+use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Outcome, Timestamp, Value};
 
 /// Most changes that a report lists; all are counted.
-pub const MAX_CHANGES: usize = 1_000;
-/// Most rows of one breakdown.
+pub const MAX_CHANGES: usize = 10_000;
+/// Most rows of one breakdown, without the one of [`OTHERS`].
 pub const MAX_ROWS: usize = 50;
+/// Most names that one breakdown keeps while it counts, of those that changed and of those that did
+/// not: callers choose the names, so there is no end to them.
+pub const MAX_NAMES: usize = 10_000;
+/// The name of the row that sums up what has no row of its own.
+pub const OTHERS: &str = "others";
+/// Most characters of an obligation in a listed change.
+const MAX_OBLIGATION: usize = 200;
+const HOUR_SECS: i64 = 3_600;
 
 /// Why a recorded decision could not be made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,10 +62,13 @@ pub struct Change {
     pub resource: Box<str>,
     pub before: Outcome,
     pub before_reason: Code,
+    /// What had to happen then: `2 of leads`, what was missing, the arguments that policy set.
+    pub before_obligation: Box<str>,
     /// Ids of the policies that determined it then.
     pub before_policies: Vec<Box<str>>,
     pub after: Outcome,
     pub after_reason: Code,
+    pub after_obligation: Box<str>,
     pub after_policies: Vec<Box<str>>,
 }
 
@@ -74,9 +85,10 @@ pub struct Row {
 pub struct Simulation {
     #[serde(flatten)]
     pub summary: SimulationSummary,
-    /// `allow → deny` and the like with their counts, equal ones left out.
+    /// `allow → deny` and the like with their counts; of equal outcomes only those with another
+    /// obligation: `escalate → escalate (other obligation)`.
     pub transitions: BTreeMap<String, u64>,
-    /// The outcome is the same, the reason or the obligation is another.
+    /// The outcome and the obligation are the same, the reason is another.
     pub other_reason: u64,
     /// Why decisions could not be replayed.
     pub skipped: BTreeMap<&'static str, u64>,
@@ -88,6 +100,8 @@ pub struct Simulation {
     pub by_resource: Vec<Row>,
     /// The first [`MAX_CHANGES`].
     pub changes: Vec<Change>,
+    /// How many changes are not listed; [`Simulator::only`] opens any of them.
+    pub changes_omitted: u64,
 }
 
 impl Simulation {
@@ -111,7 +125,72 @@ pub struct SimulationError {
     pub message: String,
 }
 
-type Counts = BTreeMap<Box<str>, (u64, u64)>;
+/// One breakdown as it is counted: replayed and changed, by name.
+#[derive(Default)]
+struct Counts {
+    rows: BTreeMap<Box<str>, (u64, u64)>,
+    /// Of them, how many have changed.
+    changed: usize,
+    /// What found no room.
+    others: (u64, u64),
+}
+
+impl Counts {
+    fn add(&mut self, name: &str, changed: bool) {
+        // Names that did not change leave room for those that will.
+        let room = if changed { self.changed < MAX_NAMES } else { self.rows.len() < MAX_NAMES };
+        let row = match self.rows.get_mut(name) {
+            Some(row) => row,
+            None if room => self.rows.entry(name.into()).or_default(),
+            None => {
+                self.others.0 += 1;
+                self.others.1 += u64::from(changed);
+                return;
+            }
+        };
+        self.changed += usize::from(changed && row.1 == 0);
+        row.0 += 1;
+        row.1 += u64::from(changed);
+    }
+
+    /// Those that changed, most changed first; last, what the others come to.
+    fn rows(self) -> Vec<Row> {
+        let row = |(name, (replayed, changed))| Row { name, replayed, changed };
+        let mut rows: Vec<Row> = self.rows.into_iter().filter(|(_, (_, changed))| *changed > 0).map(row).collect();
+        rows.sort_by(|a, b| b.changed.cmp(&a.changed).then_with(|| a.name.cmp(&b.name)));
+        let rest = rows.split_off(rows.len().min(MAX_ROWS));
+        let sum = |(replayed, changed), row: &Row| (replayed + row.replayed, changed + row.changed);
+        let others = rest.iter().fold(self.others, sum);
+        if others.1 > 0 {
+            rows.push(row((OTHERS.into(), others)));
+        }
+        rows
+    }
+}
+
+/// How many there are in the busiest hour, wherever it begins, to the second.
+#[derive(Default)]
+struct Busiest {
+    /// The seconds of the last hour in which there were any.
+    hour: VecDeque<(i64, u64)>,
+    within: u64,
+    most: u64,
+}
+
+impl Busiest {
+    fn add(&mut self, at: Timestamp) {
+        let now = at.as_secs();
+        while let Some((_, count)) = self.hour.pop_front_if(|(second, _)| *second + HOUR_SECS <= now) {
+            self.within = self.within.saturating_sub(count);
+        }
+        match self.hour.back_mut() {
+            Some((second, count)) if *second == now => *count += 1,
+            _ => self.hour.push_back((now, 1)),
+        }
+        self.within += 1;
+        self.most = self.most.max(self.within);
+    }
+}
 
 /// Takes a ledger's entries in order. Control entries before the window are needed, decisions are not.
 pub struct Simulator {
@@ -123,15 +202,18 @@ pub struct Simulator {
     /// Decisions from then on, inclusive; exclusive end.
     from: Timestamp,
     to: Timestamp,
+    /// If set, decisions on other intents are passed over.
+    only: Option<IntentId>,
     actual: Option<State>,
-    /// The state with the version exchanged, made when a decision asks for it.
+    /// The state with the version exchanged, made when a decision asks for it. Its approvals are those
+    /// of the decision at hand.
     tried: Option<State>,
     out: Simulation,
     agents: Counts,
     actions: Counts,
     categories: Counts,
     resources: Counts,
-    new_escalations: u64,
+    new_escalations: Busiest,
 }
 
 impl Simulator {
@@ -144,14 +226,15 @@ impl Simulator {
             base_state: None,
             from,
             to,
+            only: None,
             actual: None,
             tried: None,
             out: Simulation::default(),
-            agents: Counts::new(),
-            actions: Counts::new(),
-            categories: Counts::new(),
-            resources: Counts::new(),
-            new_escalations: 0,
+            agents: Counts::default(),
+            actions: Counts::default(),
+            categories: Counts::default(),
+            resources: Counts::default(),
+            new_escalations: Busiest::default(),
         }
     }
 
@@ -159,6 +242,13 @@ impl Simulator {
     #[must_use]
     pub fn against(mut self, base: Arc<Version>) -> Self {
         self.base = Some(base);
+        self
+    }
+
+    /// Looks at the decisions on one intent alone.
+    #[must_use]
+    pub const fn only(mut self, intent: IntentId) -> Self {
+        self.only = Some(intent);
         self
     }
 
@@ -212,8 +302,11 @@ impl Simulator {
             None => self.actual = Some(State::genesis(event).map_err(|e| e.to_string())?),
             Some(state) => state.apply_reusing(index, event, known).map_err(|e| e.to_string())?,
         }
-        self.tried = None;
-        self.base_state = None;
+        // An approval is looked up when its intent is decided: it leaves the exchanged states as they are.
+        if !matches!(event, Event::ApprovalGranted(_)) {
+            self.tried = None;
+            self.base_state = None;
+        }
         Ok(())
     }
 
@@ -221,61 +314,65 @@ impl Simulator {
         *self.out.skipped.entry(why.as_str()).or_default() += 1;
     }
 
-    fn decision(&mut self, leaf: &Leaf<'_>) {
-        let record: DecisionRecord = match serde_json::from_str(leaf.body) {
-            Ok(record) => record,
-            Err(_) => {
-                self.out.summary.decisions += 1;
-                return self.skip(Skipped::Unreadable);
-            }
-        };
-        if record.input.intent.environment != self.environment {
-            return;
-        }
+    fn concerns(&self, environment: Option<&EnvironmentId>, intent: Option<IntentId>) -> bool {
+        environment.is_none_or(|e| *e == self.environment)
+            && self.only.zip(intent).is_none_or(|(only, intent)| only == intent)
+    }
+
+    /// One more decision in the window.
+    const fn count(&mut self, index: u64) {
         let summary = &mut self.out.summary;
         if summary.decisions == 0 {
-            summary.from_index = leaf.index;
+            summary.from_index = index;
         }
-        summary.to_index = leaf.index + 1;
+        summary.to_index = index + 1;
         summary.decisions += 1;
+    }
+
+    fn decision(&mut self, leaf: &Leaf<'_>) {
+        let Ok(record) = serde_json::from_str::<DecisionRecord>(leaf.body) else {
+            // What it is about may still be told; what cannot be told may be about this.
+            let (environment, intent) = told(leaf.body);
+            if self.concerns(environment.as_ref(), intent) {
+                self.count(leaf.index);
+                self.skip(Skipped::Unreadable);
+            }
+            return;
+        };
+        if !self.concerns(Some(&record.input.intent.environment), Some(record.input.id)) {
+            return;
+        }
+        self.count(leaf.index);
         if record.input.procedure > PROCEDURE {
             return self.skip(Skipped::Procedure);
         }
-        if self.tried.is_none() {
-            self.tried = self.actual.as_ref().and_then(|s| s.trying(&self.environment, &self.version));
-        }
-        let Some(tried) = &self.tried else { return self.skip(Skipped::Environment) };
-        let mut input = record.input;
-        // What was approved under the recorded version counts here as it counted there.
+        let Some(actual) = &self.actual else { return self.skip(Skipped::Environment) };
         let recorded = record.decision.policy.as_ref().map(|p| p.digest);
-        for approval in &mut input.approvals {
-            if Some(approval.policy) == recorded {
-                approval.policy = self.version.digest;
+        let mut input = record.input;
+        let environment = &self.environment;
+        let by = |state: &mut Option<State>, version: &Arc<Version>, input: &mut Input| {
+            if state.is_none() {
+                *state = actual.trying(environment, version);
             }
-        }
-        let after = decide(tried, &input);
-        let before = match &self.base {
-            None => record.decision,
-            Some(base) => {
-                if self.base_state.is_none() {
-                    self.base_state = self.actual.as_ref().and_then(|s| s.trying(&self.environment, base));
-                }
-                let Some(state) = &self.base_state else { return self.skip(Skipped::Environment) };
-                for approval in input.approvals.iter_mut().filter(|a| a.policy == self.version.digest) {
-                    approval.policy = base.digest;
-                }
-                decide(state, &input)
-            }
+            state.as_mut().map(|tried| decide_by(tried, actual, input, recorded, version.digest))
         };
-        self.compare(leaf.index, &input, &before, after, recorded);
+        let before = match &self.base {
+            None => Some(record.decision),
+            Some(base) => by(&mut self.base_state, base, &mut input),
+        };
+        let after = by(&mut self.tried, &self.version, &mut input);
+        match before.zip(after) {
+            Some((before, after)) => self.compare(leaf, &input, &before, &after, recorded),
+            None => self.skip(Skipped::Environment),
+        }
     }
 
     fn compare(
         &mut self,
-        index: u64,
-        input: &intended_model::decision::Input,
+        leaf: &Leaf<'_>,
+        input: &Input,
         before: &Decision,
-        after: Decision,
+        after: &Decision,
         recorded: Option<Digest>,
     ) {
         let summary = &mut self.out.summary;
@@ -285,54 +382,49 @@ impl Simulator {
         }
         let by = recorded.map_or_else(|| "none".to_owned(), |d| d.to_string());
         *self.out.recorded_by.entry(by).or_default() += 1;
-        let changed = before.decision != after.decision;
+        let other_outcome = before.decision != after.decision;
+        // One person of another group where it took two is as much of a change as another outcome.
+        let changed = other_outcome || !same_obligation(&before.obligations, &after.obligations);
         let intent = &input.intent;
         let resource: Box<str> = format!("{}/{}", intent.resource.kind, intent.resource.id).into();
         let category: Box<str> = input.classification.category.clone().unwrap_or_else(|| "unknown".into());
-        let rows: [(&mut Counts, &str); 4] = [
-            (&mut self.agents, &intent.subject.id),
-            (&mut self.actions, &intent.action.name),
-            (&mut self.categories, &category),
-            (&mut self.resources, &resource),
-        ];
-        for (counts, name) in rows {
-            // A resource seen once is no row of a breakdown: beyond a bound only what changed is kept.
-            if let Some(row) = counts.get_mut(name) {
-                row.0 += 1;
-                row.1 += u64::from(changed);
-            } else if counts.len() < 10_000 || changed {
-                counts.insert(name.into(), (1, u64::from(changed)));
-            }
-        }
+        self.agents.add(&intent.subject.id, changed);
+        self.actions.add(&intent.action.name, changed);
+        self.categories.add(&category, changed);
+        self.resources.add(&resource, changed);
         if !changed {
-            let same = before.reason == after.reason && before.obligations == after.obligations;
-            self.out.other_reason += u64::from(!same);
+            self.out.other_reason += u64::from(before.reason != after.reason);
             return;
         }
         summary.changed += 1;
-        if after.decision == Outcome::Escalate {
-            self.new_escalations += 1;
+        if other_outcome && after.decision == Outcome::Escalate {
+            self.new_escalations.add(leaf.at);
         }
-        let transition = format!("{} → {}", before.decision.as_str(), after.decision.as_str());
+        let obligation = if other_outcome { "" } else { " (other obligation)" };
+        let transition = format!("{} → {}{obligation}", before.decision.as_str(), after.decision.as_str());
         *self.out.transitions.entry(transition).or_default() += 1;
-        if self.out.changes.len() < MAX_CHANGES {
-            let policies = |d: &Decision| d.policy.as_ref().map(|p| p.determining.clone()).unwrap_or_default();
-            self.out.changes.push(Change {
-                index,
-                intent: input.id,
-                at: input.at,
-                agent: intent.subject.id.clone(),
-                action: intent.action.name.clone(),
-                category,
-                resource,
-                before: before.decision,
-                before_reason: before.reason,
-                before_policies: policies(before),
-                after: after.decision,
-                after_reason: after.reason,
-                after_policies: policies(&after),
-            });
+        if self.out.changes.len() >= MAX_CHANGES {
+            self.out.changes_omitted += 1;
+            return;
         }
+        let policies = |d: &Decision| d.policy.as_ref().map(|p| p.determining.clone()).unwrap_or_default();
+        self.out.changes.push(Change {
+            index: leaf.index,
+            intent: input.id,
+            at: input.at,
+            agent: intent.subject.id.clone(),
+            action: intent.action.name.clone(),
+            category,
+            resource,
+            before: before.decision,
+            before_reason: before.reason,
+            before_obligation: obligation_text(&before.obligations, &intent.action.properties),
+            before_policies: policies(before),
+            after: after.decision,
+            after_reason: after.reason,
+            after_obligation: obligation_text(&after.obligations, &intent.action.properties),
+            after_policies: policies(after),
+        });
     }
 
     /// What was found.
@@ -345,25 +437,69 @@ impl Simulator {
             0 => 0,
             replayed => u32::try_from((summary.changed * 1000).div_ceil(replayed)).unwrap_or(1000),
         };
-        // A window shorter than an hour says what it has seen, not what an hour would bring.
-        summary.new_escalations_per_hour =
-            u32::try_from((self.new_escalations * 3600).div_ceil(window.max(3600))).unwrap_or(u32::MAX);
-        self.out.by_agent = rows(self.agents);
-        self.out.by_action = rows(self.actions);
-        self.out.by_category = rows(self.categories);
-        self.out.by_resource = rows(self.resources);
+        // The busiest hour, as a mean over a day hides the hour in which people drown in questions. A
+        // window shorter than an hour says what it has seen, not what an hour would bring.
+        summary.new_escalations_per_hour = u32::try_from(self.new_escalations.most).unwrap_or(u32::MAX);
+        self.out.by_agent = self.agents.rows();
+        self.out.by_action = self.actions.rows();
+        self.out.by_category = self.categories.rows();
+        self.out.by_resource = self.resources.rows();
         self.out
     }
 }
 
-/// Those that changed, most changed first.
-fn rows(counts: Counts) -> Vec<Row> {
-    let mut rows: Vec<Row> = counts
-        .into_iter()
-        .filter(|(_, (_, changed))| *changed > 0)
-        .map(|(name, (replayed, changed))| Row { name, replayed, changed })
-        .collect();
-    rows.sort_by(|a, b| b.changed.cmp(&a.changed).then_with(|| a.name.cmp(&b.name)));
-    rows.truncate(MAX_ROWS);
-    rows
+/// Decides by the version that `tried` has. What was approved under the recorded version counts as it
+/// counted there, which takes both sides of an approval: the reference to it and what was recorded.
+fn decide_by(
+    tried: &mut State,
+    actual: &State,
+    input: &mut Input,
+    recorded: Option<Digest>,
+    version: Digest,
+) -> Decision {
+    let mut granted = actual.approvals.get(&input.id).cloned().unwrap_or_default();
+    granted.iter_mut().filter(|(_, a)| Some(a.policy) == recorded).for_each(|(_, a)| a.policy = version);
+    tried.approvals = Arc::new(BTreeMap::from([(input.id, granted)]));
+    let mut references = input.approvals.clone();
+    references.iter_mut().filter(|a| Some(a.policy) == recorded).for_each(|a| a.policy = version);
+    let given = std::mem::replace(&mut input.approvals, references);
+    let decision = decide(tried, input);
+    input.approvals = given;
+    decision
+}
+
+/// The environment and the intent of a record that this release does not read, if they can be told.
+fn told(body: &str) -> (Option<EnvironmentId>, Option<IntentId>) {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let text = |pointer| body.pointer(pointer).and_then(serde_json::Value::as_str);
+    let environment = text("/input/intent/environment").and_then(|e| EnvironmentId::new(e).ok());
+    (environment, text("/input/id").and_then(|id| id.parse().ok()))
+}
+
+/// Whether the same must happen; when it runs out is no policy's doing, nor is the order.
+fn same_obligation(a: &Obligations, b: &Obligations) -> bool {
+    fn sorted<T: Ord>(all: &[T]) -> Vec<&T> {
+        let mut all: Vec<&T> = all.iter().collect();
+        all.sort();
+        all
+    }
+    a.arguments == b.arguments && sorted(&a.approvals) == sorted(&b.approvals) && sorted(&a.needs) == sorted(&b.needs)
+}
+
+/// What must happen, for people: of arguments, those that are not as they were asked for.
+fn obligation_text(obligations: &Obligations, asked: &Value) -> Box<str> {
+    let mut parts: Vec<String> = obligations.approvals.iter().map(|r| format!("{} of {}", r.count, r.group)).collect();
+    parts.extend(obligations.needs.iter().map(|n| format!("needs {n}")));
+    if let Some(arguments) = &obligations.arguments {
+        let members = |value| Value::as_object(value).into_iter().flat_map(|o| o.iter());
+        let set = members(arguments).filter(|(n, v)| asked.get(n) != Some(*v));
+        parts.extend(set.map(|(n, v)| format!("{n}={}", v.to_canonical())));
+        let dropped = members(asked).filter(|(n, _)| arguments.get(n).is_none());
+        parts.extend(dropped.map(|(n, _)| format!("without {n}")));
+    }
+    let text = parts.join(", ");
+    match text.char_indices().nth(MAX_OBLIGATION) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
 }

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use intended_engine::{State, Version};
 use intended_intents::Catalogue;
 use intended_ledger::encode_leaf;
-use intended_model::decision::{DecisionRecord, Outcome};
+use intended_model::decision::{ApprovalRef, DecisionRecord, Input, Outcome};
 use intended_model::entry::*;
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Intent, Name, TenantId, Timestamp};
+use intended_model::{
+    Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, MemberId, Name, TenantId, Timestamp,
+};
 use intended_rehearse::suite::{NOON, is_test_file};
-use intended_rehearse::{Shares, Simulation, Simulator, Suite, SuiteError, SuiteReport, drift, junit, run, scaffold};
+use intended_rehearse::{
+    Shares, Simulation, Simulator, Suite, SuiteError, SuiteReport, drift, junit, run, scaffold, simulate,
+};
 
 type Files = BTreeMap<String, String>;
 
@@ -300,23 +304,70 @@ impl Ledger {
     }
 
     fn decide(&mut self, tool: &str, resource: &str, amount: Option<u32>, minute: i64) -> Outcome {
+        let input = self.input(tool, resource, amount, NOON.plus_secs(60 * minute));
+        self.record(input)
+    }
+
+    fn input(&self, tool: &str, resource: &str, amount: Option<u32>, at: Timestamp) -> Input {
         let arguments = amount.map_or(String::new(), |a| format!(r#","properties":{{"amount":{a}}}"#));
         let text = format!(
             r#"{{"action":{{"name":"{tool}"{arguments}}},"resource":{{"type":"{resource}","id":"1"}},"subject":{{"type":"agent","id":"support-agent"}}}}"#
         );
         let value = intended_model::json::parse(text.as_bytes()).unwrap();
         let intent = Intent::from_value(&value, Some(&production()), false).unwrap();
-        let at = NOON.plus_secs(60 * minute);
-        let input = intended_engine::expect::input(&self.state, intent, by(), at);
+        intended_engine::expect::input(&self.state, intent, by(), at)
+    }
+
+    fn record(&mut self, input: Input) -> Outcome {
+        let at = input.at;
         let decision = intended_engine::decide(&self.state, &input);
         let outcome = decision.decision;
         self.push(&Event::Decision(DecisionRecord { decision, grant: None, input, v: BODY_VERSION }), at);
         outcome
     }
 
+    /// A refund that escalates; a lead approves it, and it is decided again.
+    fn decide_with_approval(&mut self, minute: i64) -> Outcome {
+        let lea = MemberId::new("lea").unwrap();
+        self.control(&Event::MemberSet(MemberSet {
+            active: true,
+            by: by(),
+            groups: vec![Name::new("support-leads").unwrap()],
+            member: lea.clone(),
+            v: BODY_VERSION,
+        }));
+        let mut input = self.input("stripe.create_refund", "charge", Some(4_000), NOON.plus_secs(60 * minute));
+        assert_eq!(self.record(input.clone()), Outcome::Escalate);
+        let policy = self.state.environments[&production()].deployed.as_ref().unwrap().digest;
+        let (entry, expires_at) = (self.leaves.len() as u64, input.at.plus_secs(600));
+        self.control(&Event::ApprovalGranted(ApprovalGranted {
+            approver: lea.clone(),
+            by: by(),
+            environment: production(),
+            expires_at,
+            intent: input.id,
+            intent_hash: input.intent_hash,
+            policy,
+            reason: "r".into(),
+            v: BODY_VERSION,
+        }));
+        input.approvals =
+            vec![ApprovalRef { approver: lea, entry, expires_at, intent_hash: input.intent_hash, policy }];
+        self.record(input)
+    }
+
     fn simulate(&self, files: &Files, minutes: std::ops::Range<i64>) -> Simulation {
+        self.simulate_as(files, minutes, |simulator| simulator)
+    }
+
+    fn simulate_as(
+        &self,
+        files: &Files,
+        minutes: std::ops::Range<i64>,
+        with: impl FnOnce(Simulator) -> Simulator,
+    ) -> Simulation {
         let (from, to) = (NOON.plus_secs(60 * minutes.start), NOON.plus_secs(60 * minutes.end));
-        let mut simulator = Simulator::new(production(), version(files), from, to);
+        let mut simulator = with(Simulator::new(production(), version(files), from, to));
         self.leaves.iter().for_each(|leaf| simulator.entry(leaf).unwrap());
         simulator.finish()
     }
@@ -374,6 +425,160 @@ fn changes_are_counted_by_what_they_are_and_listed() {
         (&*change.before_policies[0], &*change.after_policies[0]),
         ("support.refund-small", "support.refund-large")
     );
+}
+
+/// The scaffold's refunds by a lead, with something else that no decision here meets.
+fn with_another_policy(mut files: Files) -> Files {
+    files.insert(
+        "chat.cedar".into(),
+        "@id(\"chat\") permit (principal, action == Action::\"slack.post_message\", resource);".into(),
+    );
+    files
+}
+
+#[test]
+fn what_was_approved_stays_approved_under_another_version() {
+    let mut ledger = Ledger::new(&new_pack());
+    for minute in [0, 1] {
+        assert_eq!(ledger.decide_with_approval(minute), Outcome::Allow);
+    }
+    let other = with_another_policy(new_pack());
+    let found = ledger.simulate(&other, 0..5);
+    assert_eq!((found.summary.replayed, found.summary.changed, found.other_reason), (4, 0, 0), "{:?}", found.changes);
+    // Also against another version than the recorded one, which has the same approvals.
+    let found = ledger.simulate_as(&other, 0..5, |s| s.against(version(&new_pack())));
+    assert_eq!((found.summary.replayed, found.summary.changed), (4, 0), "{:?}", found.changes);
+    let found = ledger.simulate_as(&new_pack(), 0..5, |s| s.against(version(&other)));
+    assert_eq!((found.summary.replayed, found.summary.changed), (4, 0), "{:?}", found.changes);
+    // But one approval is not two.
+    let two = with("support.cedar", "1 of support-leads", "2 of support-leads");
+    let found = ledger.simulate(&two, 0..5);
+    assert_eq!((found.transitions["allow → escalate"], found.summary.new_escalations_per_hour), (2, 2));
+}
+
+#[test]
+fn an_approval_leaves_the_state_around_it_as_it_is_and_other_entries_do_not() {
+    let mut ledger = Ledger::new(&new_pack());
+    assert_eq!(ledger.decide_with_approval(0), Outcome::Allow);
+    ledger.control(&Event::MemberSet(MemberSet {
+        active: false,
+        by: by(),
+        groups: vec![],
+        member: MemberId::new("lea").unwrap(),
+        v: BODY_VERSION,
+    }));
+    let leaf = intended_ledger::Leaf::parse(&ledger.leaves[ledger.leaves.len() - 2]).unwrap();
+    let again: DecisionRecord = serde_json::from_str(leaf.body).unwrap();
+    assert_eq!(ledger.record(again.input), Outcome::Escalate, "who approved is gone");
+    let found = ledger.simulate(&with_another_policy(new_pack()), 0..5);
+    assert_eq!((found.summary.replayed, found.summary.changed), (3, 0), "{:?}", found.changes);
+}
+
+#[test]
+fn a_weaker_obligation_is_a_change_that_counts_and_is_listed() {
+    let mut ledger = Ledger::new(&with("support.cedar", "1 of support-leads", "2 of support-leads"));
+    assert_eq!(ledger.decide("stripe.create_refund", "charge", Some(4_000), 0), Outcome::Escalate);
+    ledger.decide("orders.get_order", "order", None, 1);
+    let found = ledger.simulate(&with("support.cedar", "1 of support-leads", "1 of interns"), 0..5);
+    assert_eq!(found.transitions, BTreeMap::from([("escalate → escalate (other obligation)".to_owned(), 1)]));
+    assert_eq!(
+        (found.summary.changed, found.summary.blast_permille, found.summary.new_escalations_per_hour),
+        (1, 500, 0),
+        "no new escalation"
+    );
+    assert_eq!(
+        (&*found.changes[0].before_obligation, &*found.changes[0].after_obligation),
+        ("2 of support-leads", "1 of interns")
+    );
+    assert_eq!((found.by_action[0].changed, found.other_reason), (1, 0));
+}
+
+#[test]
+fn other_arguments_are_another_obligation() {
+    let modified = |amount: &str| {
+        let mut files = with("support.cedar", "@id(\"support.refund-small\")", "@id(\"unused\")");
+        let text = files.get_mut("support.cedar").unwrap();
+        *text = text.replace("@id(\"unused\")", &format!("@id(\"m\") @modify(\"set amount = {amount}\")"));
+        files
+    };
+    let mut ledger = Ledger::new(&modified("10"));
+    assert_eq!(ledger.decide("stripe.create_refund", "charge", Some(40), 0), Outcome::Modify);
+    assert_eq!(ledger.simulate(&modified("10"), 0..5).summary.changed, 0);
+    let found = ledger.simulate(&modified("30"), 0..5);
+    assert_eq!(found.transitions, BTreeMap::from([("modify → modify (other obligation)".to_owned(), 1)]));
+    assert_eq!((&*found.changes[0].before_obligation, &*found.changes[0].after_obligation), ("amount=10", "amount=30"));
+}
+
+#[test]
+fn escalations_are_counted_in_the_busiest_hour() {
+    let mut ledger = Ledger::new(&new_pack());
+    // A day with one refund an hour, and ten within an hour that begins at half past eight.
+    let burst = 510..520;
+    for minute in 0..1_440 {
+        if minute % 60 == 0 || burst.contains(&minute) {
+            ledger.decide("stripe.create_refund", "charge", Some(50), minute);
+        }
+    }
+    let tried = with("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
+    let found = ledger.simulate(&tried, 0..1_440);
+    assert_eq!((found.summary.changed, found.summary.new_escalations_per_hour), (34, 11));
+    assert_eq!(ledger.simulate(&tried, 0..300).summary.new_escalations_per_hour, 1);
+}
+
+#[test]
+fn breakdowns_are_bounded_and_what_they_leave_out_is_summed_up() {
+    const NAMES: u32 = 10_300;
+    let mut ledger = Ledger::new(&new_pack());
+    let mut input = ledger.input("stripe.create_refund", "charge", Some(50), NOON);
+    let decision = intended_engine::decide(&ledger.state, &input);
+    for id in 0..NAMES {
+        input.intent.resource.id = id.to_string().into();
+        let (decision, input) = (decision.clone(), input.clone());
+        ledger.push(&Event::Decision(DecisionRecord { decision, grant: None, input, v: BODY_VERSION }), NOON);
+    }
+    let found = ledger.simulate(&with("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")"), 0..5);
+    assert_eq!(found.summary.changed, u64::from(NAMES));
+    let (last, rows) = found.by_resource.split_last().unwrap();
+    assert_eq!((&*last.name, rows.len()), (simulate::OTHERS, simulate::MAX_ROWS));
+    assert_eq!(found.by_resource.iter().map(|r| r.changed).sum::<u64>(), u64::from(NAMES), "none is lost");
+    assert_eq!((found.by_agent.len(), found.by_agent[0].changed), (1, u64::from(NAMES)));
+    // All are counted; the first are listed, and any can be opened by its intent.
+    assert_eq!((found.changes.len(), found.changes_omitted), (simulate::MAX_CHANGES, 300));
+}
+
+#[test]
+fn one_intent_alone_can_be_looked_at() {
+    let mut ledger = Ledger::new(&new_pack());
+    for minute in 0..5 {
+        ledger.decide("stripe.create_refund", "charge", Some(50), minute);
+    }
+    let tried = with("support.cedar", "decimal(\"100.0\")", "decimal(\"20.0\")");
+    let all = ledger.simulate(&tried, 0..10);
+    let one = ledger.simulate_as(&tried, 0..10, |s| s.only(all.changes[3].intent));
+    assert_eq!((one.summary.decisions, one.summary.changed), (1, 1));
+    assert_eq!(one.changes, all.changes[3..4]);
+    assert_eq!(one.summary.from_index, all.changes[3].index);
+    let none = ledger.simulate_as(&tried, 0..10, |s| s.only(IntentId::from_bytes([0; 16])));
+    assert_eq!((none.summary.decisions, none.coverage_percent()), (0, 100));
+}
+
+#[test]
+fn an_unreadable_record_counts_where_it_is_or_may_be() {
+    let mut ledger = Ledger::new(&new_pack());
+    let mut unreadable = |from: &str, to: &str| {
+        ledger.decide("orders.get_order", "order", None, 1);
+        let text = String::from_utf8(ledger.leaves.pop().unwrap()).unwrap();
+        assert!(text.contains(from), "{from} in {text}");
+        let text = text.replace("\"decision\":\"allow\"", "\"decision\":\"maybe\"").replace(from, to);
+        ledger.leaves.push(text.into_bytes());
+    };
+    unreadable("\"environment\":\"production\"", "\"environment\":\"staging\"");
+    unreadable("\"environment\":\"production\"", "\"environment\":\"production\"");
+    unreadable("\"environment\":\"production\"", "\"habitat\":\"staging\"");
+    let found = ledger.simulate(&new_pack(), 0..5);
+    assert_eq!(found.skipped, BTreeMap::from([("unreadable", 2)]));
+    let last = ledger.leaves.len() as u64;
+    assert_eq!((found.summary.decisions, found.summary.from_index, found.summary.to_index), (2, last - 2, last));
 }
 
 #[test]
@@ -440,4 +645,14 @@ fn two_windows_are_compared_by_their_mixture() {
         ("orders.get_order", 750, 375)
     );
     assert_eq!(drift(&Shares::default(), &b).distance_permille, 1000);
+    // Names are the callers': beyond a bound they are counted as one.
+    let mut many = Shares::default();
+    let mut record = look_up;
+    for id in 0..drift::MAX_KINDS + 500 {
+        record.input.intent.subject.id = id.to_string().into();
+        many.add(&record);
+    }
+    let found = drift(&Shares::default(), &many);
+    assert_eq!((found.after, found.appeared), (drift::MAX_KINDS as u64 + 500, drift::MAX_KINDS + 1));
+    assert_eq!((&*found.rows[0].agent, found.rows[0].after), (simulate::OTHERS, 500));
 }

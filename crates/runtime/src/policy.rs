@@ -617,6 +617,7 @@ impl Runtime {
             environment: environment.clone(),
             version: Arc::clone(version),
             base: None,
+            only: None,
             from: to.plus_secs(-window),
             to,
         };
@@ -737,6 +738,10 @@ fn draft_at<'s>(
     Ok(draft)
 }
 
+/// Of a window's decisions, at least so many in a hundred must have been made again: a radius of what
+/// could not be measured is no radius.
+const MIN_COVERAGE_PERCENT: u64 = 90;
+
 /// The blast radius and the new escalations against the stricter of the environment's and the pack's limits.
 fn within_limits(
     rules: &intended_model::entry::PolicyRules,
@@ -748,14 +753,17 @@ fn within_limits(
         [own.max_new_escalations_per_hour, rules.max_new_escalations_per_hour].into_iter().flatten().min();
     let radius = summary.blast_permille;
     let mut over = Vec::new();
+    if summary.replayed.saturating_mul(100) < summary.decisions.saturating_mul(MIN_COVERAGE_PERCENT) {
+        over.push(format!("less than {MIN_COVERAGE_PERCENT} % of the decisions could be replayed"));
+    }
     if radius > blast {
         over.push(format!("blast radius {} % is above {} %", permille(radius), permille(blast)));
     }
     if let Some(most) = escalations.filter(|most| summary.new_escalations_per_hour > *most) {
-        over.push(format!("{} new escalations an hour are more than {most}", summary.new_escalations_per_hour));
+        over.push(format!("{} new escalations in an hour are more than {most}", summary.new_escalations_per_hour));
     }
     let found = format!(
-        "{} of {} decisions replayed, {} change ({} %), {} new escalations an hour",
+        "{} of {} decisions replayed, {} change ({} %), {} new escalations in the busiest hour",
         summary.replayed,
         summary.decisions,
         summary.changed,
@@ -801,4 +809,24 @@ fn verified(results: &[ExpectationResult], code: Code) -> Result<(), RuntimeErro
     let Some(first) = errors.first() else { return Ok(()) };
     let detail = format!("verification: {}", first.message);
     Err(RuntimeError { errors, ..RuntimeError::new(code, detail) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulation_that_could_replay_too_little_passes_no_gate() {
+        let rules = intended_model::entry::PolicyRules { max_blast_permille: 1000, ..Default::default() };
+        let gate = |decisions, replayed| {
+            let summary = SimulationSummary { decisions, replayed, ..SimulationSummary::default() };
+            within_limits(&rules, &intended_policy::Thresholds::default(), &summary)
+        };
+        for (decisions, replayed, passed) in [(1_000, 0, false), (1_000, 899, false), (1_000, 900, true), (0, 0, true)]
+        {
+            let gate = gate(decisions, replayed);
+            assert_eq!(gate.passed, passed, "{}", gate.detail);
+            assert_eq!(gate.detail.contains("less than 90 %"), !passed, "{}", gate.detail);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use intended_engine::Version;
 use intended_model::decision::DecisionRecord;
-use intended_model::{Code, EnvironmentId, Kind, TenantId, Timestamp};
+use intended_model::{Code, EnvironmentId, IntentId, Kind, TenantId, Timestamp};
 use intended_rehearse::{Shares, Simulation, Simulator};
 use intended_store::Store;
 use tokio::sync::oneshot;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub version: Arc<Version>,
     /// Compare with what this version would decide, rather than with what was recorded.
     pub base: Option<Arc<Version>>,
+    /// Look at the decisions on this intent alone.
+    pub only: Option<IntentId>,
     pub from: Timestamp,
     pub to: Timestamp,
 }
@@ -121,6 +123,9 @@ async fn replay(
     let mut simulator = Simulator::new(plan.environment, plan.version, plan.from, plan.to);
     if let Some(base) = plan.base {
         simulator = simulator.against(base);
+    }
+    if let Some(intent) = plan.only {
+        simulator = simulator.only(intent);
     }
     // The state before the window: its control entries alone.
     let mut next = 0;

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_engine::Version;
 use intended_model::entry::Scope;
-use intended_model::{Code, EnvironmentId, TenantId, Timestamp};
+use intended_model::{Code, EnvironmentId, IntentId, TenantId, Timestamp};
 use intended_rehearse::Simulation;
 use intended_runtime::simulation::{Plan, Progress};
 use intended_runtime::{RuntimeError, admin};
@@ -71,6 +71,8 @@ struct StartBody {
     digest: Option<String>,
     /// Compare with what this version would decide, rather than with what was recorded.
     base: Option<String>,
+    /// Look at the decisions on this intent alone.
+    intent: Option<IntentId>,
     /// How far back; absent: as far as the environment's rules say.
     window_secs: Option<i64>,
     /// Milliseconds since the epoch; absent: now.
@@ -105,7 +107,7 @@ fn answer(status: u16, job: &Job) -> Answer {
 
 /// Starts a simulation: the environment's recorded decisions of a window, made again by another version.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/simulations", tag = "policy", params(("tenant" = String, Path)),
-    request_body(content_type = "application/json", description = "environment; files or digest; base, window_secs, until"), responses((status = 202, description = "started; look at it until it is done"), (status = 422, description = "the pack is not valid")))]
+    request_body(content_type = "application/json", description = "environment; files or digest; base, intent, window_secs, until"), responses((status = 202, description = "started; look at it until it is done"), (status = 422, description = "the pack is not valid")))]
 async fn start(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: StartBody = input::typed(&headers, &body, input::MAX_POLICY_BODY)?;
@@ -127,7 +129,14 @@ async fn start(State(app): State<App>, Path(tenant): Path<String>, headers: Head
         return Err(Problem::at(Code::RequestInvalid, "/window_secs", format!("1 to {MAX_WINDOW_SECS} seconds")));
     }
     let to = body.until.map_or_else(|| app.runtime.now().plus_millis(1), Timestamp::from_millis);
-    let plan = Plan { environment: body.environment.clone(), version, base, from: to.plus_secs(-window), to };
+    let plan = Plan {
+        environment: body.environment.clone(),
+        version,
+        base,
+        only: body.intent,
+        from: to.plus_secs(-window),
+        to,
+    };
     let job = Arc::new(Job {
         id: app.runtime.random_id()?,
         tenant: principal.tenant.id.clone(),

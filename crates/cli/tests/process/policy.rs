@@ -519,6 +519,7 @@ fn a_simulation_counts_the_same_online_and_in_an_export() {
         "by_category",
         "by_resource",
         "changes",
+        "changes_omitted",
     ] {
         assert_eq!(online[count], local[count], "{count}");
     }
@@ -537,11 +538,21 @@ fn a_simulation_counts_the_same_online_and_in_an_export() {
     assert!(one.contains("support.refund-small") && one.contains("support.refund-large"), "{one}");
     let intent = local["changes"][0]["intent"].as_str().unwrap();
     assert_eq!(offline(&["--intent", intent, "-o", "json"]).expect(0).json(), local["changes"][0]);
+    let opened = site.data(&server, &[&simulate[..], &["--intent", intent]].concat());
+    assert_eq!(opened, local["changes"][0], "one intent's decision alone, on the server");
+    offline(&["--intent", intent, "--max-blast", "18.1"]).expect(6);
+    assert!(offline(&["--intent", "0198c0de-0000-7000-8000-000000000000"]).expect(1).err.contains("no decision on"));
     offline(&["--change", "3"]).expect(1);
     // Against itself nothing changes; limits; windows.
     assert_eq!(offline(&["--against", pack.path(), "-o", "json"]).expect(0).json()["changed"], 0);
     let digest = decides(&site, &server);
     assert_eq!(site.data(&server, &["policy", "simulate", &digest, "-e", "production"])["changed"], 0);
+    let name = format!("support@{}", &digest.trim_start_matches("sha256:")[..12]);
+    for base in ["deployed", &name, &digest] {
+        let found = site.data(&server, &[&simulate[..], &["--against", base]].concat());
+        assert_eq!((&found["changed"], &found["changes"]), (&2.into(), &local["changes"]), "{base}");
+    }
+    site.cli(&server, &[&simulate[..], &["--against", pack.path()]].concat()).expect(1);
     assert!(offline(&["--max-blast", "18.1"]).expect(6).err.contains("18.2 %"));
     offline(&["--max-blast", "18.2"]).expect(0);
     assert_eq!(offline(&["--window", "7d", "-o", "json"]).expect(0).json()["window_secs"], 604_800);

@@ -54,12 +54,7 @@ pub async fn run(global: &Global, a: &str, b: &str, decisions: Option<Option<&st
 /// What the recorded decisions would have been by the one and by the other.
 async fn decided(global: &Global, a: &Side, b: &Side, window: Option<&str>) -> Result<Value, CliError> {
     let environment = environment(global)?;
-    let base = a.digest().ok_or_else(|| {
-        CliError::usage(
-            format!("`{}` is a directory: decisions are compared with a version that the server has", a.name()),
-            "name a digest, a draft, or `deployed` first",
-        )
-    })?;
+    let base = simulate::base(a)?;
     let window = window.map(|w| when::seconds("--window", w)).transpose()?;
     let mut body = json!({"environment": environment, "base": base});
     if let Some(members) = body.as_object_mut() {

@@ -68,11 +68,24 @@ fn again(global: &Global, args: &Simulate) -> String {
     words
 }
 
+/// The intent to look at alone, so that any change can be opened, listed or not. With a limit the radius
+/// of all decisions is wanted as well.
+fn only(args: &Simulate) -> Option<&str> {
+    args.intent.as_deref().filter(|_| args.change.is_none() && args.max_blast.is_none())
+}
+
 /// The change that was asked for, with its number.
 fn wanted<'v>(found: &'v Value, args: &Simulate) -> Result<Option<(usize, &'v Value)>, CliError> {
     let missing = |what: String| {
         let listed = rows(found, "/changes").count();
         Err(CliError::usage(what, format!("{listed} of {} changes are listed", number(found, "/changed"))))
+    };
+    let unchanged = |intent: &str| {
+        let what = match number(found, "/decisions") {
+            0 => format!("no decision on {intent} is in the window"),
+            _ => format!("the decision on {intent} does not change"),
+        };
+        Err(CliError::usage(what, "see what changes: the same without --intent"))
     };
     let mut all = (1..).zip(rows(found, "/changes"));
     match (args.change, &args.intent) {
@@ -81,7 +94,7 @@ fn wanted<'v>(found: &'v Value, args: &Simulate) -> Result<Option<(usize, &'v Va
             change => Ok(change),
         },
         (None, Some(intent)) => match all.find(|(_, c)| c.get("intent").and_then(Value::as_str) == Some(intent)) {
-            None => missing(format!("the decision on {intent} is not among the changes")),
+            None => unchanged(intent),
             change => Ok(change),
         },
         (None, None) => Ok(None),
@@ -106,14 +119,21 @@ async fn asked(global: &Global, args: &Simulate, window: Option<i64>) -> Result<
     if let Side::Directory { name, files } = &side {
         local::readable(Path::new(name), files)?;
     }
+    let base = match &args.against {
+        Some(against) => Some(base(&version::side(global, against).await?)?),
+        None => None,
+    };
     let mut body = json!({"environment": environment});
     if let Some(members) = body.as_object_mut() {
         match &side {
             Side::Directory { files, .. } => members.insert("files".to_owned(), json!(files)),
             Side::Published(published) => members.insert("digest".to_owned(), published.digest.clone().into()),
         };
-        if let Some(base) = &args.against {
-            members.insert("base".to_owned(), base.clone().into());
+        if let Some(base) = base {
+            members.insert("base".to_owned(), base.into());
+        }
+        if let Some(intent) = only(args) {
+            members.insert("intent".to_owned(), intent.into());
         }
         if let Some(window) = window {
             members.insert("window_secs".to_owned(), window.into());
@@ -127,6 +147,16 @@ async fn asked(global: &Global, args: &Simulate, window: Option<i64>) -> Result<
         (found, _) => found?,
     };
     Ok((found, format!("{} in {environment}", side.name())))
+}
+
+/// What decisions are compared with, which the server has.
+pub fn base(side: &Side) -> Result<String, CliError> {
+    side.digest().map(str::to_owned).ok_or_else(|| {
+        CliError::usage(
+            format!("`{}` is a directory: decisions are compared with a version that the server has", side.name()),
+            "name a digest, a draft, or `deployed` instead",
+        )
+    })
 }
 
 /// Starts a simulation and waits for what it finds.
@@ -185,6 +215,10 @@ fn offline(global: &Global, args: &Simulate, export: &Path, window: Option<i64>)
             return Err(CliError::usage("--against: with --file this is a pack's directory", "name a directory"));
         }
         simulator = simulator.against(Arc::new(local::compiled(base, &files::read(base)?)?));
+    }
+    if let Some(intent) = only(args) {
+        let id = intent.parse().map_err(|e| CliError::usage(format!("--intent: {e}"), "copy it from the changes"))?;
+        simulator = simulator.only(id);
     }
     let bar = bar(global);
     let began = when::started();
@@ -286,15 +320,14 @@ pub fn show(found: &Value, title: &str, again: Option<&str>) {
     }
     facts.push(("window", when::span(i64::try_from(number(found, "/window_secs")).unwrap_or(i64::MAX))));
     let other = number(found, "/other_reason");
-    let reason =
-        if other > 0 { format!(" ({} for another reason or obligation)", grouped(other)) } else { String::new() };
+    let reason = if other > 0 { format!(" ({} for another reason)", grouped(other)) } else { String::new() };
     facts.push(("unchanged", format!("{}{reason}", grouped(replayed.saturating_sub(changed)))));
     let transitions = found.get("transitions").and_then(Value::as_object).into_iter().flatten();
     let transitions: Vec<String> =
         transitions.map(|(what, n)| format!("{} {what}", grouped(n.as_u64().unwrap_or(0)))).collect();
     let list = if transitions.is_empty() { String::new() } else { format!(": {}", transitions.join(", ")) };
     facts.push(("changed", format!("{}{list}", grouped(changed))));
-    facts.push(("escalations", format!("{} new an hour", count("/new_escalations_per_hour"))));
+    facts.push(("escalations", format!("{} new in the busiest hour", count("/new_escalations_per_hour"))));
     facts.push(("blast radius", permille(number(found, "/blast_permille"))));
     if let Some(speed) = found.get("decisions_per_second").and_then(Value::as_u64) {
         facts.push(("took", format!("{} ms, {} decisions a second", count("/elapsed_ms"), grouped(speed))));
@@ -318,6 +351,10 @@ pub fn show(found: &Value, title: &str, again: Option<&str>) {
     say(&format!("\n{}", table(&["#", "agent", "action", "resource", "decision"], lines)));
     if all > SHOWN {
         note(&format!("{} more are listed with -o json", grouped((all - SHOWN) as u64)));
+    }
+    let omitted = number(found, "/changes_omitted");
+    if omitted > 0 {
+        note(&format!("{} are not listed: open one with --intent", grouped(omitted)));
     }
     if let Some(again) = again {
         note(&format!("\nnext: {again} --change 1"));
@@ -364,10 +401,15 @@ fn open(number: usize, all: usize, change: &Value) {
         let all: Vec<String> = rows(change, pointer).map(|p| text(p, "")).collect();
         if all.is_empty() { "none matched".to_owned() } else { all.join("\n") }
     };
+    let obligation = |pointer: &str| match text(change, pointer) {
+        none if none.is_empty() => "none".to_owned(),
+        some => some,
+    };
     let line = |name: &str, before: String, after: String| vec![name.to_owned(), before, after];
     let lines = vec![
         line("decision", text(change, "/before"), text(change, "/after")),
         line("reason", text(change, "/before_reason"), text(change, "/after_reason")),
+        line("obligation", obligation("/before_obligation"), obligation("/after_obligation")),
         line("policies", policies("/before_policies"), policies("/after_policies")),
     ];
     say(&format!("\n{}", indented(&table(&["", "before", "after"], lines))));
