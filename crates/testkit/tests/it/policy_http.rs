@@ -214,7 +214,7 @@ async fn a_bad_pack_is_refused_with_its_place_and_nothing_is_stored() {
     no_manifest.remove("pack.toml");
     for (files, place, says) in [
         (no_manifest, "/files/pack.toml", "no `pack.toml`"),
-        (with("x.cedar", twice), "/files/", "support.lookup"),
+        (with("x.cedar", twice), "/files/x.cedar", "it stands first in support.cedar:3:1"),
         (with("x.cedar", &nested), "/files/x.cedar", "nested deeper"),
         (with("x.cedar", "@id(\"x\") permit (principal, action, resource"), "/files/x.cedar", ""),
         (
