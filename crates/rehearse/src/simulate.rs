@@ -503,3 +503,34 @@ fn obligation_text(obligations: &Obligations, asked: &Value) -> Box<str> {
         None => text.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_breakdown_keeps_no_more_names_than_its_bound() {
+        let mut counts = Counts::default();
+        for changed in [false, true] {
+            (0..MAX_NAMES + 500).for_each(|n| counts.add(&format!("{changed}/{n}"), changed));
+        }
+        assert_eq!(counts.rows.len(), 2 * MAX_NAMES, "what did not change leaves room for what does");
+        assert_eq!(counts.others, (1_000, 500));
+        counts.add("false/0", true);
+        assert_eq!(counts.rows["false/0"], (2, 1), "who is known is counted under their name");
+        let rows = counts.rows();
+        assert_eq!((rows.len(), &*rows.last().unwrap().name), (MAX_ROWS + 1, OTHERS));
+        assert_eq!(rows.iter().map(|r| r.changed).sum::<u64>(), MAX_NAMES as u64 + 501);
+    }
+
+    #[test]
+    fn an_obligation_is_the_same_in_another_order_and_until_another_time() {
+        let of = |groups: [&str; 2], at| Obligations {
+            approvals: groups.map(|g| intended_model::decision::Requirement { count: 1, group: g.into() }).into(),
+            expires_at: Some(Timestamp::from_millis(at)),
+            ..Obligations::default()
+        };
+        assert!(same_obligation(&of(["a", "b"], 1), &of(["b", "a"], 2)));
+        assert!(!same_obligation(&of(["a", "b"], 1), &of(["a", "a"], 1)));
+    }
+}
