@@ -128,3 +128,47 @@ async fn a_forbid_on_a_category_that_a_new_catalogue_drops_still_stands() {
     assert_eq!(decide(&world, "support-agent", ORDERS).await, (Outcome::Allow, Code::PolicyPermit));
     holds(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_validate_in_one_tenant_is_not_said_of_another() {
+    let world = World::new().await.unwrap();
+    let runtime = &world.runtime;
+    let production = environment("production").unwrap();
+    let pack: BTreeMap<String, String> = [
+        ("pack.toml", "name = \"same\"\nversion = \"1.0.0\"\n"),
+        (
+            "same.cedar",
+            "@id(\"same\") permit (principal in Team::\"support\", action == Action::\"orders.get_order\", resource);",
+        ),
+    ]
+    .map(|(n, t)| (n.to_owned(), t.to_owned()))
+    .into();
+    // Two tenants with the same version after the same number of changes; one has lost the team.
+    let mut said = Vec::new();
+    for (tenant, teams_after) in [("whole", "support"), ("bereft", "other")] {
+        let settings = intended_model::entry::Settings::default();
+        let environments = [(production.clone(), intended_model::entry::Tier::Production, settings)];
+        let tenant = intended_model::TenantId::new(tenant).unwrap();
+        let owner =
+            runtime.authenticate(&runtime.create_tenant(&tenant, &environments).await.unwrap().owner.key).unwrap();
+        let set = |team: &str| AgentSet {
+            agent: "agent".into(),
+            by: owner.credential.clone(),
+            environments: vec![production.clone()],
+            kind: "agent".into(),
+            owner: "platform".into(),
+            state: AgentState::Active,
+            teams: vec![Name::new(team).unwrap()],
+            trust: 70,
+            v: 1,
+        };
+        runtime.set_agent(&owner, set("support")).await.unwrap();
+        runtime.deploy_pack(&owner, &production, pack.clone()).await.unwrap();
+        runtime.set_agent(&owner, set(teams_after)).await.unwrap();
+        let rows = runtime.policies(&owner);
+        let invalid = rows[0].why.iter().any(|w| w.starts_with("it does not validate any more"));
+        said.push((owner.tenant.state().control, rows[0].digest, invalid));
+    }
+    assert_eq!((said[0].0, said[0].1), (said[1].0, said[1].1), "the same but for the tenant");
+    assert_eq!((said[0].2, said[1].2), (false, true), "{said:?}");
+}
