@@ -498,7 +498,7 @@ impl State {
             },
         };
         for environment in self.environments.values_mut() {
-            let missing = environment.deployed.as_ref().map(|v| v.compiled.missing(&exists)).unwrap_or_default();
+            let missing = environment.deployed.as_ref().map(|v| v.compiled.missing(exists)).unwrap_or_default();
             if *environment.missing != missing {
                 environment.missing = Arc::new(missing);
             }
