@@ -172,3 +172,22 @@ async fn what_does_not_validate_in_one_tenant_is_not_said_of_another() {
     assert_eq!((said[0].0, said[0].1), (said[1].0, said[1].1), "the same but for the tenant");
     assert_eq!((said[0].2, said[1].2), (false, true), "{said:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_that_asks_people_is_not_dropped_in_favour_of_one_that_asks_less() {
+    let world = World::new().await.unwrap();
+    agent(&world, "other-agent", &["contractors"]).await;
+    deploy(
+        &world,
+        "@id(\"own.people\") @escalate(\"1 of support-leads\") \
+         permit (principal, action == Action::\"orders.get_order\", resource) \
+         unless { principal in Team::\"contractors\" };\n\
+         @id(\"own.ticket\") @defer(\"ticket\") \
+         permit (principal, action == Action::\"orders.get_order\", resource);",
+    )
+    .await;
+    assert_eq!(decide(&world, "release-agent", ORDERS).await, (Outcome::Escalate, Code::PolicyEscalate));
+    agent(&world, "other-agent", &[]).await;
+    assert_eq!(decide(&world, "release-agent", ORDERS).await, (Outcome::Deny, Code::PolicyStale));
+    holds(&world).await;
+}
