@@ -64,7 +64,7 @@ pub const NEEDS: &[Need] = &[
     need("policy show", &[Scope::PolicyRead], ""),
     need("policy diff", &[Scope::PolicyRead], "for two directories without --decisions none"),
     need("policy explain", &[Scope::IntentRead, Scope::PolicyRead], ""),
-    need("policy simulate", &[Scope::PolicyRead], "for the environment; with --file none"),
+    need("policy simulate", &[Scope::PolicyRead, Scope::IntentRead], "for the environment; with --file none"),
     need("policy submit", &[Scope::PolicyWrite], "for the environment; with --draft also policy:read"),
     need("policy review", &[Scope::PolicyRead], ""),
     need("policy approve", &[Scope::PolicyApprove, Scope::PolicyRead], MEMBER),

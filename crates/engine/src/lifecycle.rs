@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use intended_model::entry::{
-    DeployCause, ExpectationResult, GateMeasure, PolicyApproved, PolicyDeployed, PolicyDrafted, PolicyGate, PolicyRejected, PolicySource,
-    PolicySourced, PolicySubmitted, PolicyVerified, RollbackRequested, SimulationSummary,
+    DeployCause, ExpectationResult, GateMeasure, PolicyApproved, PolicyDeployed, PolicyDrafted, PolicyGate,
+    PolicyRejected, PolicySource, PolicySourced, PolicySubmitted, PolicyVerified, RollbackRequested, SimulationSummary,
 };
 use intended_model::{CredentialId, Digest, EnvironmentId, MemberId, Name, Timestamp};
 

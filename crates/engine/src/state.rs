@@ -5,10 +5,10 @@
 //! keep the version they started with, for as long as one decision takes.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use intended_intents::Catalogue;
+use intended_intents::{Catalogue, domain_of};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
     AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, PolicySource, Scope, Settings, Tier,
@@ -359,6 +359,7 @@ impl State {
                 }
                 let own = Catalogue::parse(&set.text).map_err(|e| FoldError::Catalogue(e.to_string()))?;
                 self.catalogue = Arc::new(Catalogue::with_overlay(&*shipped(set.shipped)?, &own));
+                self.refresh_missing();
             }
             Event::PolicyPublished(new) => {
                 let actual = source(&new.files).digest();
@@ -456,10 +457,7 @@ impl State {
                 }
                 Arc::make_mut(&mut self.approvals).entry(granted.intent).or_default().push((index, granted.clone()));
             }
-            Event::Decision(_)
-            | Event::TokenConsumed(_)
-            | Event::TokenRevoked(_)
-            | Event::EscalationClosed(_) => {
+            Event::Decision(_) | Event::TokenConsumed(_) | Event::TokenRevoked(_) | Event::EscalationClosed(_) => {
                 return Err(FoldError::NotControl(event.kind().as_str()));
             }
         }
@@ -473,15 +471,28 @@ impl State {
 
     /// Looks again at what the deployed versions name.
     pub(crate) fn refresh_missing(&mut self) {
+        if self.environments.values().all(|e| e.deployed.is_none()) {
+            return;
+        }
         let (agents, capabilities) = (Arc::clone(&self.agents), Arc::clone(&self.capabilities));
+        let catalogue = Arc::clone(&self.catalogue);
+        let capabilities: HashSet<&str> = capabilities.iter().map(|c| c.id.as_str()).collect();
+        let present = agents.values().filter(|a| a.state != AgentState::Retired);
+        let teams: HashSet<&str> = present.flat_map(|a| a.teams.iter().map(Name::as_str)).collect();
+        // As in the schema that versions are validated against: tools, and the groups that they are in.
+        let (mut actions, mut operations) = (HashSet::new(), HashSet::new());
+        for (tool, category, operation) in catalogue.tools() {
+            actions.extend([tool, category, domain_of(category)]);
+            operations.insert(operation.as_str());
+        }
         let exists = |named: &Named| match named.kind {
             NamedKind::Agent => agents.get(&named.id).is_some_and(|a| a.state != AgentState::Retired),
-            NamedKind::Team => {
-                let of =
-                    |a: &Arc<Agent>| a.state != AgentState::Retired && a.teams.iter().any(|t| *t.as_str() == *named.id);
-                agents.values().any(of)
-            }
-            NamedKind::Capability => capabilities.iter().any(|c| *c.id.as_str() == *named.id),
+            NamedKind::Team => teams.contains(&*named.id),
+            NamedKind::Capability => capabilities.contains(&*named.id),
+            NamedKind::Action => match named.id.strip_prefix("op:") {
+                Some(operation) => operations.contains(operation),
+                None => actions.contains(&*named.id),
+            },
         };
         for environment in self.environments.values_mut() {
             let missing = environment.deployed.as_ref().map(|v| v.compiled.missing(exists)).unwrap_or_default();

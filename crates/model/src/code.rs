@@ -82,7 +82,7 @@ codes! {
     PolicyNoPermit = "policy.no_permit", 403, false, "no policy permits it", "Whatever is not permitted is denied; write a permit for it.";
     PolicyError = "policy.error", 403, false, "a policy failed while it was evaluated", "An evaluation error in any policy denies; see which in the detail.";
     PolicyNone = "policy.none", 403, false, "no policy version is deployed in this environment", "Deploy one: `intended policy deploy <directory> -e <environment>`.";
-    PolicyStale = "policy.stale", 403, false, "the policy names a capability that is no longer registered", "Register it again, or deploy a version that does not name it: `intended policy list --status stale`.";
+    PolicyStale = "policy.stale", 403, false, "the policy names a team, capability or action that is no longer there", "Make it again, or deploy a version that does not name it: `intended policy list --status stale`.";
     PolicyAmbiguous = "policy.ambiguous", 403, false, "policies ask for contradicting changes", "Two @modify obligations change one argument in different ways.";
     PolicyModify = "policy.modify", 200, false, "allowed with transformed arguments", "Use the transformed arguments: the token is bound to them.";
     PolicyModifyFailed = "policy.modify_failed", 403, false, "the arguments cannot be transformed as the policy asks", "The argument to cap is missing or not a number.";

@@ -7,7 +7,7 @@
 //! cannot be satisfied and cannot fail: Cedar evaluates the scope before the condition. Property
 //! tests hold the result against Cedar's authorizer over the full set.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{
@@ -18,7 +18,7 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
 
-use crate::missing::{Missing, Named, NamedKind, named, principal_and_action_match};
+use crate::missing::{Missing, Named, named, principal_and_action_match};
 use crate::obligation::{Change, Obligation, Requirement, merge};
 use crate::pack::Pack;
 use crate::request::{EvalError, EvalRequest, Types, build, resource_id};
@@ -73,7 +73,7 @@ pub enum Said {
     Failed {
         message: String,
     },
-    /// It names a capability that is not registered.
+    /// It names a team, a capability or an action that is not there.
     Stale,
 }
 
@@ -110,8 +110,6 @@ struct Known {
     policy: cedar_policy::Policy,
     /// Scope and condition as one expression.
     condition: Expr,
-    /// What of the tenant's it names.
-    named: Vec<Named>,
 }
 
 /// A version that can be evaluated.
@@ -121,6 +119,8 @@ pub struct PolicySetVersion {
     types: Types,
     /// Sorted by id; buckets hold positions in it.
     known: Vec<Known>,
+    /// What of the tenant's they name, and which of them do: many policies name the same few things.
+    named: BTreeMap<Named, Vec<u32>>,
     buckets: HashMap<(Key, Key, Key), Vec<u32>>,
     principals: Names,
     actions: Names,
@@ -150,6 +150,7 @@ impl PolicySetVersion {
             digest: pack.digest(),
             types: Types::new().map_err(|e| wrong(&e))?,
             known: Vec::new(),
+            named: BTreeMap::new(),
             buckets: HashMap::new(),
             principals: Names::default(),
             actions: Names::default(),
@@ -157,18 +158,19 @@ impl PolicySetVersion {
         };
         version.known.extend(pack.policies().iter().map(|entry| {
             let ast: &cedar_policy_core::ast::Policy = entry.policy.as_ref();
-            let condition = ast.condition();
             Known {
                 id: Arc::clone(&entry.id),
                 effect: entry.policy.effect(),
                 obligation: entry.obligation.clone(),
-                named: named(&condition),
-                condition,
+                condition: ast.condition(),
                 policy: entry.policy.clone(),
             }
         }));
         version.known.sort_by(|a, b| a.id.cmp(&b.id));
         for (position, known) in (0_u32..).zip(&version.known) {
+            for name in named(&known.condition) {
+                version.named.entry(name).or_default().push(position);
+            }
             let principal = match known.policy.principal_constraint() {
                 PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
                 PrincipalConstraint::In(e) | PrincipalConstraint::Eq(e) | PrincipalConstraint::IsIn(_, e) => Some(e),
@@ -221,28 +223,20 @@ impl PolicySetVersion {
         all.map(|r| &*r.group).collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// Everything of the tenant's that its policies name: agents, teams, capabilities.
-    pub fn named(&self) -> impl Iterator<Item = (&Named, &Arc<str>)> {
-        self.known.iter().flat_map(|k| k.named.iter().map(move |n| (n, &k.id)))
-    }
-
     /// What it names and the tenant has not.
     #[must_use]
     pub fn missing(&self, exists: impl Fn(&Named) -> bool) -> Missing {
         let mut missing = Missing::default();
-        for (position, known) in (0_u32..).zip(&self.known) {
-            for name in known.named.iter().filter(|n| !exists(n)) {
-                missing.names.push((name.clone(), Arc::clone(&known.id)));
-                if name.kind == NamedKind::Capability {
-                    missing.broken.push(position);
-                    missing.capabilities.push(name.id.clone());
-                }
+        for (name, positions) in self.named.iter().filter(|(n, _)| !exists(n)) {
+            let policies = positions.iter().filter_map(|p| self.known.get(*p as usize));
+            missing.names.extend(policies.map(|k| (name.clone(), Arc::clone(&k.id))));
+            if name.kind.breaks() {
+                missing.broken.extend_from_slice(positions);
+                missing.gone.push(name.clone());
             }
         }
-        missing.names.sort();
+        missing.broken.sort_unstable();
         missing.broken.dedup();
-        missing.capabilities.sort();
-        missing.capabilities.dedup();
         missing
     }
 
@@ -320,15 +314,14 @@ impl PolicySetVersion {
         let slots = std::collections::HashMap::new();
         for position in &missing.broken {
             let Some(known) = self.known.get(*position as usize) else { continue };
-            if known.effect == Effect::Permit || !principal_and_action_match(&known.policy, r) {
+            if known.effect == Effect::Permit || !principal_and_action_match(&known.policy, r, missing) {
                 continue;
             }
             let ast: &cedar_policy_core::ast::Policy = known.policy.as_ref();
             let applies = match ast.non_scope_constraints() {
                 None => true,
                 Some(condition) => {
-                    let names = |n: &Named| n.kind == NamedKind::Capability && missing.capabilities.contains(&n.id);
-                    named(condition).iter().any(names)
+                    named(condition).iter().any(|n| missing.lacks(n))
                         || !matches!(
                             evaluator.interpret(condition, &slots).map(|v| v.value),
                             Ok(ValueKind::Lit(Literal::Bool(false)))
@@ -387,7 +380,12 @@ impl PolicySetVersion {
         let failed = !errors.is_empty();
         let known =
             |positions: &[u32]| positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>();
-        let (permits, forbids, stale) = (known(&permits), known(&forbids), known(&stale));
+        let (permits, forbids, mut stale) = (known(&permits), known(&forbids), known(&stale));
+        let plain: Vec<&Known> = permits.iter().copied().filter(|k| k.obligation.is_none()).collect();
+        // Where one permits without an obligation, no other permit has a say.
+        if !plain.is_empty() {
+            stale.retain(|k| k.effect == Effect::Forbid);
+        }
         let end = |outcome, code, determining: &[&Known]| PolicyOutcome {
             outcome,
             code,
@@ -410,7 +408,6 @@ impl PolicySetVersion {
         let of = |kind: fn(Option<&Obligation>) -> bool| {
             permits.iter().copied().filter(|k| kind(k.obligation.as_ref())).collect::<Vec<_>>()
         };
-        let plain = of(|o| o.is_none());
         if !plain.is_empty() {
             return end(PolicyDecision::Allow, "policy.permit", &plain);
         }

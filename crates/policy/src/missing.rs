@@ -1,17 +1,21 @@
 //! What a version names and the tenant has not.
 //!
-//! A policy that names a capability which is no longer registered cannot be trusted to say what its
-//! author meant: a forbid on that capability would match nothing, and what it stood against would go
-//! through under another description of the same target. So, until the version is replaced, such a
-//! policy never helps anything through:
+//! A policy that names a team, a capability or an action which is no longer there cannot be trusted to
+//! say what its author meant: a forbid on it would match nothing, and what it stood against would go
+//! through under another name. So, until the version is replaced, such a policy never helps anything
+//! through:
 //!
-//! * a *permit* that names a missing capability grants nothing; where it would have, the decision denies
-//! * a *forbid* that names one denies wherever it could have matched: principal and action of its scope
-//!   match, and its condition, if that does not name what is missing, holds or fails
+//! * a *permit* that names what is missing grants nothing; where it would have had a say in the outcome,
+//!   the decision denies. It has none where a permit without an obligation, which names nothing that is
+//!   missing, allows already
+//! * a *forbid* that names it denies wherever it could have matched: principal and action of its scope
+//!   match, where what is missing counts as matching, and its condition, if that does not name what is
+//!   missing, holds or fails
 //!
-//! A missing agent or team needs no such care: an agent that is not registered or retired is denied
-//! by the identity gate, and nobody else can be taken for it. It is still named, because a version
-//! that names what does not exist is stale.
+//! A missing agent needs no such care: an agent that is not registered or retired is denied by the
+//! identity gate, and nobody else can be taken for it. It is still named, because a version that
+//! names what does not exist is stale. A team is another matter: its members may be there still, in a
+//! team of another name.
 
 use std::sync::Arc;
 
@@ -26,6 +30,8 @@ pub enum NamedKind {
     Agent,
     Team,
     Capability,
+    /// A tool, a category, a domain or `op:` with an operation.
+    Action,
 }
 
 impl NamedKind {
@@ -36,10 +42,18 @@ impl NamedKind {
             Self::Agent => "Agent",
             Self::Team => "Team",
             Self::Capability => "Capability",
+            Self::Action => "Action",
+        }
+    }
+    /// Whether a policy that names a missing one may let through what it was meant to stop.
+    pub(crate) const fn breaks(self) -> bool {
+        match self {
+            Self::Team | Self::Capability | Self::Action => true,
+            Self::Agent => false,
         }
     }
     fn parse(name: &str) -> Option<Self> {
-        [Self::Agent, Self::Team, Self::Capability].into_iter().find(|k| k.as_str() == name)
+        [Self::Agent, Self::Team, Self::Capability, Self::Action].into_iter().find(|k| k.as_str() == name)
     }
 }
 
@@ -55,10 +69,10 @@ pub struct Named {
 pub struct Missing {
     /// Sorted.
     pub names: Vec<(Named, Arc<str>)>,
-    /// Positions of the policies that name a missing capability, sorted.
+    /// Positions of the policies that cannot be trusted for it, sorted.
     pub(crate) broken: Vec<u32>,
-    /// Of those, the ids that are missing.
-    pub(crate) capabilities: Vec<Box<str>>,
+    /// What they cannot be trusted for, sorted.
+    pub(crate) gone: Vec<Named>,
 }
 
 impl Missing {
@@ -68,6 +82,14 @@ impl Missing {
     }
     pub(crate) fn breaks(&self, position: u32) -> bool {
         self.broken.binary_search(&position).is_ok()
+    }
+    pub(crate) fn lacks(&self, named: &Named) -> bool {
+        self.gone.binary_search(named).is_ok()
+    }
+    /// Whether what a scope names is gone.
+    fn lacks_entity(&self, entity: &EntityUid) -> bool {
+        let named = |kind| Named { kind, id: entity.id().unescaped().into() };
+        NamedKind::parse(&entity.type_name().to_string()).is_some_and(|kind| self.lacks(&named(kind)))
     }
 }
 
@@ -89,11 +111,15 @@ pub(crate) fn named(expr: &Expr) -> Vec<Named> {
     found
 }
 
-/// Whether principal and action of a policy's scope match the request.
-pub(crate) fn principal_and_action_match(policy: &cedar_policy::Policy, r: &EvalRequest<'_>) -> bool {
+/// Whether principal and action of a policy's scope match the request, or name what is missing.
+pub(crate) fn principal_and_action_match(
+    policy: &cedar_policy::Policy,
+    r: &EvalRequest<'_>,
+    missing: &Missing,
+) -> bool {
     let is = |e: &EntityUid, kind: &str, id: &str| e.type_name().to_string() == kind && e.id().unescaped() == id;
     let agent = |e: &EntityUid| is(e, "Agent", r.agent);
-    let within = |e: &EntityUid| agent(e) || r.teams.iter().any(|t| is(e, "Team", t));
+    let within = |e: &EntityUid| agent(e) || r.teams.iter().any(|t| is(e, "Team", t)) || missing.lacks_entity(e);
     let principal = match policy.principal_constraint() {
         PrincipalConstraint::Any => true,
         PrincipalConstraint::Is(kind) => kind.to_string() == "Agent",
@@ -102,7 +128,7 @@ pub(crate) fn principal_and_action_match(policy: &cedar_policy::Policy, r: &Eval
         PrincipalConstraint::IsIn(kind, e) => kind.to_string() == "Agent" && within(&e),
     };
     let operation = format!("op:{}", r.operation);
-    let tool = |e: &EntityUid| is(e, "Action", r.tool);
+    let tool = |e: &EntityUid| is(e, "Action", r.tool) || missing.lacks_entity(e);
     let within = |e: &EntityUid| tool(e) || [r.category, r.domain, &operation].iter().any(|a| is(e, "Action", a));
     principal
         && match policy.action_constraint() {

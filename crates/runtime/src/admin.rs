@@ -17,6 +17,9 @@ use intended_model::entry::{
     EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, MemberSet, Scope, Settings, TenantCreated, Tier,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, MemberId, Name, TenantId, Timestamp};
+use intended_policy::diagnostic::MAX_QUOTED;
+use intended_policy::{Diagnostic, Severity};
+use intended_rehearse::{Suite, SuiteError};
 use intended_store::{Commit, Conflict, NewEntry, StoreError, Write};
 use intended_token::Alg;
 use serde::de::DeserializeOwned;
@@ -707,22 +710,55 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
     })
 }
 
-/// Everything that is to be said of a pack on this tenant: what is wrong with it, and what looks wrong.
+/// Everything that is to be said of a pack on this tenant: what is wrong with it and its tests, and what
+/// looks wrong. A large one takes seconds, which whatever else is to be done does not wait for.
 pub fn check(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Checked, RuntimeError> {
-    let source = intended_policy::PackSource { files: files.clone() };
-    Ok(intended_policy::check(&source, &schema_of(state)?, None))
+    aside(|| {
+        let source = intended_policy::PackSource { files: files.clone() };
+        let mut checked = intended_policy::check(&source, &schema_of(state)?, None);
+        let suite = Suite::parse(files.iter().map(|(n, t)| (n.as_str(), t.as_str())));
+        if let Err(error) = suite {
+            checked.diagnostics.push(in_tests(error, files));
+            let place = |d: &Diagnostic| (d.line, d.column);
+            checked.diagnostics.sort_by(|a, b| a.file.cmp(&b.file).then_with(|| place(a).cmp(&place(b))));
+        }
+        Ok(checked)
+    })
+}
+
+/// Why a pack's tests cannot be run, as a finding of the pack.
+fn in_tests(error: SuiteError, files: &BTreeMap<String, String>) -> Diagnostic {
+    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let (line, column) = (at(error.line), at(error.column));
+    let text = files.get(&error.file).and_then(|text| text.lines().nth(line.saturating_sub(1)));
+    Diagnostic {
+        severity: Severity::Error,
+        code: "test-file",
+        file: error.file,
+        line,
+        column,
+        end_column: None,
+        policy: None,
+        message: error.message,
+        help: None,
+        source_line: text.filter(|l| !l.is_empty() && l.len() <= MAX_QUOTED).map(str::to_owned),
+    }
+}
+
+/// Work that keeps a processor busy for a while: a thread that others wait for hands them on first.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // There is nobody to hand them to.
+        _ => work(),
+    }
 }
 
 /// A pack that validates strictly against what the tenant has.
 pub fn validated(state: &State, files: &BTreeMap<String, String>) -> Result<intended_policy::Pack, RuntimeError> {
     let checked = check(state, files)?;
-    let errors: Vec<Member> = checked
-        .errors()
-        .map(|d| {
-            let help = d.help.as_ref().map_or(String::new(), |h| format!("; {h}"));
-            in_file(&d.file, Some((d.line, d.column)), format!("{}{help}", d.message))
-        })
-        .collect();
+    let errors: Vec<Member> =
+        checked.errors().map(|d| in_file(&d.file, Some((d.line, d.column)), d.to_string())).collect();
     let first = checked.errors().next().map(|d| format!("{}:{}:{}: {}", d.file, d.line, d.column, d.message));
     match (first, checked.pack) {
         (None, Some(pack)) => Ok(pack),
@@ -758,6 +794,20 @@ pub fn vocabulary(state: &State) -> intended_policy::Vocabulary {
 
 /// The Cedar schema of a tenant: its tools with their categories and operations, and what it has by name.
 pub fn schema_of(state: &State) -> Result<intended_policy::Schema, RuntimeError> {
+    schema_with(state, &vocabulary(state))
+}
+
+/// [`schema_of`] as the caller may see it: with the environments that their credential is good for.
+pub fn schema_for(state: &State, by: &Principal) -> Result<intended_policy::Schema, RuntimeError> {
+    let mut vocabulary = vocabulary(state);
+    vocabulary.environments.retain(|name, _| by.environments.iter().any(|e| e.as_str() == name));
+    schema_with(state, &vocabulary)
+}
+
+fn schema_with(
+    state: &State,
+    vocabulary: &intended_policy::Vocabulary,
+) -> Result<intended_policy::Schema, RuntimeError> {
     let tools: Vec<intended_policy::ToolAction> = state
         .catalogue
         .tools()
@@ -768,5 +818,5 @@ pub fn schema_of(state: &State) -> Result<intended_policy::Schema, RuntimeError>
             operation: operation.as_str(),
         })
         .collect();
-    intended_policy::Schema::generate_for(&tools, &vocabulary(state)).map_err(RuntimeError::internal)
+    intended_policy::Schema::generate_for(&tools, vocabulary).map_err(RuntimeError::internal)
 }

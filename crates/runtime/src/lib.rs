@@ -69,10 +69,12 @@ pub struct Runtime {
     started: Timestamp,
     /// Deciding again folds a whole ledger: a few at once, and never on the threads that decide.
     replays: Arc<tokio::sync::Semaphore>,
-    /// One simulation at a time.
+    /// One simulation that was asked for at a time.
     simulations: Arc<tokio::sync::Semaphore>,
-    /// Whether a version validates on a state: see [`standing`].
-    validations: std::sync::Mutex<HashMap<(Digest, u64), Option<String>>>,
+    /// Those that a submission or a deployment waits for, which wait for no other.
+    gates: Arc<tokio::sync::Semaphore>,
+    /// Whether a version validates on a tenant's state: see [`standing`].
+    validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
 }
 
 /// How many decisions are made again at once.
@@ -201,6 +203,7 @@ impl Runtime {
             started,
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
             simulations: Arc::new(tokio::sync::Semaphore::new(1)),
+            gates: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
         };
         for id in runtime.store().tenants().await? {

@@ -1,15 +1,16 @@
-//! Simulations on a tenant's own ledger: read-only, one at a time, on a thread of their own that
-//! gives way to everything else. A decision never waits for one.
+//! Simulations on a tenant's own ledger: read-only, on a thread of their own that gives way to
+//! everything else. A decision never waits for one. Those that somebody asks for run one at a time, and
+//! so do those that are a gate of a submission or deployment, which do not wait for the former.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use intended_engine::Version;
 use intended_model::decision::DecisionRecord;
 use intended_model::{Code, EnvironmentId, IntentId, Kind, TenantId, Timestamp};
 use intended_rehearse::{Shares, Simulation, Simulator};
 use intended_store::Store;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError};
@@ -39,14 +40,60 @@ pub struct Progress {
     pub done: AtomicU64,
     /// Entries to look at; 0 before it is known.
     pub total: AtomicU64,
-    /// Set when nobody wants the result any more.
-    pub cancelled: std::sync::atomic::AtomicBool,
+    cancelled: AtomicBool,
+    wake: Notify,
+}
+
+impl Progress {
+    /// Nobody wants the result any more: it ends before its next page, or leaves the queue.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    fn check(&self) -> Result<(), RuntimeError> {
+        if self.cancelled.load(Ordering::Relaxed) { Err(cancelled()) } else { Ok(()) }
+    }
+}
+
+/// Whoever waited is gone: nobody reads what comes of it.
+struct Waiting(Arc<Progress>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+fn cancelled() -> RuntimeError {
+    RuntimeError::new(Code::NotFound, "the simulation was cancelled")
 }
 
 impl Runtime {
-    /// Runs a simulation over the caller's tenant.
+    /// Runs a simulation over the caller's tenant, as a gate: it waits for no simulation that somebody,
+    /// maybe of another tenant, asked for.
     pub async fn simulate(
         &self,
+        by: &Principal,
+        plan: Plan,
+        progress: Arc<Progress>,
+    ) -> Result<Simulation, RuntimeError> {
+        self.simulate_among(&self.gates, by, plan, progress).await
+    }
+
+    /// Runs a simulation over the caller's tenant when those that were asked for before are done.
+    pub async fn simulate_in_turn(
+        &self,
+        by: &Principal,
+        plan: Plan,
+        progress: Arc<Progress>,
+    ) -> Result<Simulation, RuntimeError> {
+        self.simulate_among(&self.simulations, by, plan, progress).await
+    }
+
+    async fn simulate_among(
+        &self,
+        queue: &Arc<Semaphore>,
         by: &Principal,
         plan: Plan,
         progress: Arc<Progress>,
@@ -54,7 +101,12 @@ impl Runtime {
         let (store, tenant) = (Arc::clone(&self.follower.store), by.tenant.id.clone());
         let known = Arc::clone(&by.tenant.state().versions);
         let handle = tokio::runtime::Handle::current();
-        self.low(move || handle.block_on(replay(&*store, &tenant, plan, &known, &progress))).await
+        let of = Arc::clone(&progress);
+        let _waiting = Waiting(Arc::clone(&progress));
+        tokio::select! {
+            () = progress.wake.notified() => Err(cancelled()),
+            done = low(queue, move || handle.block_on(replay(&*store, &tenant, plan, &known, &of))) => done,
+        }
     }
 
     /// How the decisions of two windows differ.
@@ -68,7 +120,7 @@ impl Runtime {
         let (store, tenant, environment) =
             (Arc::clone(&self.follower.store), by.tenant.id.clone(), environment.clone());
         let handle = tokio::runtime::Handle::current();
-        self.low(move || {
+        low(&self.simulations, move || {
             handle.block_on(async {
                 let first = shares(&*store, &tenant, &environment, before).await?;
                 let second = shares(&*store, &tenant, &environment, after).await?;
@@ -77,24 +129,24 @@ impl Runtime {
         })
         .await
     }
+}
 
-    /// Works on a thread of its own, at the lowest priority, one at a time.
-    async fn low<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
-    ) -> Result<T, RuntimeError> {
-        let permit = Arc::clone(&self.simulations).acquire_owned().await.map_err(RuntimeError::internal)?;
-        let (answer, outcome) = oneshot::channel();
-        let run = move || {
-            // Where the system refuses, it runs as everything else does.
-            let _ = rustix::process::nice(NICE);
-            let _ = answer.send(work());
-            drop(permit);
-        };
-        let spawned = std::thread::Builder::new().name("simulation".to_owned()).spawn(run);
-        spawned.map_err(RuntimeError::internal)?;
-        outcome.await.map_err(|_| RuntimeError::internal("a simulation ended without an answer"))?
-    }
+/// Works on a thread of its own, at the lowest priority, when it is its turn in the queue.
+async fn low<T: Send + 'static>(
+    queue: &Arc<Semaphore>,
+    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let permit = Arc::clone(queue).acquire_owned().await.map_err(RuntimeError::internal)?;
+    let (answer, outcome) = oneshot::channel();
+    let run = move || {
+        // Where the system refuses, it runs as everything else does.
+        let _ = rustix::process::nice(NICE);
+        let _ = answer.send(work());
+        drop(permit);
+    };
+    let spawned = std::thread::Builder::new().name("simulation".to_owned()).spawn(run);
+    spawned.map_err(RuntimeError::internal)?;
+    outcome.await.map_err(|_| RuntimeError::internal("a simulation ended without an answer"))?
 }
 
 /// The index of the first entry that is not before `at`, by bisection: time never goes backwards.
@@ -130,6 +182,7 @@ async fn replay(
     // The state before the window: its control entries alone.
     let mut next = 0;
     while next < start {
+        progress.check()?;
         let page = store.control_entries(tenant, next, PAGE).await?;
         let Some(last) = page.last() else { break };
         next = last.index + 1;
@@ -139,9 +192,7 @@ async fn replay(
     }
     let mut next = start;
     while next < end {
-        if progress.cancelled.load(Ordering::Relaxed) {
-            return Err(RuntimeError::new(Code::NotFound, "the simulation was cancelled"));
-        }
+        progress.check()?;
         let page = store.entries(tenant, next, PAGE).await?;
         let Some(last) = page.last() else { break };
         next = last.index + 1;

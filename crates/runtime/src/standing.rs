@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use intended_engine::{DraftStatus, Environment, State};
+use intended_engine::{DraftStatus, Environment, State, Version};
 use intended_model::{Digest, EnvironmentId, Name};
 use serde::Serialize;
 
@@ -33,6 +33,21 @@ pub struct PolicyRow {
     pub draft: Option<Name>,
     /// Ledger position of its deployment, or of the draft's last entry.
     pub index: u64,
+}
+
+impl PolicyRow {
+    /// Where it stands in [`Runtime::policies`], as text that ascends there: what comes and goes before
+    /// it moves nothing.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let kind = match self.status.first() {
+            Some(&"active") => 0,
+            Some(&"superseded") => 2,
+            _ => 1,
+        };
+        // A space stands before all that a name can have; newest first.
+        format!("{} {kind} {:020}", self.environment, u64::MAX - self.index)
+    }
 }
 
 impl Runtime {
@@ -78,7 +93,7 @@ impl Runtime {
     }
 
     /// Why the active version is not what it should be.
-    fn stale(&self, state: &State, environment: &Environment, version: &intended_engine::Version) -> Vec<String> {
+    fn stale(&self, state: &State, environment: &Environment, version: &Version) -> Vec<String> {
         let mut why = Vec::new();
         let newer = state.drafts.values().filter(|d| {
             d.environment == environment.id
@@ -100,20 +115,24 @@ impl Runtime {
         why
     }
 
-    /// Why a version does not validate any more. Remembered for each state: strict validation of a
-    /// large version takes a while.
-    fn invalid(&self, state: &State, version: &intended_engine::Version) -> Option<String> {
-        let key = (version.digest, state.control);
-        let mut known = self.validations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if known.len() > MAX_REMEMBERED {
-            known.clear();
-        }
-        let invalid = known.entry(key).or_insert_with(|| {
+    /// Why a version does not validate any more. Remembered for each state of each tenant, because
+    /// strict validation of a large version takes a while; nobody waits for anybody else's.
+    fn invalid(&self, state: &State, version: &Version) -> Option<String> {
+        let key = (state.tenant.clone(), version.digest, state.control);
+        let known = || self.validations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let remembered = known().get(&key).cloned();
+        let invalid = remembered.unwrap_or_else(|| {
             let files: BTreeMap<String, String> =
                 version.files.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
-            validated(state, &files).err().map(|e| e.detail)
+            let invalid = validated(state, &files).err().map(|e| e.detail);
+            let mut known = known();
+            if known.len() >= MAX_REMEMBERED {
+                known.clear();
+            }
+            known.insert(key, invalid.clone());
+            invalid
         });
-        invalid.as_ref().map(|why| format!("it does not validate any more: {why}"))
+        invalid.map(|why| format!("it does not validate any more: {why}"))
     }
 }
 

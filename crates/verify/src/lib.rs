@@ -20,7 +20,7 @@ use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
 use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
-use intended_model::entry::{DeployCause, ApprovalGranted, BODY_VERSION, KeyAdded, Scope};
+use intended_model::entry::{ApprovalGranted, BODY_VERSION, DeployCause, KeyAdded, Scope};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 

@@ -64,8 +64,7 @@ async fn policies(State(app): State<App>, Path(tenant): Path<String>, uri: http:
         query.environment.as_ref().is_none_or(|e| row.environment.as_str() == e)
             && query.status.as_ref().is_none_or(|s| row.status.iter().any(|has| has == s))
     };
-    let rows = app.runtime.policies(&principal).into_iter().filter(wanted).enumerate();
-    let rows = rows.map(|(position, row)| (format!("{position:08}"), row));
+    let rows = app.runtime.policies(&principal).into_iter().filter(wanted).map(|row| (row.place(), row));
     let list = List { tenant: &tenant, name: "policies" };
     let (policies, cursor) = page::page(list, rows, query.limit, query.cursor.as_deref())?;
     json(200, &Policies { policies, cursor })
@@ -284,7 +283,7 @@ async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
                 Said::Satisfied => ("satisfied", None),
                 Said::Not { part } => ("not_satisfied", part),
                 Said::Failed { message } => ("failed", Some(message)),
-                Said::Stale => ("stale", Some("it names a capability that is not registered".to_owned())),
+                Said::Stale => ("stale", Some("it names what the tenant no longer has".to_owned())),
             };
             TraceRow {
                 determining: determining.iter().any(|d| **d == *t.id),
@@ -327,13 +326,13 @@ async fn catalogue(State(app): State<App>, Path(tenant): Path<String>, headers: 
     json(200, &CatalogueSet { index, tools: state.catalogue.len(), digest: state.catalogue.digest() })
 }
 
-/// The Cedar schema of the tenant, for editors.
+/// The Cedar schema of the tenant, for editors, with the environments that the credential is good for.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/policy-schema", tag = "policy", params(("tenant" = String, Path)),
     responses((status = 200, description = "Cedar schema", content_type = "text/plain")))]
 async fn schema(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     principal.require(Scope::PolicyRead, None)?;
-    let schema = admin::schema_of(&principal.tenant.state())?;
+    let schema = admin::schema_for(&principal.tenant.state(), &principal)?;
     Ok(schema.text().to_owned().into_response())
 }
 

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
+use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_engine::Version;
 use intended_model::entry::Scope;
 use intended_model::{Code, EnvironmentId, IntentId, TenantId, Timestamp};
 use intended_rehearse::Simulation;
 use intended_runtime::simulation::{Plan, Progress};
-use intended_runtime::{RuntimeError, admin};
+use intended_runtime::{Principal, RuntimeError, admin};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,13 +22,17 @@ use utoipa_axum::routes;
 use super::policy::named;
 use crate::{Answer, App, Problem, auth, input, json};
 
-/// Most simulations that are kept or wait, of all tenants.
+/// Most simulations that are kept when they are done, of all tenants.
 const MAX_KEPT: usize = 32;
+/// Most simulations of a tenant that run or wait: nobody fills the queue for everybody else.
+const MAX_RUNNING: usize = 4;
+/// Most simulations that are kept, run or wait, of all tenants.
+const MAX_JOBS: usize = 256;
 /// Longest window: 31 days.
 const MAX_WINDOW_SECS: i64 = 31 * 86_400;
 
 pub fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(start)).routes(routes!(show)).routes(routes!(drift))
+    OpenApiRouter::new().routes(routes!(start)).routes(routes!(show, cancel)).routes(routes!(drift))
 }
 
 /// One simulation.
@@ -39,6 +44,12 @@ struct Job {
     outcome: Mutex<Option<Result<Simulation, RuntimeError>>>,
 }
 
+impl Job {
+    fn is_done(&self) -> bool {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
 /// The simulations of a process, oldest first.
 #[derive(Default)]
 pub struct Jobs(Mutex<VecDeque<Arc<Job>>>);
@@ -46,13 +57,28 @@ pub struct Jobs(Mutex<VecDeque<Arc<Job>>>);
 impl Jobs {
     fn add(&self, job: Arc<Job>) -> Result<(), Problem> {
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while jobs.len() >= MAX_KEPT {
-            let done = |j: &Arc<Job>| j.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            let Some(oldest) = jobs.iter().position(done) else { return Err(Code::Overloaded.into()) };
+        let running = jobs.iter().filter(|j| j.tenant == job.tenant && !j.is_done()).count();
+        if running >= MAX_RUNNING {
+            let detail = format!("{MAX_RUNNING} simulations run or wait already: let one end, or cancel one");
+            return Err(Problem::new(Code::Overloaded, detail));
+        }
+        while jobs.iter().filter(|j| j.is_done()).count() >= MAX_KEPT {
+            // Whoever starts many loses their own first.
+            let own = jobs.iter().position(|j| j.tenant == job.tenant && j.is_done());
+            let Some(oldest) = own.or_else(|| jobs.iter().position(|j| j.is_done())) else { break };
             jobs.remove(oldest);
+        }
+        if jobs.len() >= MAX_JOBS {
+            return Err(Code::Overloaded.into());
         }
         jobs.push_back(job);
         Ok(())
+    }
+
+    /// Stops one that runs or waits, and forgets it.
+    fn remove(&self, job: &Arc<Job>) {
+        job.progress.cancel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|j| !Arc::ptr_eq(j, job));
     }
 
     fn find(&self, tenant: &TenantId, id: &str) -> Option<Arc<Job>> {
@@ -112,13 +138,20 @@ async fn start(State(app): State<App>, Path(tenant): Path<String>, headers: Head
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let body: StartBody = input::typed(&headers, &body, input::MAX_POLICY_BODY)?;
     principal.require(Scope::PolicyRead, Some(&body.environment))?;
+    // What it finds names the intents that would be decided otherwise.
+    principal.require(Scope::IntentRead, Some(&body.environment))?;
     let state = principal.tenant.state();
     let environment = state.environments.get(&body.environment).ok_or(Code::EnvironmentUnknown)?;
     let version = match (&body.files, &body.digest) {
         (Some(files), None) => {
-            admin::validated(&state, files)?;
-            let files = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
-            Arc::new(Version::compile(&files).map_err(RuntimeError::from)?)
+            let pack = admin::validated(&state, files)?;
+            match state.versions.get(&pack.digest()) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let files = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
+                    Arc::new(admin::aside(|| Version::compile(&files)).map_err(RuntimeError::from)?)
+                }
+            }
         }
         (None, Some(digest)) => Arc::clone(named(&principal, &state, digest)?),
         _ => return Err(Problem::new(Code::RequestInvalid, "send `files` or `digest`")),
@@ -147,7 +180,7 @@ async fn start(State(app): State<App>, Path(tenant): Path<String>, headers: Head
     app.simulations.add(Arc::clone(&job))?;
     let (running, runtime) = (Arc::clone(&job), Arc::clone(&app.runtime));
     tokio::spawn(async move {
-        let outcome = runtime.simulate(&principal, plan, Arc::clone(&running.progress)).await;
+        let outcome = runtime.simulate_in_turn(&principal, plan, Arc::clone(&running.progress)).await;
         *running.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     });
     answer(202, &job)
@@ -158,12 +191,28 @@ async fn start(State(app): State<App>, Path(tenant): Path<String>, headers: Head
     responses((status = 200, description = "its state, and its result when it is done"), (status = 404, description = "no such simulation, or it is kept no longer")))]
 async fn show(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
-    let job = app.simulations.find(&principal.tenant.id, &id).ok_or(Code::NotFound)?;
+    let job = mine(&app, &principal, &id)?;
+    answer(200, &job)
+}
+
+/// Stops a simulation that runs or waits, and forgets what it found.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}/simulations/{simulation}", tag = "policy", params(("tenant" = String, Path), ("simulation" = String, Path)),
+    responses((status = 204, description = "it is gone"), (status = 404, description = "no such simulation, or it is kept no longer")))]
+async fn cancel(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?;
+    app.simulations.remove(&mine(&app, &principal, &id)?);
+    Ok(http::StatusCode::NO_CONTENT.into_response())
+}
+
+/// A simulation whose decisions the caller may read.
+fn mine(app: &App, principal: &Principal, id: &str) -> Result<Arc<Job>, Problem> {
+    let job = app.simulations.find(&principal.tenant.id, id).ok_or(Code::NotFound)?;
     principal.require(Scope::PolicyRead, None)?;
+    principal.require(Scope::IntentRead, None)?;
     if !principal.environments.contains(&job.environment) {
         return Err(Code::NotFound.into());
     }
-    answer(200, &job)
+    Ok(job)
 }
 
 #[derive(Deserialize)]

@@ -425,7 +425,7 @@ async fn every_version_stands_somewhere_and_says_why() {
     let (ana, ben) = (person(&world, "ana", &[]).await, person(&world, "ben", &["policy-owners"]).await);
     let find = |status: &str| -> Vec<(Digest, Vec<String>)> {
         let rows = world.runtime.policies(&world.owner);
-        let of = rows.into_iter().filter(|r| r.environment == production && r.status.iter().any(|s| *s == status));
+        let of = rows.into_iter().filter(|r| r.environment == production && r.status.contains(&status));
         of.map(|r| (r.digest, r.why)).collect()
     };
     // Deployed before drafts were asked for.

@@ -18,6 +18,7 @@ mod http_edge;
 mod invariants;
 mod leaked;
 mod lifecycle;
+mod names;
 mod nested;
 mod once;
 mod operate;

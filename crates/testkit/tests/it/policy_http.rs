@@ -297,3 +297,152 @@ async fn policy_of_one_environment_is_not_seen_with_a_credential_of_another() {
         assert!(!rows.to_string().contains("\"production\"") && !rows.to_string().contains(digest), "{list}: {rows}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_whose_tests_cannot_be_read_is_no_draft() {
+    let (world, app, _owner, ana, _ben) = setup().await;
+    let before = world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size;
+    let mut files = demo_pack();
+    files.insert("tests/a.yaml".into(), "tests:\n  - name: \"never ends\n".into());
+    let body = json!({"environment": "production", "files": files, "title": "x"});
+    let (status, problem, _) = tagged(&app, "POST", "drafts", &ana, None, Some(&body)).await;
+    assert_eq!((status, problem["code"].as_str()), (422, Some("pack.invalid")), "{problem}");
+    let told = &problem["errors"][0];
+    assert_eq!(told["pointer"], "/files/tests~1a.yaml", "{problem}");
+    assert!(told["line"].as_u64() >= Some(2) && told["column"].as_u64() >= Some(1), "{problem}");
+    for (verb, body) in [
+        ("deployments", json!({"environment": "staging", "files": files})),
+        ("simulations", json!({"environment": "staging", "files": files})),
+    ] {
+        let (status, problem) = call(&app, "POST", &format!("{BASE}/{verb}"), Some(&ana), Some(&body)).await;
+        assert_eq!((status, problem["code"].as_str()), (422, Some("pack.invalid")), "{verb}: {problem}");
+    }
+    let (status, found) =
+        call(&app, "POST", &format!("{BASE}/validations"), Some(&ana), Some(&json!({"files": files}))).await;
+    assert_eq!((status, &found["valid"]), (200, &json!(false)), "{found}");
+    let of_tests = found["diagnostics"].as_array().unwrap().iter().find(|d| d["code"] == "test-file").unwrap();
+    assert_eq!((of_tests["file"].as_str(), of_tests["severity"].as_str()), (Some("tests/a.yaml"), Some("error")));
+    assert_eq!(world.runtime.store().head(&world.owner.tenant.id).await.unwrap().size, before, "nothing is stored");
+}
+
+/// A credential with these scopes, for an environment or for all.
+async fn limited(app: &axum::Router, owner: &str, id: &str, environment: Option<&str>, scopes: &[&str]) -> String {
+    let mut body = json!({"credential": id, "scopes": scopes});
+    match environment {
+        Some(environment) => body["environments"] = json!([environment]),
+        None => body["whole"] = json!(true),
+    }
+    let (status, made) = call(app, "POST", &format!("{BASE}/credentials"), Some(owner), Some(&body)).await;
+    assert_eq!(status, 201, "{made}");
+    made["key"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_simulation_finds_is_for_those_who_may_read_intents() {
+    let (_world, app, owner, _ana, _ben) = setup().await;
+    let simulations = format!("{BASE}/simulations");
+    let body = json!({"environment": "production", "files": stricter()});
+    let reader = limited(&app, &owner, "policy-reader", None, &["policy:read"]).await;
+    let (status, problem) = call(&app, "POST", &simulations, Some(&reader), Some(&body)).await;
+    assert_eq!((status, problem["code"].as_str()), (403, Some("credential.scope")), "{problem}");
+    let both = limited(&app, &owner, "both-reader", None, &["policy:read", "intent:read"]).await;
+    let (status, job) = call(&app, "POST", &simulations, Some(&both), Some(&body)).await;
+    assert_eq!(status, 202, "{job}");
+    let path = format!("{simulations}/{}", job["id"].as_str().unwrap());
+    assert_eq!(call(&app, "GET", &path, Some(&both), None).await.0, 200);
+    assert_eq!(call(&app, "GET", &path, Some(&reader), None).await.0, 403);
+    assert_eq!(call(&app, "DELETE", &path, Some(&reader), None).await.0, 403);
+    assert_eq!(call(&app, "GET", &path, Some(&both), None).await.0, 200, "and it is still there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_names_the_environments_of_the_credential_alone() {
+    let (world, app, owner, _ana, _ben) = setup().await;
+    let staging = limited(&app, &owner, "staging-reader", Some("staging"), &["policy:read"]).await;
+    let schema = async |key: &str| {
+        let request = Request::builder()
+            .uri(format!("{BASE}/policy-schema"))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Body::empty())
+            .unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    let (whole, part) = (schema(&world.owner_key).await, schema(&staging).await);
+    assert!(whole.contains("entity Environment enum [\"production\", \"staging\"];"), "{whole}");
+    assert!(part.contains("entity Environment enum [\"staging\"];"), "{part}");
+    assert!(!part.contains("production: production"), "{part}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_policies_goes_on_where_the_last_one_ended() {
+    let (_world, app, _owner, ana, _ben) = setup().await;
+    let draft = async |title: &str| {
+        let body = json!({"environment": "production", "files": stricter(), "title": title});
+        let (status, draft, _) = tagged(&app, "POST", "drafts", &ana, None, Some(&body)).await;
+        assert_eq!(status, 201, "{draft}");
+        draft["draft"].clone()
+    };
+    let (first, second) = (draft("first").await, draft("second").await);
+    let page = async |cursor: Option<&str>| {
+        let cursor = cursor.map(|c| format!("&cursor={c}")).unwrap_or_default();
+        let path = format!("{BASE}/policies?environment=production&limit=2{cursor}");
+        call(&app, "GET", &path, Some(&ana), None).await.1
+    };
+    let shown = page(None).await;
+    assert_eq!((&shown["policies"][0]["status"][0], &shown["policies"][1]["draft"]), (&json!("active"), &second));
+    // What comes before the place of the cursor moves nothing behind it.
+    draft("third").await;
+    let rest = page(shown["cursor"].as_str()).await;
+    assert_eq!(rest["policies"].as_array().unwrap().len(), 1, "{rest}");
+    assert_eq!((&rest["policies"][0]["draft"], &rest["cursor"]), (&first, &Value::Null), "{rest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_tenants_simulations_are_few_and_no_gate_waits_for_them() {
+    let (world, slow) = crate::slow::world().await;
+    let app = intended_api::router(intended_api::App::new(world.runtime.clone()));
+    let owner = world.owner_key.as_str();
+    let simulations = format!("{BASE}/simulations");
+    let body = json!({"environment": "production", "files": stricter()});
+    let start = async || call(&app, "POST", &simulations, Some(owner), Some(&body)).await;
+    let path = |job: &Value| format!("{simulations}/{}", job["id"].as_str().unwrap());
+    // The first one reads its first page for as long as this test likes.
+    slow.page.close();
+    let running = start().await.1;
+    slow.page.reached().await;
+    let mut queued = Vec::new();
+    for _ in 0..3 {
+        let (status, job) = start().await;
+        assert_eq!(status, 202, "{job}");
+        queued.push(job);
+    }
+    let (status, problem) = start().await;
+    assert_eq!((status, problem["code"].as_str()), (503, Some("overloaded")), "{problem}");
+    // A deployment measures all the same.
+    let deploy = json!({"environment": "staging", "files": stricter()});
+    let deployments = format!("{BASE}/deployments");
+    let deploying = call(&app, "POST", &deployments, Some(owner), Some(&deploy));
+    let (status, deployed) = tokio::time::timeout(std::time::Duration::from_secs(60), deploying).await.unwrap();
+    assert_eq!(status, 201, "{deployed}");
+    // One that waits is cancelled: it is gone, and there is room for another.
+    let waits = path(&queued.pop().unwrap());
+    assert_eq!(call(&app, "DELETE", &waits, Some(owner), None).await.0, 204);
+    assert_eq!(call(&app, "GET", &waits, Some(owner), None).await.0, 404);
+    assert_eq!(call(&app, "DELETE", &waits, Some(owner), None).await.0, 404);
+    let (status, another) = start().await;
+    assert_eq!(status, 202, "{another}");
+    queued.push(another);
+    // So is the one that runs, and the others have their turn.
+    assert_eq!(call(&app, "DELETE", &path(&running), Some(owner), None).await.0, 204);
+    slow.page.open();
+    for mut job in queued {
+        let path = path(&job);
+        while job["state"] == "running" {
+            tokio::task::yield_now().await;
+            job = call(&app, "GET", &path, Some(owner), None).await.1;
+        }
+        assert_eq!(job["state"], "done", "{job}");
+    }
+}

@@ -1,4 +1,5 @@
-//! A store that can be made to take its time: before it commits, after it has, or by the clock.
+//! A store that can be made to take its time: before it commits, after it has, before it reads a page,
+//! or by the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -11,7 +12,7 @@ use intended_store_sqlite::{Options, SqliteStore};
 use intended_testkit::{SeededRng, World, root_key};
 use tokio::sync::Notify;
 
-/// Stops the next commit at one place until it is let go.
+/// Stops the next call at one place until it is let go.
 #[derive(Default)]
 pub struct Gate {
     closed: AtomicBool,
@@ -43,6 +44,7 @@ pub struct Slow {
     clock: Arc<ManualClock>,
     pub before: Gate,
     pub after: Gate,
+    pub page: Gate,
     /// How long the next commit takes, in milliseconds.
     pub takes: AtomicI64,
 }
@@ -57,6 +59,7 @@ pub async fn world() -> (World, Arc<Slow>) {
         clock: Arc::clone(&world.clock),
         before: Gate::default(),
         after: Gate::default(),
+        page: Gate::default(),
         takes: AtomicI64::new(0),
     });
     let (store, clock, rng) = (Arc::clone(&slow), Arc::clone(&world.clock), Arc::new(SeededRng::new(99)));
@@ -101,7 +104,10 @@ impl Store for Slow {
         self.inner.entry(tenant, index)
     }
     fn entries<'a>(&'a self, tenant: &'a TenantId, from: u64, limit: usize) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
-        self.inner.entries(tenant, from, limit)
+        Box::pin(async move {
+            self.page.pass().await;
+            self.inner.entries(tenant, from, limit).await
+        })
     }
     fn entries_before<'a>(
         &'a self,
