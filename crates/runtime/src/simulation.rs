@@ -15,8 +15,11 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError};
 
-/// Entries of one read.
-const PAGE: usize = 500;
+/// Entries of one read of a window. Reads run beside decisions at their priority: a few hundred
+/// microseconds at a time, so that no decision waits long behind one.
+const PAGE: usize = 64;
+/// Control entries of one read: before the window, where each is folded besides.
+const CONTROL_PAGE: usize = 500;
 /// How much less than others a simulation's thread is worth to the scheduler: as little as there is.
 const NICE: i32 = 19;
 
@@ -183,7 +186,7 @@ async fn replay(
     let mut next = 0;
     while next < start {
         progress.check()?;
-        let page = store.control_entries(tenant, next, PAGE).await?;
+        let page = store.control_entries(tenant, next, CONTROL_PAGE).await?;
         let Some(last) = page.last() else { break };
         next = last.index + 1;
         for entry in page.iter().filter(|e| e.index < start) {
