@@ -6,6 +6,8 @@ cd "$(dirname "$0")"
 need_debian=()
 command -v mold >/dev/null 2>&1 || need_debian+=(mold)
 command -v cc >/dev/null 2>&1 || need_debian+=(build-essential)
+command -v curl >/dev/null 2>&1 || need_debian+=(curl)
+command -v git >/dev/null 2>&1 || need_debian+=(git)
 if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
   need_debian+=(postgresql)
 fi
