@@ -100,9 +100,12 @@ impl Runtime {
     }
 
     /// Removes facts past their time. The ledger keeps what they said. Not at once: a decision that
-    /// is under way may still need what has just expired.
+    /// is under way may still need what has just expired. And not beyond what a ledger says: after a
+    /// crash with a clock that was set back, time goes on from there, and a token whose use was
+    /// forgotten must not be valid again.
     pub async fn purge(&self) -> Result<(), RuntimeError> {
-        self.store().purge_expired(self.now().plus_millis(-PURGE_MARGIN_MS)).await?;
+        let recorded = self.recorded_time().min(self.now());
+        self.store().purge_expired(recorded.plus_millis(-PURGE_MARGIN_MS)).await?;
         Ok(())
     }
 }

@@ -293,6 +293,10 @@ impl Runtime {
     pub fn now(&self) -> Timestamp {
         self.clock.now().max(Timestamp::from_millis(self.floor.load(Ordering::Acquire)))
     }
+    /// The newest time that a ledger says, and will say again after a restart.
+    pub(crate) fn recorded_time(&self) -> Timestamp {
+        Timestamp::from_millis(self.floor.load(Ordering::Acquire))
+    }
     /// Notes a time that a ledger says.
     pub(crate) fn saw(&self, at: Timestamp) {
         self.floor.fetch_max(at.as_millis(), Ordering::AcqRel);

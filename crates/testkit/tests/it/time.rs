@@ -57,6 +57,21 @@ async fn a_clock_that_was_set_back_revives_no_token_and_leaves_a_ledger_that_ver
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_use_is_not_forgotten_before_a_ledger_is_past_it_whatever_the_clock_says() {
+    let world = World::new().await.unwrap();
+    let used = submit(&world, None).await;
+    assert_eq!(use_token(&world, &used).await, Ok(()));
+    // Nothing is recorded any more, time goes by, and the power is cut; the clock comes back wrong.
+    world.clock.advance_millis(3 * HOUR);
+    world.runtime.purge().await.unwrap();
+    let world = world.crash().await.unwrap();
+    world.clock.set(Timestamp::from_millis(NOON + 30_000));
+    let world = world.reopen().await.unwrap();
+    assert_eq!(use_token(&world, &used).await, Err(Refusal::Consumed));
+    assert_eq!(verifies(&world).await.consumptions, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_ahead_and_comes_back_does_not_stop_decisions() {
     let world = World::new().await.unwrap();
     world.clock.advance_millis(400 * 24 * HOUR);
