@@ -168,7 +168,7 @@ codes! {
     // Store.
     StoreFull = "store.full", 507, true, "the disk is full: nothing was recorded, so nothing was allowed", "Make room; the server recovers by itself.";
     StoreReadOnly = "store.read_only", 503, true, "the store cannot be written", "Check the file system and its permissions.";
-    StoreStopped = "store.stopped", 503, true, "the store stopped after a failed write", "Restart the server: it recovers from the log. Nothing is retried blindly.";
+    StoreStopped = "store.stopped", 503, false, "the store stopped after a failed write", "Restart the server: it recovers from the log. Nothing is retried blindly.";
     StoreCorrupt = "store.corrupt", 503, false, "the store's data is damaged", "Stop, keep the files, run `intended verify`, restore a backup.";
     StoreUnavailable = "store.unavailable", 503, true, "the store does not answer", "Retry; see `intended health check`.";
     KeySealed = "key.sealed", 503, false, "a signing key cannot be unsealed with this root key", "Give the server the root key that sealed it.";

@@ -5,7 +5,7 @@ use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use intended_engine::{State, Version, decide, keys};
-use intended_ledger::{ExportHeader, NodeHash};
+use intended_ledger::{ExportHeader, NodeHash, leaf_hash, verify_inclusion};
 use intended_model::decision::{Decision, DecisionRecord, Input, Outcome};
 use intended_model::entry::Scope;
 use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId};
@@ -120,6 +120,13 @@ impl Runtime {
                 }
                 let (head, checkpoint) = self.head(tenant).await?;
                 let proof = self.store().inclusion_proof(&tenant.id, entry.index, head.size).await?;
+                // A token may be signed again from what is read here: it must be what was recorded.
+                verify_inclusion(leaf_hash(&entry.leaf), entry.index, head.size, &proof, head.root).map_err(|_| {
+                    RuntimeError::new(
+                        Code::StoreCorrupt,
+                        format!("entry {} is not the one that was recorded", entry.index),
+                    )
+                })?;
                 return Ok(Some(Decided {
                     index: entry.index,
                     recorded_at: entry.at,
