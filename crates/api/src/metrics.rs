@@ -69,7 +69,7 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
             *(if halt.environment.is_none() { whole } else { part }) += 1;
         }
         for environment in state.environments.values() {
-            let named = caller.is_some_and(|c| c.environments.contains(&environment.id));
+            let named = caller.is_some_and(|c| c.sees(&environment.id));
             if let (true, Some(version)) = (named, &environment.deployed) {
                 page.policies.push((environment.id.to_string(), format!("{} {}", version.pack, version.version)));
             }
@@ -78,7 +78,7 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
     metrics.each(|tenant, environment, counted| {
         let Some(known) = tenants.iter().find(|t| t.id == *tenant) else { return };
         let label = match caller {
-            Some(caller) if !caller.environments.contains(environment) => return,
+            Some(caller) if !caller.sees(environment) => return,
             Some(_) => environment.to_string(),
             None => {
                 let tier = known.state().environments.get(environment).map(|e| e.tier);

@@ -113,7 +113,7 @@ async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> 
         worst = worst.max(check.status);
         let own = caller.is_some_and(|c| {
             check.tenant.as_ref().is_none_or(|t| *t == c.tenant.id)
-                && check.environment.as_ref().is_none_or(|e| c.environments.contains(e))
+                && check.environment.as_ref().is_none_or(|e| c.sees(e))
         });
         // Of the others only what it means for the component.
         let told = own || check.tenant.is_none();

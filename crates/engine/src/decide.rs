@@ -20,6 +20,7 @@ use intended_model::{Code, MemberId, Value};
 pub use intended_policy::PolicyTrace;
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
+use crate::access::matches;
 use crate::needs::{Needs, needs};
 use crate::risk;
 use crate::state::{Agent, AmbiguousCapability, Capability, Environment, State, Version};
@@ -50,12 +51,12 @@ pub fn decide(state: &State, input: &Input) -> Decision {
         crate::needs::needs(state, &intent, input.at)
     });
     let gates = vec![
-        emergency(state, input),
+        emergency(state, environment, input),
         breaker(state, input),
-        identity(input, agent, on_behalf.err()),
+        identity(state, input, agent, on_behalf.err()),
         classify(environment, input),
         capability_gate(environment, capability.map_err(|_| ())),
-        context(input, &needs, changed.as_ref(), &evaluated),
+        context(input, agent, &needs, changed.as_ref(), &evaluated),
         risk_gate(environment, &risk),
         policy_gate,
         approval(state, environment, input, &evaluated, &mut obligations),
@@ -143,7 +144,14 @@ fn pass(name: GateName) -> Gate {
     gate(name, GateOutcome::Pass, Code::GatePass, "")
 }
 
-fn emergency(state: &State, input: &Input) -> Gate {
+fn emergency(state: &State, environment: &Environment, input: &Input) -> Gate {
+    let deny = |code, why: &str| gate(GateName::Emergency, GateOutcome::Deny, code, why);
+    if let Some(why) = &state.suspended {
+        return deny(Code::TenantSuspended, why);
+    }
+    if let Some(why) = &environment.suspended {
+        return deny(Code::EnvironmentSuspended, why);
+    }
     match state.halt_over(&input.intent.environment) {
         None => pass(GateName::Emergency),
         Some((name, halt)) => {
@@ -170,33 +178,79 @@ fn breaker(state: &State, input: &Input) -> Gate {
     }
 }
 
-/// Whom the agent says it acts for. Delegation only narrows: the one named must be able to act
-/// here too, and the lower trust of the two counts.
-fn on_behalf_of(state: &State, input: &Input) -> Result<Option<u8>, String> {
-    let Some(value) = input.intent.subject.properties.get("on_behalf_of") else { return Ok(None) };
-    let text = |name| value.get(name).and_then(Value::as_str);
-    let (Some(kind), Some(id)) = (text("type"), text("id")) else {
-        return Err("`on_behalf_of` names a `type` and an `id`".to_owned());
-    };
-    if kind == "member" {
-        return match state.members.get(id) {
-            Some(member) if member.active => Ok(None),
-            _ => Err(format!("`{id}` is not an active member")),
-        };
+/// Longest chain of those who act for each other.
+pub const MAX_DELEGATION: usize = 5;
+
+/// Whom an intent says its agent acts for, then whom that one acts for, and so on.
+#[must_use]
+pub fn delegation(intent: &intended_model::Intent) -> Vec<&Value> {
+    fn next(value: &Value) -> Option<&Value> {
+        value.get("on_behalf_of")
     }
-    match state.agents.get(id) {
-        Some(agent)
-            if *agent.kind == *kind
-                && agent.state == AgentState::Active
-                && agent.environments.contains(&input.intent.environment) =>
-        {
-            Ok(Some(agent.trust))
-        }
-        _ => Err(format!("`{id}` is not an active agent of this environment")),
-    }
+    std::iter::successors(next(&intent.subject.properties), |v| next(v)).take(MAX_DELEGATION + 1).collect()
 }
 
-fn identity(input: &Input, agent: Option<&Agent>, delegation: Option<String>) -> Gate {
+/// Whom the agent says it acts for. Delegation only narrows: each one named must be able to act here
+/// too and to do what is asked for, and the lowest trust counts. A person ends the chain.
+fn on_behalf_of(state: &State, input: &Input) -> Result<Option<u8>, String> {
+    let chain = delegation(&input.intent);
+    // The first procedure looked at the first one only.
+    let chain = if input.procedure == 1 { chain.get(..1.min(chain.len())).unwrap_or_default() } else { &chain[..] };
+    if chain.len() > MAX_DELEGATION {
+        return Err(format!("more than {MAX_DELEGATION} act for each other"));
+    }
+    let mut trust = None;
+    let mut seen = vec![&*input.intent.subject.id];
+    for (at, value) in chain.iter().enumerate() {
+        let text = |name| value.get(name).and_then(Value::as_str);
+        let (Some(kind), Some(id)) = (text("type"), text("id")) else {
+            return Err("`on_behalf_of` names a `type` and an `id`".to_owned());
+        };
+        if kind == "member" {
+            match state.members.get(id) {
+                Some(member) if member.active && at + 1 == chain.len() => return Ok(trust),
+                Some(member) if member.active => return Err(format!("`{id}` is a person and acts for nobody")),
+                _ => return Err(format!("`{id}` is not an active member")),
+            }
+        }
+        if input.procedure > 1 && seen.contains(&id) {
+            return Err(format!("`{id}` stands in it twice"));
+        }
+        seen.push(id);
+        match state.agents.get(id) {
+            Some(agent)
+                if *agent.kind == *kind
+                    && agent.state == AgentState::Active
+                    && agent.environments.contains(&input.intent.environment) =>
+            {
+                if let Err((_, what)) = able(agent, input) {
+                    return Err(format!("`{id}` may not do this itself: {what}"));
+                }
+                trust = Some(trust.map_or(agent.trust, |t: u8| t.min(agent.trust)));
+            }
+            _ => return Err(format!("`{id}` is not an active agent of this environment")),
+        }
+    }
+    Ok(trust)
+}
+
+/// Whether the agent's registration has the tool and what kind of thing it does.
+fn able(agent: &Agent, input: &Input) -> Result<(), (Code, String)> {
+    let tool = &input.intent.action.name;
+    if !agent.tools.is_empty() && !agent.tools.iter().any(|p| matches(p, tool)) {
+        return Err((Code::AgentTool, format!("tool `{tool}`")));
+    }
+    // An unknown tool has no category, and is denied for that.
+    if let Some(category) = &input.classification.category
+        && !agent.categories.is_empty()
+        && !agent.categories.iter().any(|p| matches(p, category))
+    {
+        return Err((Code::AgentCategory, format!("category `{category}`")));
+    }
+    Ok(())
+}
+
+fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Option<String>) -> Gate {
     let deny = |code, detail: String| gate(GateName::Identity, GateOutcome::Deny, code, detail);
     let id = &input.intent.subject.id;
     let Some(agent) = agent else { return deny(Code::AgentUnknown, format!("agent `{id}`")) };
@@ -209,10 +263,39 @@ fn identity(input: &Input, agent: Option<&Agent>, delegation: Option<String>) ->
     if !agent.environments.contains(&input.intent.environment) {
         return deny(Code::AgentEnvironment, format!("agent `{id}` in `{}`", input.intent.environment));
     }
+    // Also one whose patterns were narrowed after it was authenticated.
+    if let Some(credential) = state.credentials.get(&input.credential)
+        && !credential.actions.is_empty()
+        && !credential.actions.iter().any(|p| matches(p, &input.intent.action.name))
+    {
+        return deny(Code::CredentialAction, format!("tool `{}`", input.intent.action.name));
+    }
+    if let Err((code, detail)) = able(agent, input) {
+        return deny(code, format!("agent `{id}`: {detail}"));
+    }
     match delegation {
         Some(why) => deny(Code::DelegationWidens, why),
         None => pass(GateName::Identity),
     }
+}
+
+/// The order of actions that the agent declares, held against what the session was allowed before.
+fn workflow(agent: Option<&Agent>, input: &Input) -> Option<(Code, String)> {
+    let agent = agent.filter(|a| !a.workflow.is_empty())?;
+    let tool = &input.intent.action.name;
+    let Some(session) = &input.session else { return Some((Code::WorkflowSession, String::new())) };
+    let done = |pattern: &&Box<str>| session.tools.iter().any(|t| matches(pattern, t));
+    let mut why = format!("`{tool}` is no step of it");
+    for step in agent.workflow.iter().filter(|s| matches(&s.action, tool)) {
+        if !step.after.is_empty() && !step.after.iter().any(|p| done(&p)) {
+            why = format!("`{tool}` comes after {}", step.after.join(" or "));
+        } else if let Some(gone) = step.not_after.iter().find(done) {
+            why = format!("`{tool}` does not come after {gone}");
+        } else {
+            return None;
+        }
+    }
+    Some((Code::WorkflowOrder, why))
 }
 
 fn classify(environment: &Environment, input: &Input) -> Gate {
@@ -247,13 +330,22 @@ fn capability_gate(environment: &Environment, found: Result<Option<&Capability>,
 }
 
 /// `changed` are the needs of the intent as policy changes it.
-fn context(input: &Input, needs: &Needs, changed: Option<&Needs>, evaluated: &Evaluated) -> Gate {
+fn context(
+    input: &Input,
+    agent: Option<&Agent>,
+    needs: &Needs,
+    changed: Option<&Needs>,
+    evaluated: &Evaluated,
+) -> Gate {
     let deny = |code, detail: String| gate(GateName::Context, GateOutcome::Deny, code, detail);
     if let Evaluated::Unrepresentable(argument) = evaluated {
         return deny(Code::ContextUnrepresentable, format!("argument `{argument}`"));
     }
     if input.session.as_ref().is_some_and(|s| s.overflow) {
         return deny(Code::SessionOverflow, String::new());
+    }
+    if let Some((code, detail)) = workflow(agent, input) {
+        return deny(code, detail);
     }
     for (needs, of) in [(Some(needs), ""), (changed, " of the transformed arguments")] {
         for budget in needs.into_iter().flat_map(|n| &n.budgets) {
@@ -438,8 +530,10 @@ fn policy(evaluated: &Evaluated, input: &Input, obligations: &mut Obligations) -
             say(GateOutcome::Deny, code, detail)
         }
         PolicyDecision::Escalate { requirements } => {
-            obligations.approvals =
-                requirements.iter().map(|r| Requirement { count: r.count, group: r.group.clone() }).collect();
+            obligations.approvals = requirements
+                .iter()
+                .map(|r| Requirement { count: r.count, group: r.group.clone(), or: Vec::new(), then: Vec::new() })
+                .collect();
             say(GateOutcome::Escalate, Code::PolicyEscalate, determining())
         }
         PolicyDecision::Defer { needs } => {

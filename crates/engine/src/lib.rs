@@ -3,6 +3,8 @@
 //! * [`state`]: a tenant's state, and the fold that makes it out of control entries
 //! * [`needs`]: what the shell has to read before it can decide
 //! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
+//! * [`access`]: what a credential or a member may do, where
+//! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
 //! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
@@ -12,20 +14,25 @@
 //! everything that varies as a recorded value. The same state and input give the same bytes.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod access;
 pub mod decide;
 pub mod effects;
 pub mod expect;
 pub mod keys;
 pub mod lifecycle;
 pub mod needs;
+pub mod people;
 pub mod risk;
 pub mod state;
 
-pub use decide::{PolicyTrace, decide, policy_trace};
+pub use access::{Access, Held, NoAccess};
+pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
 pub use expect::{expectations, verify_expectations};
 pub use lifecycle::{
     Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
-pub use state::{Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, State, Version};
+pub use state::{
+    Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, Member, Review, State, Version,
+};

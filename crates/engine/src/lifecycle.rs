@@ -186,10 +186,16 @@ impl State {
     /// Who stands behind a credential.
     #[must_use]
     pub fn person(&self, credential: &CredentialId) -> Person {
-        match self.credentials.get(credential).and_then(|c| c.member.clone()) {
+        match self.member_behind(credential) {
             Some(member) => Person::Member(member),
             None => Person::Service(credential.clone()),
         }
+    }
+
+    /// The member who acts with a credential.
+    #[must_use]
+    pub fn member_behind(&self, credential: &CredentialId) -> Option<MemberId> {
+        credential.member().or_else(|| self.credentials.get(credential).and_then(|c| c.member.clone()))
     }
 
     /// A credential, the one that it was made with, and so on to the first.
@@ -204,10 +210,20 @@ impl State {
     /// second identity is still one person.
     #[must_use]
     pub fn same_person(&self, a: &CredentialId, b: &CredentialId) -> bool {
-        let member = |c: &CredentialId| self.credentials.get(c).and_then(|c| c.member.as_ref());
-        let members = |c| self.made_by(c).filter_map(member).collect::<BTreeSet<_>>();
-        let made = |a: &CredentialId, b| member(a).is_none() && self.made_by(b).any(|c| c == a);
-        a == b || made(a, b) || made(b, a) || !members(a).is_disjoint(&members(b))
+        let members = |c| self.made_by(c).filter_map(|c| self.member_behind(c)).collect::<BTreeSet<_>>();
+        let made = |a: &CredentialId, b| self.member_behind(a).is_none() && self.made_by(b).any(|c| c == a);
+        if a == b || made(a, b) || made(b, a) {
+            return true;
+        }
+        let (a, b) = (members(a), members(b));
+        a.iter().any(|a| b.iter().any(|b| self.same_member(a, b)))
+    }
+
+    /// Whether two members can be one person: the same, or known under one address.
+    #[must_use]
+    pub fn same_member(&self, a: &MemberId, b: &MemberId) -> bool {
+        let email = |m: &MemberId| self.members.get(m).and_then(|m| m.email.as_ref());
+        a == b || email(a).zip(email(b)).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
     }
 
     /// How many approvals a draft needs: what the environment asks for, and no less than it asked for

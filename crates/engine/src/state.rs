@@ -4,19 +4,21 @@
 //! Maps stand behind `Arc`, so a copy of the state is cheap and a change copies one map: readers
 //! keep the version they started with, for as long as one decision takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use intended_intents::{Catalogue, domain_of};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, PolicySource, Scope, Settings, Tier,
+    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant,
+    Scope, Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
 };
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
 };
 use intended_policy::{Missing, Named, NamedKind, PackSource, PolicySetVersion};
+use ipnet::IpNet;
 
 use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
 
@@ -64,6 +66,32 @@ pub enum FoldError {
     Settings(&'static str),
     #[error("`{0}` is not an active member")]
     NoMember(MemberId),
+    #[error("the id `{0}` is kept for a member")]
+    Reserved(CredentialId),
+    #[error("`{0}` is not a pattern: printable ASCII with a `*` at its end only")]
+    Pattern(Box<str>),
+    #[error("`{0}` is not a network such as 10.0.0.0/8")]
+    Network(Box<str>),
+    #[error("a role is granted for environments or for the whole tenant, and at most {MAX_GRANTS} of them")]
+    Grants,
+    #[error("`{0}` is suspended already")]
+    Suspended(Box<str>),
+    #[error("`{0}` is not suspended")]
+    NotSuspended(Box<str>),
+    #[error("there is no webhook `{0}`")]
+    NoWebhook(Name),
+    #[error("the review `{0}` exists already")]
+    ReviewExists(Name),
+    #[error("the review `{0}` is not the last one, or is of another report")]
+    NoReview(Name),
+    #[error("the review `{review}` has been signed by `{member}`, or by somebody who is the same person")]
+    ReviewAgain { review: Name, member: MemberId },
+    #[error("the approval is not somebody else's, with means and a group of their own that are older than the request")]
+    NotEligible,
+    #[error("`{0}` has approved it before")]
+    ApprovedAgain(MemberId),
+    #[error("there is no approval by `{0}` to take back")]
+    NoApproval(MemberId),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
     #[error(transparent)]
@@ -72,12 +100,18 @@ pub enum FoldError {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
+    /// Patterns of the categories that it may act in; none: any.
+    pub categories: Vec<Box<str>>,
     pub environments: Vec<EnvironmentId>,
     pub kind: Box<str>,
     pub owner: Box<str>,
+    pub purpose: Box<str>,
     pub state: AgentState,
     pub teams: Vec<Name>,
+    /// Patterns of the tools that it may use; none: any.
+    pub tools: Vec<Box<str>>,
     pub trust: u8,
+    pub workflow: Vec<WorkflowStep>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,26 +125,39 @@ pub struct Capability {
     pub resource_type: Box<str>,
 }
 
+/// Most roles of one member.
+pub const MAX_GRANTS: usize = 64;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     pub id: CredentialId,
+    /// Patterns of the tools that it may submit intents for; none: any.
+    pub actions: Vec<Box<str>>,
     /// Who made it.
     pub by: CredentialId,
+    /// Ledger position.
+    pub created_at: u64,
     pub environments: Vec<EnvironmentId>,
     pub expires_at: Option<Timestamp>,
     pub hash: Digest,
     pub member: Option<MemberId>,
+    pub networks: Vec<IpNet>,
+    /// The key before the last rotation, and until when it is good.
+    pub previous: Option<(Digest, Timestamp)>,
     pub revoked: bool,
+    /// Ledger position of the last rotation.
+    pub rotated_at: Option<u64>,
     pub scopes: Vec<Scope>,
+    pub test: bool,
     /// Good for every environment, also for those that are made later.
     pub whole: bool,
 }
 
 impl Credential {
-    /// Whether it is good for the environment.
+    /// Whether a key with this hash is one of it at a time.
     #[must_use]
-    pub fn covers(&self, environment: &EnvironmentId) -> bool {
-        self.whole || self.environments.contains(environment)
+    pub fn has_key(&self, hash: Digest, at: Timestamp) -> bool {
+        self.hash == hash || self.previous.is_some_and(|(previous, until)| previous == hash && at < until)
     }
 }
 
@@ -188,6 +235,8 @@ pub struct Environment {
     pub missing: Arc<Missing>,
     /// Newest last.
     pub keys: Vec<Key>,
+    /// Why it takes part in nothing.
+    pub suspended: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -212,7 +261,38 @@ impl Halt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
+    pub email: Option<Box<str>>,
+    /// Ledger position of the last means of signing in that somebody else gave to the member: what was
+    /// asked for before that is not for them to approve.
+    pub entrusted_at: Option<u64>,
+    pub grants: Vec<RoleGrant>,
     pub groups: Vec<Name>,
+    /// The last link, and until when it is good.
+    pub link: Option<(Digest, Timestamp)>,
+    pub name: Option<Box<str>>,
+    pub sign_in: BTreeSet<SignInMethod>,
+    /// Since which ledger position in each group.
+    pub since: BTreeMap<Name, u64>,
+}
+
+/// A review of who may do what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    pub id: Name,
+    pub digest: Digest,
+    pub by: CredentialId,
+    /// Ledger position.
+    pub index: u64,
+    /// Who signed it, and with what.
+    pub signed: BTreeMap<MemberId, CredentialId>,
+}
+
+impl Review {
+    /// Two people are behind it.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.signed.len() >= 2
+    }
 }
 
 /// Everything the gates read besides the recorded input.
@@ -235,6 +315,12 @@ pub struct State {
     pub drafts: Arc<BTreeMap<Name, Draft>>,
     /// Those that are open.
     pub incidents: BTreeMap<Name, Incident>,
+    /// Why the tenant takes part in nothing.
+    pub suspended: Option<Box<str>>,
+    pub providers: BTreeMap<Name, IdentityProviderSet>,
+    pub webhooks: BTreeMap<Name, WebhookSet>,
+    /// Oldest first.
+    pub reviews: Arc<Vec<Review>>,
 }
 
 /// Two equally specific capabilities describe one target.
@@ -267,6 +353,10 @@ impl State {
             approvals: Arc::default(),
             drafts: Arc::default(),
             incidents: BTreeMap::new(),
+            suspended: None,
+            providers: BTreeMap::new(),
+            webhooks: BTreeMap::new(),
+            reviews: Arc::default(),
         })
     }
 
@@ -306,44 +396,61 @@ impl State {
                         source: None,
                         missing: Arc::default(),
                         keys: Vec::new(),
+                        suspended: None,
                     });
             }
-            Event::MemberSet(set) => {
-                let member = Member { active: set.active, groups: set.groups.clone() };
-                Arc::make_mut(&mut self.members).insert(set.member.clone(), member);
-            }
-            Event::CredentialCreated(new) => {
-                if self.credentials.contains_key(&new.credential) {
-                    return Err(FoldError::CredentialExists(new.credential.clone()));
-                }
-                if let Some(member) = new.member.as_ref().filter(|m| !self.members.contains_key(*m)) {
-                    return Err(FoldError::NoMember(member.clone()));
-                }
-                let credential = Credential {
-                    id: new.credential.clone(),
-                    by: new.by.clone(),
-                    environments: new.environments.clone(),
-                    expires_at: new.expires_at,
-                    hash: new.hash,
-                    member: new.member.clone(),
-                    revoked: false,
-                    scopes: new.scopes.clone(),
-                    whole: new.whole,
-                };
-                Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), credential);
+            Event::MemberSet(set) => self.member_set(index, set)?,
+            Event::CredentialCreated(new) => self.credential_created(index, new)?,
+            Event::CredentialRotated(new) => {
+                let known = Arc::make_mut(&mut self.credentials).get_mut(&new.credential);
+                let known = known.ok_or_else(|| FoldError::NoCredential(new.credential.clone()))?;
+                known.previous = Some((known.hash, new.previous_until));
+                known.hash = new.hash;
+                known.rotated_at = Some(index);
             }
             Event::CredentialRevoked(gone) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);
                 known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?.revoked = true;
             }
+            Event::AccessSuspended(e) => self.suspend(e.environment.as_ref(), Some(&e.reason))?,
+            Event::AccessReinstated(e) => self.suspend(e.environment.as_ref(), None)?,
+            Event::SignInSet(e) => self.sign_in_set(index, e)?,
+            Event::LinkIssued(e) => self.link_issued(index, e)?,
+            Event::IdentityProviderSet(e) => {
+                e.mappings.values().try_for_each(|m| check_grants(&m.grants))?;
+                if e.active {
+                    self.providers.insert(e.provider.clone(), e.clone());
+                } else {
+                    self.providers.remove(&e.provider);
+                }
+            }
+            Event::ReviewMade(e) => self.review_made(index, e)?,
+            Event::ReviewSigned(e) => self.review_signed(e)?,
+            Event::WebhookSet(e) => {
+                if let Some(environment) = &e.environment {
+                    self.environment_mut(environment)?;
+                }
+                if e.active {
+                    self.webhooks.insert(e.webhook.clone(), e.clone());
+                } else if self.webhooks.remove(&e.webhook).is_none() {
+                    return Err(FoldError::NoWebhook(e.webhook.clone()));
+                }
+            }
             Event::AgentSet(set) => {
+                set.tools.iter().chain(&set.categories).chain(set.workflow.iter().flat_map(patterns)).try_for_each(
+                    |p| if crate::access::is_pattern(p) { Ok(()) } else { Err(FoldError::Pattern(p.clone())) },
+                )?;
                 let agent = Agent {
+                    categories: set.categories.clone(),
                     environments: set.environments.clone(),
                     kind: set.kind.clone(),
                     owner: set.owner.clone(),
+                    purpose: set.purpose.clone(),
                     state: set.state,
                     teams: set.teams.clone(),
+                    tools: set.tools.clone(),
                     trust: set.trust.min(100),
+                    workflow: set.workflow.clone(),
                 };
                 Arc::make_mut(&mut self.agents).insert(set.agent.clone(), Arc::new(agent));
                 self.refresh_missing();
@@ -451,13 +558,15 @@ impl State {
                 let key = environment.keys.iter_mut().find(|k| k.kid == retired.kid);
                 key.ok_or_else(|| FoldError::NoKey(retired.kid.clone()))?.status = KeyStatus::Retired;
             }
-            Event::ApprovalGranted(granted) => {
-                if !self.members.get(&granted.approver).is_some_and(|m| m.active) {
-                    return Err(FoldError::NoMember(granted.approver.clone()));
-                }
-                Arc::make_mut(&mut self.approvals).entry(granted.intent).or_default().push((index, granted.clone()));
-            }
-            Event::Decision(_) | Event::TokenConsumed(_) | Event::TokenRevoked(_) | Event::EscalationClosed(_) => {
+            Event::ApprovalGranted(granted) => self.approval_granted(index, granted)?,
+            Event::ApprovalWithdrawn(e) => self.approval_withdrawn(e)?,
+            Event::Decision(_)
+            | Event::TokenConsumed(_)
+            | Event::TokenRevoked(_)
+            | Event::EscalationClosed(_)
+            | Event::ApprovalNote(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_) => {
                 return Err(FoldError::NotControl(event.kind().as_str()));
             }
         }
@@ -523,7 +632,8 @@ impl State {
     /// What the registry says about a target. The most specific pattern wins; two of the same
     /// specificity are ambiguous.
     pub fn capability(&self, kind: &str, id: &str) -> Result<Option<&Capability>, AmbiguousCapability> {
-        let mut matching = self.capabilities.iter().filter(|c| *c.resource_type == *kind && matches(&c.pattern, id));
+        let mut matching =
+            self.capabilities.iter().filter(|c| *c.resource_type == *kind && crate::access::matches(&c.pattern, id));
         let first = matching.next();
         match (first, matching.next()) {
             (Some(a), Some(b)) if specificity(a) == specificity(b) => Err(AmbiguousCapability),
@@ -532,12 +642,18 @@ impl State {
     }
 }
 
-fn specificity(capability: &Capability) -> (bool, usize) {
-    (!capability.pattern.ends_with('*'), capability.pattern.len())
+fn patterns(step: &WorkflowStep) -> impl Iterator<Item = &Box<str>> {
+    std::iter::once(&step.action).chain(&step.after).chain(&step.not_after)
 }
 
-fn matches(pattern: &str, id: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == id, |prefix| id.starts_with(prefix))
+/// What every list of roles keeps to.
+pub(crate) fn check_grants(grants: &[RoleGrant]) -> Result<(), FoldError> {
+    let good = grants.len() <= MAX_GRANTS && grants.iter().all(|g| g.environments.is_empty() == g.whole);
+    if good { Ok(()) } else { Err(FoldError::Grants) }
+}
+
+fn specificity(capability: &Capability) -> (bool, usize) {
+    (!capability.pattern.ends_with('*'), capability.pattern.len())
 }
 
 fn shipped(digest: Digest) -> Result<Arc<Catalogue>, FoldError> {
@@ -560,6 +676,8 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
     )?;
     ok(!settings.audience.is_empty() && settings.audience.len() <= 256, "audience has 1 to 256 characters")?;
     let rules = &settings.policy;
+    ok(settings.approvals.bulk_max_risk <= 100, "approvals.bulk_max_risk lies within 0 to 100")?;
+    ok((1..=300).contains(&settings.approvals.token_ttl_secs), "approvals.token_ttl_secs lies within 1 to 300")?;
     ok(rules.approvals <= 20, "policy.approvals lies within 0 to 20")?;
     ok(rules.max_blast_permille <= 1000, "policy.max_blast_permille lies within 0 to 1000")?;
     ok(rules.rollback_people.is_none_or(|n| (1..=2).contains(&n)), "policy.rollback_people is 1 or 2")?;

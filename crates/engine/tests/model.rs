@@ -96,7 +96,7 @@ fn event() -> impl Strategy<Value = Event> {
                 state: [AgentState::Active, AgentState::Active, AgentState::Paused, AgentState::Retired][state],
                 teams: vec![],
                 trust: 50,
-                v: BODY_VERSION,
+                categories: Vec::new(), purpose: Box::default(), tools: Vec::new(), workflow: Vec::new(), v: BODY_VERSION,
             })
         }),
         3 => (some(3), some(3), proptest::option::weighted(0.3, some(2)), any::<bool>()).prop_map(|(c, pattern, e, active)| {

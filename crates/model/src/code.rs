@@ -53,6 +53,8 @@ codes! {
     // Gate 3: emergency.
     HaltTenant = "halt.tenant", 403, true, "the tenant is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
     HaltEnvironment = "halt.environment", 403, true, "the environment is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    TenantSuspended = "access.tenant_suspended", 403, true, "the tenant is suspended", "Ask who operates the server.";
+    EnvironmentSuspended = "access.environment_suspended", 403, true, "the environment is suspended", "Whoever administers the tenant reinstates it.";
     // Gate 4: breaker.
     BreakerOpen = "breaker.open", 403, true, "a circuit breaker is held open for this agent or tool", "A hold is released by a person; see who holds it and why in the gate's detail.";
     // Gate 5: identity.
@@ -61,6 +63,8 @@ codes! {
     AgentEnvironment = "identity.agent_environment", 403, false, "the agent may not act in this environment", "Add the environment to the agent's registration.";
     AgentKind = "identity.agent_kind", 403, false, "the subject's type is not the registered one", "Use the subject type the agent is registered with.";
     DelegationWidens = "identity.delegation_widens", 403, false, "the delegation names someone this agent may not act for", "Delegation only narrows; name a registered agent or member the agent acts for.";
+    AgentTool = "identity.agent_tool", 403, false, "the agent may not use this tool", "Add the tool to the agent's registration, or use an agent that has it.";
+    AgentCategory = "identity.agent_category", 403, false, "the agent may not act in this category", "Add the category to the agent's registration, or use an agent that has it.";
     // Gate 6: classify.
     ToolUnknown = "classify.tool_unknown", 403, false, "the tool is not in the catalogue", "Add the tool to the tenant's catalogue; an unknown tool is never allowed.";
     ToolAmbiguous = "classify.tool_ambiguous", 403, false, "the catalogue classifies the tool in two ways", "Make one of the matching catalogue patterns more specific.";
@@ -74,6 +78,10 @@ codes! {
     BudgetUnreadable = "context.budget_unreadable", 403, false, "an argument that a budget counts is missing or not a number", "Send the argument as a JSON number with at most two decimals.";
     ContextUnrepresentable = "context.unrepresentable", 403, false, "an argument cannot be given to the policy exactly", "Numbers need at most four decimals; at most 256 values; nothing is silently dropped.";
     SessionOverflow = "context.session_overflow", 403, false, "the session has grown beyond what is tracked", "Start a new session.";
+    WorkflowOrder = "context.workflow_order", 403, false, "the agent's declared workflow has another order", "Do what the workflow puts before it, or change the agent's registration.";
+    WorkflowSession = "context.workflow_session", 403, false, "the agent declares a workflow and the intent names no session", "Send `session`: the order of actions is that of a session.";
+    SessionWaiting = "context.session_waiting", 202, true, "the session waits for context that an earlier action needs", "It is decided when that is; see the earlier action.";
+    SessionWaitingFull = "context.session_waiting_full", 403, true, "too many actions of the session wait already", "Resolve the deferred action first.";
     // Gate 9: risk.
     RiskAboveLimit = "risk.above_limit", 403, false, "the risk score reaches the environment's limit", "See the risk breakdown; the limit is a setting of the environment.";
     // Gate 10: policy.
@@ -93,6 +101,7 @@ codes! {
     ApprovalMet = "approval.met", 200, false, "the approvals asked for are there", "";
     ApprovalNotRequired = "approval.not_required", 200, false, "no approval is asked for", "";
     EscalationTimedOut = "escalation.timed_out", 403, false, "nobody approved in time", "A timeout denies; submit the intent again if it is still wanted.";
+    EscalationDenied = "escalation.denied", 403, false, "a person denied it", "See who and why in the evidence; submit another intent if it is still wanted.";
     // Runtime, after the gates.
     ConflictExhausted = "commit.conflict", 503, true, "the state kept changing while this was decided", "Retry; nothing was decided.";
     StateStale = "state.stale", 503, true, "this node cannot confirm that its state is current", "Retry; nothing was decided.";
@@ -128,6 +137,34 @@ codes! {
     ScopeMissing = "credential.scope", 403, false, "the credential lacks the scope for this", "See `detail` for the scope.";
     EnvironmentForbidden = "credential.environment", 403, false, "the credential is not for this environment", "Use a credential of that environment.";
     EnvironmentUnknown = "environment.unknown", 404, false, "there is no such environment", "See the tenant's environments.";
+    CredentialAction = "credential.action", 403, false, "the credential is not for this action", "Use a credential whose action patterns cover it.";
+    CredentialNetwork = "credential.network", 403, false, "the credential is not for this network", "Use it from one of its allowed networks.";
+    CredentialKind = "credential.test", 403, false, "a test credential is never good for production", "Use a live credential there.";
+    MemberInactive = "credential.member_inactive", 401, false, "the person behind the credential is not an active member", "Whoever administers the tenant can make them one again.";
+    OperatorOnly = "credential.operator", 403, false, "this takes the server operator's key", "Use the key that `intended init` printed for the operator.";
+    AccessWider = "access.wider", 403, false, "nobody gives what they do not have", "See `detail` for what is missing.";
+    AccessOwn = "access.own", 403, false, "nobody changes what they may do themselves", "Another person does it.";
+    AccessLastOwner = "access.last_owner", 409, false, "nobody would be left who could give access", "Make another owner first.";
+    // Signing in.
+    SignInFailed = "sign_in.failed", 401, false, "signing in failed", "Check the member's name, password and code; or ask for a link.";
+    SignInLocked = "sign_in.locked", 429, true, "too many attempts failed", "Wait for the time in `Retry-After`.";
+    SignInSecondFactor = "sign_in.second_factor", 401, false, "a code is needed as well", "Send `code` with the six digits that the authenticator shows.";
+    SignInWeak = "sign_in.weak", 422, false, "the password is not good enough", "12 to 128 characters, not one of the common ones, and not the member's name.";
+    SignInProvider = "sign_in.provider", 502, true, "the identity provider did not confirm who this is", "See `detail`; try again from the start.";
+    SignInState = "sign_in.state", 400, false, "this sign-in was not begun here, or too long ago", "Begin it again.";
+    SessionNeeded = "sign_in.session_needed", 403, false, "this takes a person who is signed in", "Sign in: `intended login`.";
+    ReviewStale = "review.stale", 409, false, "the review is not the one that is open", "Read it again: `intended access review show`.";
+    ReviewAgain = "review.again", 409, false, "this person has signed the review", "Another person signs it.";
+    // Approvals.
+    ApprovalStale = "approval.stale", 412, false, "what waits has changed since it was read", "Read it again and decide anew.";
+    ApprovalUnconditional = "approval.unconditional", 428, false, "what is approved is not named", "Send `if-match` with the approval's entity tag.";
+    ApprovalIneligible = "approval.not_eligible", 403, false, "this person cannot approve this", "See who can in `eligible`: members of the group since before it was asked for, signed in by their own means.";
+    ApprovalOwn = "approval.own", 403, false, "nobody approves what they asked for", "Another person approves it.";
+    ApprovalAgain = "approval.again", 409, false, "this person has approved it", "Each person counts once.";
+    ApprovalClosed = "approval.closed", 409, false, "it does not wait for anybody any more", "See the intent.";
+    ApprovalRate = "approval.rate", 429, true, "this person has approved as much as they may in an hour", "Another person approves it, or wait.";
+    ApprovalBulkRisk = "approval.bulk_risk", 422, false, "the risk is too high to be approved with others", "Approve it by itself.";
+    WebhookUrl = "webhook.url", 422, false, "nothing is sent to this address", "An https URL of a public host, without a user name.";
     // Policy, catalogue, settings.
     DraftState = "draft.state", 409, false, "the draft is not in the state that this takes", "See where it stands: `intended policy list`.";
     DraftStale = "draft.stale", 412, false, "the draft has changed since it was read", "Read it again and decide anew.";

@@ -9,7 +9,10 @@ use crate::{Code, CredentialId, Digest, Intent, IntentId, MemberId, Timestamp, V
 
 /// The version of the decision procedure this release runs: gates, risk, fold and policy language.
 /// Raised by any change that would alter a recorded outcome; earlier procedures stay callable.
-pub const PROCEDURE: u32 = 1;
+///
+/// * 1: as it began
+/// * 2: of those who act for each other, all are looked at
+pub const PROCEDURE: u32 = 2;
 
 /// The five outcomes (AARM v1.0, R4; `escalate` is its STEP_UP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -235,12 +238,27 @@ pub struct Risk {
     pub score: u8,
 }
 
-/// `2 of release-managers`.
+/// `2 of release-managers`: so many people of one group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quorum {
+    pub count: u32,
+    pub group: Box<str>,
+}
+
+/// `1 of owners then 1 of security or 2 of leads`: steps in order, each met by any of its quorums.
+/// The first step stands in the requirement itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
     pub count: u32,
     pub group: Box<str>,
+    /// What meets the first step as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub or: Vec<Quorum>,
+    /// The steps after the first, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<Vec<Quorum>>,
 }
 
 /// What must happen before the action may run.

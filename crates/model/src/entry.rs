@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
 use crate::decision::{DataClass, DecisionRecord};
 use crate::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, TenantId, Timestamp, Value};
 
@@ -58,7 +59,16 @@ kinds! {
     EnvironmentSet(EnvironmentSet) = "environment.set", control: true;
     MemberSet(MemberSet) = "member.set", control: true;
     CredentialCreated(CredentialCreated) = "credential.created", control: true;
+    CredentialRotated(CredentialRotated) = "credential.rotated", control: true;
     CredentialRevoked(CredentialRevoked) = "credential.revoked", control: true;
+    AccessSuspended(AccessSuspended) = "access.suspended", control: true;
+    AccessReinstated(AccessReinstated) = "access.reinstated", control: true;
+    SignInSet(SignInSet) = "sign_in.set", control: true;
+    LinkIssued(LinkIssued) = "sign_in.link_issued", control: true;
+    IdentityProviderSet(IdentityProviderSet) = "sign_in.provider_set", control: true;
+    ReviewMade(ReviewMade) = "access.reviewed", control: true;
+    ReviewSigned(ReviewSigned) = "access.review_signed", control: true;
+    WebhookSet(WebhookSet) = "webhook.set", control: true;
     AgentSet(AgentSet) = "agent.set", control: true;
     CapabilitySet(CapabilitySet) = "capability.set", control: true;
     CatalogueSet(CatalogueSet) = "catalogue.set", control: true;
@@ -80,10 +90,14 @@ kinds! {
     KeyAdded(KeyAdded) = "key.added", control: true;
     KeyRetired(KeyRetired) = "key.retired", control: true;
     ApprovalGranted(ApprovalGranted) = "approval.granted", control: true;
+    ApprovalWithdrawn(ApprovalWithdrawn) = "approval.withdrawn", control: true;
     Decision(DecisionRecord) = "decision", control: false;
     TokenConsumed(TokenConsumed) = "token.consumed", control: false;
     TokenRevoked(TokenRevoked) = "token.revoked", control: false;
     EscalationClosed(EscalationClosed) = "escalation.closed", control: false;
+    ApprovalNote(ApprovalNote) = "approval.note", control: false;
+    SessionStarted(SessionStarted) = "session.started", control: false;
+    SessionEnded(SessionEnded) = "session.ended", control: false;
 }
 
 macro_rules! bodies {
@@ -111,15 +125,27 @@ bodies! {
         settings: Settings,
         tier: Tier,
     }
-    /// Adds a member or changes the groups; no groups removes.
+    /// Adds a member or changes what is said of one. All of it is new: what is left out is gone.
     MemberSet {
+        active: bool,
         by: CredentialId,
+        /// For people, and for an identity provider to know them by. Not checked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        email: Option<Box<str>>,
+        /// The roles that the member has, where and until when.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        grants: Vec<RoleGrant>,
         groups: Vec<Name>,
         member: MemberId,
-        active: bool,
+        /// For people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Box<str>>,
     }
     /// A service credential. The key itself never enters the ledger, only its SHA-256.
     CredentialCreated {
+        /// Patterns of the tools that it may submit intents for; none: any tool.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        actions: Vec<Box<str>>,
         by: CredentialId,
         credential: CredentialId,
         environments: Vec<EnvironmentId>,
@@ -127,27 +153,119 @@ bodies! {
         hash: Digest,
         /// The member it belongs to, if it is a person's.
         member: Option<MemberId>,
+        /// Networks that it may be used from (`10.0.0.0/8`, RFC 4632 and RFC 4291); none: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        networks: Vec<Box<str>>,
         scopes: Vec<Scope>,
+        /// Its key says `test`: it is never good for a production environment, whatever it names.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        test: bool,
         /// Good for every environment, also for those that are made later.
         whole: bool,
+    }
+    /// A new key for a credential. The one before stays good until `previous_until`.
+    CredentialRotated {
+        by: CredentialId,
+        credential: CredentialId,
+        hash: Digest,
+        previous_until: Timestamp,
     }
     CredentialRevoked {
         by: CredentialId,
         credential: CredentialId,
         reason: Box<str>,
     }
+    /// The tenant or an environment takes part in nothing until it is reinstated.
+    AccessSuspended {
+        by: CredentialId,
+        /// Absent: the whole tenant, by who operates the server.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentId>,
+        reason: Box<str>,
+    }
+    AccessReinstated {
+        by: CredentialId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentId>,
+        reason: Box<str>,
+    }
+    /// A means of signing in that a member has from here on, or has no more. The secret itself is
+    /// sealed beside the ledger.
+    SignInSet {
+        active: bool,
+        by: CredentialId,
+        member: MemberId,
+        method: SignInMethod,
+    }
+    /// A link that lets a member sign in once. Only the SHA-256 of its code is here.
+    LinkIssued {
+        by: CredentialId,
+        expires_at: Timestamp,
+        link: Digest,
+        member: MemberId,
+    }
+    /// The OpenID provider whose word is taken for who somebody is, and what its groups mean here.
+    IdentityProviderSet {
+        active: bool,
+        by: CredentialId,
+        client_id: Box<str>,
+        /// The claim that holds the groups, `groups` say.
+        groups_claim: Box<str>,
+        issuer: Box<str>,
+        /// What a group of the provider gives.
+        mappings: BTreeMap<Box<str>, ProviderGroup>,
+        provider: Name,
+    }
+    /// A review of who may do what: the digest of the report, which is kept beside the ledger.
+    ReviewMade {
+        by: CredentialId,
+        digest: Digest,
+        review: Name,
+    }
+    /// One person's signature under a review.
+    ReviewSigned {
+        by: CredentialId,
+        digest: Digest,
+        member: MemberId,
+        reason: Box<str>,
+        review: Name,
+    }
+    /// Where to send what happens to approvals. The signing secret is sealed beside the ledger.
+    WebhookSet {
+        active: bool,
+        by: CredentialId,
+        /// Absent: of every environment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentId>,
+        /// Event types, `approval.requested` say.
+        events: Vec<Box<str>>,
+        url: Box<str>,
+        webhook: Name,
+    }
     /// Registers an agent or changes its registration.
     AgentSet {
         agent: Box<str>,
         by: CredentialId,
+        /// Patterns of the Open Intent Layer categories that it may act in; none: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        categories: Vec<Box<str>>,
         environments: Vec<EnvironmentId>,
         /// The AuthZEN subject type it is known under.
         kind: Box<str>,
         owner: Box<str>,
+        /// What it is for, for people.
+        #[serde(default, skip_serializing_if = "str::is_empty")]
+        purpose: Box<str>,
         state: AgentState,
         teams: Vec<Name>,
+        /// Patterns of the tools that it may use; none: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<Box<str>>,
         /// 0 (none) to 100.
         trust: u8,
+        /// The order of actions that it declares; none: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        workflow: Vec<WorkflowStep>,
     }
     /// Says what a target is. The longest matching pattern wins.
     CapabilitySet {
@@ -336,6 +454,26 @@ bodies! {
         intent_hash: Digest,
         policy: Digest,
         reason: Box<str>,
+        /// Ledger position of the decision that asked for it. Who may approve is who could then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<u64>,
+    }
+    /// An approval taken back before it was used.
+    ApprovalWithdrawn {
+        approver: MemberId,
+        by: CredentialId,
+        environment: EnvironmentId,
+        intent: IntentId,
+        reason: Box<str>,
+    }
+    /// A question about an open escalation, or an answer to one.
+    ApprovalNote {
+        /// Whether it answers rather than asks.
+        answer: bool,
+        by: CredentialId,
+        environment: EnvironmentId,
+        intent: IntentId,
+        text: Box<str>,
     }
     TokenConsumed {
         by: CredentialId,
@@ -353,11 +491,43 @@ bodies! {
     }
     /// An open escalation or deferral ended without being allowed.
     EscalationClosed {
+        /// Who closed it; absent: its time was over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<CredentialId>,
         environment: EnvironmentId,
         expires_at: Timestamp,
         intent: IntentId,
+        /// Why, in the words of who closed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<Box<str>>,
         reason: Code,
     }
+    /// Somebody signed in. Only the SHA-256 of the session's key is here.
+    SessionStarted {
+        expires_at: Timestamp,
+        /// The link that it was signed in with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<Digest>,
+        member: MemberId,
+        method: SignInMethod,
+        session: Digest,
+    }
+    SessionEnded {
+        by: CredentialId,
+        member: MemberId,
+        reason: Box<str>,
+        session: Digest,
+    }
+}
+
+/// What a group of an identity provider gives its people here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderGroup {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<RoleGrant>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Name>,
 }
 
 /// Why a version was deployed.
@@ -575,39 +745,12 @@ pub enum BreakerScope {
     Tool,
 }
 
-macro_rules! scopes {
-    ($($variant:ident = $text:literal,)+) => {
-        /// What a credential may do.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum Scope { $(#[serde(rename = $text)] $variant,)+ }
-        impl Scope {
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-            #[must_use]
-            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $text,)+ } }
-        }
-    };
-}
-scopes! {
-    IntentSubmit = "intent:submit",
-    IntentRead = "intent:read",
-    TokenVerify = "token:verify",
-    TokenRevoke = "token:revoke",
-    PolicyRead = "policy:read",
-    PolicyWrite = "policy:write",
-    PolicyApprove = "policy:approve",
-    AuditRead = "audit:read",
-    AccessRead = "access:read",
-    AccessWrite = "access:write",
-    EmergencyRead = "emergency:read",
-    EmergencyWrite = "emergency:write",
-    KeyWrite = "key:write",
-    StatusRead = "status:read",
-}
-
 /// An environment's settings. Every number has its unit in its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    #[serde(skip_serializing_if = "ApprovalRules::is_default")]
+    pub approvals: ApprovalRules,
     /// Token audience when the request names none.
     pub audience: Box<str>,
     pub budgets: Vec<Budget>,
@@ -627,6 +770,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            approvals: ApprovalRules::default(),
             audience: "intended".into(),
             budgets: Vec::new(),
             confidence_threshold: 70,
@@ -637,6 +781,32 @@ impl Default for Settings {
             risk_weights: RiskWeights::default(),
             token_ttl_secs: 60,
         }
+    }
+}
+
+/// What an environment asks of those who approve escalated actions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApprovalRules {
+    /// 0–100: what has a higher risk score is approved one at a time.
+    pub bulk_max_risk: u8,
+    /// Most approvals that one person gives in an hour; 0 sets no limit.
+    pub max_per_person_per_hour: u32,
+    /// Whether an agent's owner may approve what the agent asks for.
+    pub owner_may_approve: bool,
+    /// 1–300: how long the token of an approved action is good for. It waits for the agent.
+    pub token_ttl_secs: u32,
+}
+
+impl Default for ApprovalRules {
+    fn default() -> Self {
+        Self { bulk_max_risk: 30, max_per_person_per_hour: 60, owner_may_approve: false, token_ttl_secs: 300 }
+    }
+}
+
+impl ApprovalRules {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

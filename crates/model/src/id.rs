@@ -138,6 +138,24 @@ named! {
     MemberId,
 }
 
+/// How the id begins under which a signed-in member acts. No credential is named so.
+const MEMBER_PREFIX: &str = "member.";
+/// Longest id of a member who can sign in.
+pub const MAX_MEMBER: usize = MAX_NAME - MEMBER_PREFIX.len();
+
+impl CredentialId {
+    /// What a member who is signed in acts under. `None` for an id longer than [`MAX_MEMBER`].
+    #[must_use]
+    pub fn of_member(member: &MemberId) -> Option<Self> {
+        Self::new(&format!("{MEMBER_PREFIX}{member}")).ok()
+    }
+    /// The member who acts under it, if it is not a credential's.
+    #[must_use]
+    pub fn member(&self) -> Option<MemberId> {
+        MemberId::new(self.as_str().strip_prefix(MEMBER_PREFIX)?).ok()
+    }
+}
+
 /// An intent's id: a version 7 UUID, so ids sort by the time they were made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IntentId([u8; 16]);
@@ -234,6 +252,15 @@ mod tests {
         assert_eq!(TenantId::new("аcme"), Err(NameError::Character), "Cyrillic а");
         assert_eq!(TenantId::new(".acme"), Err(NameError::Character));
         assert_eq!(TenantId::new(&"a".repeat(65)), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn a_member_who_is_signed_in_is_known_by_the_id_they_act_under() {
+        let alice = MemberId::new("alice").unwrap();
+        let acting = CredentialId::of_member(&alice).unwrap();
+        assert_eq!((acting.as_str(), acting.member()), ("member.alice", Some(alice)));
+        assert_eq!(CredentialId::new("alice").unwrap().member(), None);
+        assert_eq!(CredentialId::of_member(&MemberId::new(&"a".repeat(MAX_MEMBER + 1)).unwrap()), None);
     }
 
     #[test]

@@ -7,11 +7,13 @@
 //! * [`json`]: the strict JSON reader and the canonical (RFC 8785) writer that all digests rest on
 //! * [`intent`]: what an agent declares it wants to do
 //! * [`decision`]: what the runtime answers, gate by gate
+//! * [`access`]: scopes, roles and grants
 //! * [`entry`]: everything that can stand in a ledger
 //! * [`code`]: the stable reason and error codes
 //! * [`exit`]: the process exit codes of the `intended` binary
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod access;
 pub mod code;
 pub mod decision;
 pub mod digest;

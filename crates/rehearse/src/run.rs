@@ -194,6 +194,10 @@ fn world(fixtures: &Fixtures, version: &Arc<Version>) -> Result<World, String> {
             state: fixture.state,
             teams: fixture.teams.clone(),
             trust: fixture.trust,
+            categories: Vec::new(),
+            purpose: Box::default(),
+            tools: Vec::new(),
+            workflow: Vec::new(),
             v: BODY_VERSION,
         }));
     }

@@ -526,7 +526,14 @@ mod tests {
     #[test]
     fn an_obligation_is_the_same_in_another_order_and_until_another_time() {
         let of = |groups: [&str; 2], at| Obligations {
-            approvals: groups.map(|g| intended_model::decision::Requirement { count: 1, group: g.into() }).into(),
+            approvals: groups
+                .map(|g| intended_model::decision::Requirement {
+                    count: 1,
+                    group: g.into(),
+                    or: Vec::new(),
+                    then: Vec::new(),
+                })
+                .into(),
             expires_at: Some(Timestamp::from_millis(at)),
             ..Obligations::default()
         };

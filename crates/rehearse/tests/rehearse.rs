@@ -228,6 +228,10 @@ impl Ledger {
                 state: AgentState::Active,
                 teams: vec![Name::new(team).unwrap()],
                 trust: 70,
+                categories: Vec::new(),
+                purpose: Box::default(),
+                tools: Vec::new(),
+                workflow: Vec::new(),
                 v: BODY_VERSION,
             })
         };
@@ -334,6 +338,9 @@ impl Ledger {
             by: by(),
             groups: vec![Name::new("support-leads").unwrap()],
             member: lea.clone(),
+            email: None,
+            grants: Vec::new(),
+            name: None,
             v: BODY_VERSION,
         }));
         let mut input = self.input("stripe.create_refund", "charge", Some(4_000), NOON.plus_secs(60 * minute));
@@ -349,6 +356,7 @@ impl Ledger {
             intent_hash: input.intent_hash,
             policy,
             reason: "r".into(),
+            request: None,
             v: BODY_VERSION,
         }));
         input.approvals =
@@ -465,6 +473,9 @@ fn an_approval_leaves_the_state_around_it_as_it_is_and_other_entries_do_not() {
         by: by(),
         groups: vec![],
         member: MemberId::new("lea").unwrap(),
+        email: None,
+        grants: Vec::new(),
+        name: None,
         v: BODY_VERSION,
     }));
     let leaf = intended_ledger::Leaf::parse(&ledger.leaves[ledger.leaves.len() - 2]).unwrap();

@@ -13,10 +13,10 @@ use intended_keyring::{ApiKey, SigningKey};
 use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentSet, AgentState, BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, CredentialRevoked, Criticality,
-    EnvironmentSet, HaltResumed, HaltThrown, KeyAdded, KeyRetired, MemberSet, Scope, Settings, TenantCreated, Tier,
+    BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, Criticality, EnvironmentSet, HaltResumed, HaltThrown,
+    KeyAdded, KeyRetired, Scope, Settings, TenantCreated, Tier,
 };
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, MemberId, Name, TenantId, Timestamp};
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, TenantId};
 use intended_policy::diagnostic::MAX_QUOTED;
 use intended_policy::{Diagnostic, Severity};
 use intended_rehearse::{Suite, SuiteError};
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::Stopwatch;
 use crate::submit::IDEMPOTENCY_TTL_MS;
 use crate::tenant::{Folded, control_count, ledger_key_fact, note_signer};
-use crate::{Member, Principal, Runtime, RuntimeError, environments_of, pointer_step};
+use crate::{Member, Principal, Runtime, RuntimeError, pointer_step};
 
 /// How often a change that lost the race against another one is tried again.
 const MAX_ATTEMPTS: usize = 16;
@@ -44,20 +44,6 @@ pub struct NewKey {
     pub credential: CredentialId,
     pub key: String,
     pub index: u64,
-}
-
-/// A credential to create.
-#[derive(Debug, Clone, Serialize)]
-pub struct CredentialSpec {
-    pub credential: CredentialId,
-    pub environments: Vec<EnvironmentId>,
-    pub scopes: Vec<Scope>,
-    pub expires_at: Option<Timestamp>,
-    pub live: bool,
-    /// The person it belongs to, if it is one's.
-    pub member: Option<MemberId>,
-    /// Good for the whole tenant, whatever environments it gets.
-    pub whole: bool,
 }
 
 /// What one attempt at a change comes to.
@@ -97,32 +83,6 @@ struct Kept {
     at: u64,
     answer: serde_json::Value,
     request: Digest,
-}
-
-/// An agent's registration. What is `None` stays as it is; of a new agent it is the default.
-#[derive(Debug, Clone, Serialize)]
-pub struct AgentSpec {
-    pub agent: Box<str>,
-    pub environments: Vec<EnvironmentId>,
-    pub kind: Option<Box<str>>,
-    pub owner: Option<Box<str>>,
-    pub state: Option<AgentState>,
-    pub teams: Option<Vec<Name>>,
-    pub trust: u8,
-}
-
-impl From<AgentSet> for AgentSpec {
-    fn from(set: AgentSet) -> Self {
-        Self {
-            agent: set.agent,
-            environments: set.environments,
-            kind: Some(set.kind),
-            owner: Some(set.owner),
-            state: Some(set.state),
-            teams: Some(set.teams),
-            trust: set.trust,
-        }
-    }
 }
 
 /// What a target is. What is `None` stays as it is; of a new one it is the default.
@@ -195,6 +155,9 @@ impl Runtime {
             member: None,
             scopes: Scope::ALL.to_vec(),
             whole: true,
+            actions: Vec::new(),
+            networks: Vec::new(),
+            test: false,
             v: BODY_VERSION,
         }));
         // Tried before anything is stored.
@@ -250,7 +213,7 @@ impl Runtime {
         };
         for _ in 0..MAX_ATTEMPTS {
             let Folded { state, next } = tenant.folded();
-            let by = self.current(by, &state)?;
+            let by = by.current(&state, self.now())?;
             if let Some((key, request)) = &once
                 && let Some(changed) = self.repeated(&by, key, *request).await?
             {
@@ -335,91 +298,6 @@ impl Runtime {
         Ok(Some(Changed { answer, index: first + kept.at, repeated: true }))
     }
 
-    /// The caller as of a state: still good, and for which environments.
-    fn current(&self, by: &Principal, state: &State) -> Result<Principal, RuntimeError> {
-        self.check_current(by, state)?;
-        let credential = state.credentials.get(&by.credential).ok_or(Code::CredentialRevoked)?;
-        Ok(Principal { environments: environments_of(credential, state), ..by.clone() })
-    }
-
-    /// Creates a credential. None can be wider than the one that creates it.
-    pub async fn create_credential(&self, by: &Principal, spec: CredentialSpec) -> Result<NewKey, RuntimeError> {
-        let key = ApiKey::generate(self.rng(), spec.live).map_err(RuntimeError::internal)?;
-        let changed = self.change(by, ("credential", &spec), |by, state| {
-            may_create(by, state, &spec)?;
-            let event = Event::CredentialCreated(CredentialCreated {
-                by: by.credential.clone(),
-                credential: spec.credential.clone(),
-                environments: spec.environments.clone(),
-                expires_at: spec.expires_at,
-                hash: key.hash(),
-                member: spec.member.clone(),
-                scopes: spec.scopes.clone(),
-                whole: spec.whole,
-                v: BODY_VERSION,
-            });
-            Ok(Change::new(event, ()))
-        });
-        let changed = changed.await?;
-        if changed.repeated {
-            let detail = format!(
-                "this request created `{}` before; its key was in the first answer and is kept nowhere: \
-                 revoke the credential and create another",
-                spec.credential
-            );
-            return Err(RuntimeError::new(Code::Conflict, detail));
-        }
-        Ok(NewKey { credential: spec.credential, key: key.expose().to_owned(), index: changed.index })
-    }
-
-    /// Makes someone a member, or changes their groups; who is not active does not count anywhere.
-    pub async fn set_member(
-        &self,
-        by: &Principal,
-        member: MemberId,
-        groups: Vec<Name>,
-        active: bool,
-    ) -> Result<u64, RuntimeError> {
-        let changed = self.change(by, ("member", &member, &groups, active), |by, _| {
-            by.require_whole(Scope::AccessWrite)?;
-            let event = Event::MemberSet(MemberSet {
-                by: by.credential.clone(),
-                groups: groups.clone(),
-                member: member.clone(),
-                active,
-                v: BODY_VERSION,
-            });
-            Ok(Change::new(event, ()))
-        });
-        Ok(changed.await?.index)
-    }
-
-    pub async fn revoke_credential(
-        &self,
-        by: &Principal,
-        credential: CredentialId,
-        reason: &str,
-    ) -> Result<u64, RuntimeError> {
-        let changed = self.change(by, ("credential.revoke", &credential, reason), |by, state| {
-            by.require(Scope::AccessWrite, None)?;
-            // Nobody takes away what reaches further than their own.
-            if let Some(known) = state.credentials.get(&credential) {
-                if known.whole {
-                    by.require_whole(Scope::AccessWrite)?;
-                }
-                known.environments.iter().try_for_each(|e| by.require(Scope::AccessWrite, Some(e)))?;
-            }
-            let event = Event::CredentialRevoked(CredentialRevoked {
-                by: by.credential.clone(),
-                credential: credential.clone(),
-                reason: reason.into(),
-                v: BODY_VERSION,
-            });
-            Ok(Change::new(event, ()))
-        });
-        Ok(changed.await?.index)
-    }
-
     /// Creates an environment or changes its settings; a new one gets its signing key in the same
     /// commit. `settings` makes the new settings of the present ones, which of a new environment are
     /// the default.
@@ -454,33 +332,6 @@ impl Runtime {
                 change.writes.push(write);
             }
             Ok(change)
-        });
-        Ok(changed.await?.index)
-    }
-
-    /// Registers an agent or changes its registration.
-    pub async fn set_agent(&self, by: &Principal, agent: impl Into<AgentSpec>) -> Result<u64, RuntimeError> {
-        let spec: AgentSpec = agent.into();
-        let changed = self.change(by, ("agent", &spec), |by, state| {
-            by.require(Scope::AccessWrite, None)?;
-            let known = state.agents.get(&spec.agent);
-            // Where it may act now, and where it may act from now on.
-            let now = known.map(|a| a.environments.as_slice()).unwrap_or_default();
-            if let Some(environment) = now.iter().chain(&spec.environments).find(|e| !by.environments.contains(e)) {
-                return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", format!("`{environment}`")));
-            }
-            let event = Event::AgentSet(AgentSet {
-                agent: spec.agent.clone(),
-                by: by.credential.clone(),
-                environments: spec.environments.clone(),
-                kind: spec.kind.clone().or_else(|| known.map(|a| a.kind.clone())).unwrap_or_else(|| "agent".into()),
-                owner: spec.owner.clone().or_else(|| known.map(|a| a.owner.clone())).unwrap_or_default(),
-                state: spec.state.or_else(|| known.map(|a| a.state)).unwrap_or(AgentState::Active),
-                teams: spec.teams.clone().or_else(|| known.map(|a| a.teams.clone())).unwrap_or_default(),
-                trust: spec.trust,
-                v: BODY_VERSION,
-            });
-            Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
     }
@@ -661,38 +512,6 @@ fn made_once<T: Clone>(
     }
 }
 
-/// Nobody makes a credential that is wider than their own, or outlives it.
-fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<(), RuntimeError> {
-    by.require(Scope::AccessWrite, None)?;
-    if let Some(scope) = spec.scopes.iter().find(|s| !by.scopes.contains(s)) {
-        let detail = format!("`{}` is not yours to give", scope.as_str());
-        return Err(RuntimeError::at(Code::ScopeMissing, "/scopes", detail));
-    }
-    if let Some(environment) = spec.environments.iter().find(|e| !by.environments.contains(e)) {
-        let detail = format!("`{environment}` is not yours to give");
-        return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", detail));
-    }
-    let own_end = state.credentials.get(&by.credential).and_then(|c| c.expires_at);
-    if own_end.is_some_and(|end| spec.expires_at.is_none_or(|at| at > end)) {
-        let detail = "it would outlive the credential that makes it";
-        return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
-    }
-    // Who a person is, is the whole tenant's concern.
-    if spec.whole || spec.member.is_some() {
-        by.require_whole(Scope::AccessWrite)?;
-    }
-    if let Some(member) = &spec.member
-        && !state.members.get(member).is_some_and(|m| m.active)
-    {
-        return Err(RuntimeError::at(Code::NotFound, "/member", format!("`{member}` is not an active member")));
-    }
-    if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
-        let detail = "a credential needs a scope, and either environments or `\"whole\": true`";
-        return Err(RuntimeError::at(Code::RequestInvalid, "/environments", detail));
-    }
-    Ok(())
-}
-
 /// An event as an entry to be appended.
 pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
     let subject = match event {
@@ -777,7 +596,7 @@ fn in_file(file: &str, position: Option<(usize, usize)>, message: String) -> Mem
 /// What the tenant has, by name.
 #[must_use]
 pub fn vocabulary(state: &State) -> intended_policy::Vocabulary {
-    let present = || state.agents.iter().filter(|(_, a)| a.state != AgentState::Retired);
+    let present = || state.agents.iter().filter(|(_, a)| a.state != intended_model::entry::AgentState::Retired);
     intended_policy::Vocabulary {
         agents: present().map(|(id, _)| id.to_string()).collect(),
         teams: present().flat_map(|(_, a)| a.teams.iter().map(ToString::to_string)).collect(),
@@ -800,7 +619,7 @@ pub fn schema_of(state: &State) -> Result<intended_policy::Schema, RuntimeError>
 /// [`schema_of`] as the caller may see it: with the environments that their credential is good for.
 pub fn schema_for(state: &State, by: &Principal) -> Result<intended_policy::Schema, RuntimeError> {
     let mut vocabulary = vocabulary(state);
-    vocabulary.environments.retain(|name, _| by.environments.iter().any(|e| e.as_str() == name));
+    vocabulary.environments.retain(|name, _| by.access.environments().iter().any(|e| e.as_str() == name));
     schema_with(state, &vocabulary)
 }
 

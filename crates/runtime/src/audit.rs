@@ -115,7 +115,7 @@ impl Runtime {
         let tenant = &principal.tenant;
         for entry in self.store().entries_of(&tenant.id, *id.as_bytes()).await? {
             if let Event::Decision(record) = event_of(&entry.leaf)? {
-                if !principal.environments.contains(&record.input.intent.environment) {
+                if !principal.sees(&record.input.intent.environment) {
                     return Ok(None);
                 }
                 let (head, checkpoint) = self.head(tenant).await?;
@@ -333,7 +333,7 @@ impl Environments<'_> {
     pub fn seen_by(self, principal: &Principal) -> bool {
         match self {
             Self::Every => true,
-            Self::These(these) => principal.whole || these.iter().any(|e| principal.environments.contains(e)),
+            Self::These(these) => principal.sees_all() || these.iter().any(|e| principal.sees(e)),
         }
     }
     #[must_use]
@@ -432,7 +432,26 @@ impl Reach {
             Event::IncidentOpened(e) => optional(Some(&e.environment)),
             Event::IncidentClosed(e) => optional(self.incidents.get(&e.incident)),
             Event::PolicyPublished(e) => These(self.deployed.get(&e.digest).map_or(&[], Vec::as_slice)),
-            Event::TenantCreated(_) | Event::MemberSet(_) | Event::CatalogueSet(_) => Every,
+            Event::CredentialRotated(e) => match self.credentials.get(&e.credential) {
+                Some(None) => Every,
+                Some(Some(environments)) => These(environments),
+                None => These(&[]),
+            },
+            Event::ApprovalWithdrawn(e) => one(&e.environment),
+            Event::ApprovalNote(e) => one(&e.environment),
+            Event::AccessSuspended(e) => optional(Some(&e.environment)),
+            Event::AccessReinstated(e) => optional(Some(&e.environment)),
+            Event::WebhookSet(e) => optional(Some(&e.environment)),
+            Event::TenantCreated(_)
+            | Event::MemberSet(_)
+            | Event::CatalogueSet(_)
+            | Event::SignInSet(_)
+            | Event::LinkIssued(_)
+            | Event::IdentityProviderSet(_)
+            | Event::ReviewMade(_)
+            | Event::ReviewSigned(_)
+            | Event::SessionStarted(_)
+            | Event::SessionEnded(_) => Every,
         }
     }
 }

@@ -104,6 +104,13 @@ impl From<intended_engine::FoldError> for RuntimeError {
         let code = match &error {
             F::NoEnvironment(_) => Code::EnvironmentUnknown,
             F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
+            F::NoWebhook(_) | F::NoApproval(_) => Code::NotFound,
+            F::Suspended(_) | F::NotSuspended(_) | F::ReviewExists(_) => Code::Conflict,
+            F::Reserved(_) | F::Pattern(_) | F::Network(_) | F::Grants => Code::RequestInvalid,
+            F::NoReview(_) => Code::ReviewStale,
+            F::ReviewAgain { .. } => Code::ReviewAgain,
+            F::NotEligible => Code::ApprovalIneligible,
+            F::ApprovedAgain(_) => Code::ApprovalAgain,
             F::NoHalt(_) => Code::HaltUnknown,
             F::CredentialExists(_) | F::HaltExists(_) | F::BreakerExists(_) | F::KeyExists(_) => Code::Conflict,
             F::Version(_) | F::VersionDigest { .. } | F::VersionName { .. } => Code::PackInvalid,

@@ -82,6 +82,8 @@ impl Runtime {
             expires_at,
             intent,
             reason: Code::EscalationTimedOut,
+            by: None,
+            note: None,
             v: BODY_VERSION,
         });
         let commit = Commit {

@@ -2,6 +2,7 @@
 //!
 //! * [`submit`], the decision point: intent → durable decision → token
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
+//! * [`access`]: members, credentials, agents
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
@@ -18,16 +19,18 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use arc_swap::ArcSwap;
-use intended_engine::{Credential, State};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use intended_engine::{Access, NoAccess, State};
 use intended_keyring::{ApiKey, RngSource, RootKey};
 use intended_model::entry::Scope;
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, TenantId, Timestamp};
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, MemberId, TenantId, Timestamp};
 use intended_store::Store;
 
+pub mod access;
 pub mod admin;
 pub mod audit;
 mod error;
@@ -88,7 +91,7 @@ pub(crate) struct Follower {
     root: Arc<RootKey>,
     /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
     /// each time, so that a revocation takes effect at once.
-    credentials: Arc<ArcSwap<HashMap<Digest, Holder>>>,
+    credentials: Arc<ArcSwap<HashMap<Digest, Arc<Holder>>>>,
 }
 
 impl Follower {
@@ -105,8 +108,17 @@ impl Follower {
         self.credentials.rcu(|index| {
             let mut index = HashMap::clone(index);
             for credential in credentials.values() {
-                let entry = || (Arc::clone(tenant), credential.id.clone(), Arc::default());
-                index.entry(credential.hash).or_insert_with(entry);
+                // Keys of one credential share its quota.
+                let previous = credential.previous.and_then(|(hash, _)| index.get(&hash).cloned());
+                index.entry(credential.hash).or_insert_with(|| {
+                    let usage = previous.map(|p| Arc::clone(&p.usage)).unwrap_or_default();
+                    Arc::new(Holder {
+                        tenant: Arc::clone(tenant),
+                        credential: credential.id.clone(),
+                        usage,
+                        known: ArcSwapOption::empty(),
+                    })
+                });
             }
             index
         });
@@ -115,7 +127,19 @@ impl Follower {
 }
 
 /// Whose an API key is, and what it has used of its quota.
-type Holder = (Arc<Tenant>, CredentialId, Arc<rate::Bucket>);
+struct Holder {
+    tenant: Arc<Tenant>,
+    credential: CredentialId,
+    usage: Arc<rate::Bucket>,
+    /// What it may do, as was last looked at.
+    known: ArcSwapOption<Known>,
+}
+
+/// What somebody may do in the state of some control version.
+struct Known {
+    control: u64,
+    access: Arc<Access>,
+}
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,15 +147,14 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// Who calls: an authenticated credential of one tenant.
+/// Who calls: an authenticated credential of one tenant, or a member of it who is signed in.
 #[derive(Debug, Clone)]
 pub struct Principal {
     pub tenant: Arc<Tenant>,
     pub credential: CredentialId,
-    /// Those that it is good for now; all of them, if it is good for the whole tenant.
-    pub environments: Vec<EnvironmentId>,
-    pub scopes: Vec<Scope>,
-    pub whole: bool,
+    /// What it may do, in the state of `control`.
+    pub access: Arc<Access>,
+    control: u64,
     usage: Arc<rate::Bucket>,
     /// Under which a change that it asks for is made once: see [`Self::once`].
     idempotency_key: Option<Box<str>>,
@@ -144,23 +167,23 @@ impl Principal {
     pub fn once(self, idempotency_key: Option<Box<str>>) -> Self {
         Self { idempotency_key, ..self }
     }
-    /// Fails unless the credential has the scope and, where one is named, the environment.
+    /// Fails unless the caller has the scope: in the environment, where one is named.
     pub fn require(&self, scope: Scope, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
-        if !self.scopes.contains(&scope) {
+        if !self.access.may(scope, None) {
             return Err(RuntimeError::new(Code::ScopeMissing, format!("`{}` is needed", scope.as_str())));
         }
         match environment {
-            Some(e) if !self.environments.contains(e) => {
+            Some(e) if !self.access.may(scope, Some(e)) => {
                 Err(RuntimeError::new(Code::EnvironmentForbidden, format!("`{e}`")))
             }
             _ => Ok(()),
         }
     }
-    /// Fails unless the credential has the scope and is good for the whole tenant: what is everyone's
-    /// is not changed by someone who is responsible for a part.
+    /// Fails unless the caller has the scope for the whole tenant: what is everyone's is not changed by
+    /// someone who is responsible for a part.
     pub fn require_whole(&self, scope: Scope) -> Result<(), RuntimeError> {
         self.require(scope, None)?;
-        if self.whole {
+        if self.access.whole(scope) {
             return Ok(());
         }
         Err(RuntimeError::new(Code::EnvironmentForbidden, "this concerns the whole tenant"))
@@ -169,14 +192,56 @@ impl Principal {
     pub fn require_in(&self, scope: Scope, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
         environment.map_or_else(|| self.require_whole(scope), |e| self.require(scope, Some(e)))
     }
-    /// The environment to use when a request names none: the credential's only one.
+    /// The caller with what has the scope and nothing else: [`Self::sees`] is then about it.
+    pub fn reading(mut self, scope: Scope) -> Result<Self, RuntimeError> {
+        self.require(scope, None)?;
+        self.access = Arc::new(self.access.only(scope));
+        Ok(self)
+    }
+    /// Whether the caller can do anything in an environment.
+    #[must_use]
+    pub fn sees(&self, environment: &EnvironmentId) -> bool {
+        self.access.environments().contains(environment)
+    }
+    /// Whether the caller can do anything for the whole tenant.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.access.is_whole()
+    }
+    /// The person who calls, if it is one.
+    #[must_use]
+    pub fn member(&self) -> Option<&MemberId> {
+        self.access.member.as_ref()
+    }
+    /// The environment to use when a request names none: the caller's only one.
     #[must_use]
     pub fn only_environment(&self) -> Option<&EnvironmentId> {
-        match self.environments.as_slice() {
+        match self.access.environments() {
             [only] => Some(only),
             _ => None,
         }
     }
+    /// The same caller with what they may do in a state, at a time; `Err` when that is nothing any more.
+    pub(crate) fn current(&self, state: &State, now: Timestamp) -> Result<Self, RuntimeError> {
+        if self.control == state.control && self.access.valid_until.is_none_or(|until| now < until) {
+            return Ok(self.clone());
+        }
+        let access = Arc::new(state.access(&self.credential, now).map_err(no_access)?);
+        Ok(Self { access, control: state.control, ..self.clone() })
+    }
+}
+
+/// Why somebody may do nothing, as a code.
+pub(crate) const fn code_of(why: NoAccess) -> Code {
+    match why {
+        NoAccess::Unknown => Code::CredentialUnknown,
+        NoAccess::Revoked => Code::CredentialRevoked,
+        NoAccess::Expired => Code::CredentialExpired,
+        NoAccess::MemberInactive => Code::MemberInactive,
+    }
+}
+fn no_access(why: NoAccess) -> RuntimeError {
+    code_of(why).into()
 }
 
 impl Runtime {
@@ -235,27 +300,44 @@ impl Runtime {
 
     /// Who an API key belongs to. The key is checked for typing errors before anything is looked
     /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
-    pub fn authenticate(&self, key: &str) -> Result<Principal, RuntimeError> {
+    /// `from` is the caller's address, as far as it is known.
+    pub fn authenticate_from(&self, key: &str, from: Option<IpAddr>) -> Result<Principal, RuntimeError> {
         let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
+        let hash = key.hash();
         let index = self.follower.credentials.load();
-        let (tenant, id, usage) = index.get(&key.hash()).ok_or(Code::CredentialUnknown)?;
-        let state = tenant.state();
-        let credential = state.credentials.get(id).ok_or(Code::CredentialUnknown)?;
-        if credential.revoked {
-            return Err(Code::CredentialRevoked.into());
-        }
-        if credential.expires_at.is_some_and(|at| at <= self.now()) {
+        let holder = index.get(&hash).ok_or(Code::CredentialUnknown)?;
+        let (state, now) = (holder.tenant.state(), self.now());
+        let credential = state.credentials.get(&holder.credential).ok_or(Code::CredentialUnknown)?;
+        if !credential.has_key(hash, now) {
+            // It was rotated, and this is the key from before.
             return Err(Code::CredentialExpired.into());
         }
+        let fresh = |k: &Arc<Known>| k.control == state.control && k.access.valid_until.is_none_or(|u| now < u);
+        let access = match holder.known.load_full().filter(fresh) {
+            Some(known) => Arc::clone(&known.access),
+            None => {
+                let access = Arc::new(state.access(&holder.credential, now).map_err(no_access)?);
+                let known = Known { control: state.control, access: Arc::clone(&access) };
+                holder.known.store(Some(Arc::new(known)));
+                access
+            }
+        };
+        if !access.reachable_from(from) {
+            return Err(Code::CredentialNetwork.into());
+        }
         Ok(Principal {
-            tenant: Arc::clone(tenant),
-            credential: id.clone(),
-            environments: environments_of(credential, &state),
-            whole: credential.whole,
-            scopes: credential.scopes.clone(),
-            usage: Arc::clone(usage),
+            tenant: Arc::clone(&holder.tenant),
+            credential: holder.credential.clone(),
+            access,
+            control: state.control,
+            usage: Arc::clone(&holder.usage),
             idempotency_key: None,
         })
+    }
+
+    /// [`Self::authenticate_from`] nowhere in particular: what is good in some networks only is not good.
+    pub fn authenticate(&self, key: &str) -> Result<Principal, RuntimeError> {
+        self.authenticate_from(key, None)
     }
 
     /// Counts a request of the caller. `None` where nothing is limited; `Err` when it is too many.
@@ -345,9 +427,4 @@ impl Runtime {
         self.store().close().await?;
         Ok(())
     }
-}
-
-/// The environments that a credential is good for in a state.
-pub(crate) fn environments_of(credential: &Credential, state: &State) -> Vec<EnvironmentId> {
-    if credential.whole { state.environments.keys().cloned().collect() } else { credential.environments.clone() }
 }

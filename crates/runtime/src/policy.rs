@@ -242,7 +242,7 @@ impl Runtime {
             return Ok(before);
         }
         let state = by.tenant.state();
-        let draft = state.drafts.get(&id).filter(|d| by.environments.contains(&d.environment));
+        let draft = state.drafts.get(&id).filter(|d| by.sees(&d.environment));
         let draft = draft.ok_or(Code::NotFound)?.clone();
         let environment = draft.environment.clone();
         if state.draft_status(&draft) != DraftStatus::Approved {
@@ -730,7 +730,7 @@ fn draft_at<'s>(
     id: &Name,
     tag: u64,
 ) -> Result<&'s intended_engine::Draft, RuntimeError> {
-    let draft = state.drafts.get(id).filter(|d| by.environments.contains(&d.environment)).ok_or(Code::NotFound)?;
+    let draft = state.drafts.get(id).filter(|d| by.sees(&d.environment)).ok_or(Code::NotFound)?;
     if draft.changed_at != tag {
         let detail = format!("it is at revision {} with the tag \"{}\"", draft.revision, draft.changed_at);
         return Err(RuntimeError::new(Code::DraftStale, detail));

@@ -57,7 +57,7 @@ impl Runtime {
     pub fn policies(&self, by: &Principal) -> Vec<PolicyRow> {
         let state = by.tenant.state();
         let mut rows = Vec::new();
-        for environment in state.environments.values().filter(|e| by.environments.contains(&e.id)) {
+        for environment in state.environments.values().filter(|e| by.sees(&e.id)) {
             rows.extend(self.active(&state, environment));
             rows.extend(drafts(&state, environment));
             rows.extend(superseded(environment));

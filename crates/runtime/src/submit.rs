@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effective, effects, keys, needs};
+use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, delegation, effective, effects, keys, needs};
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
@@ -81,7 +81,7 @@ impl Runtime {
     /// Decides an intent. An `Err` means that nothing was decided and nothing is allowed.
     pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
         let total = Stopwatch::start();
-        principal.require(Scope::IntentSubmit, Some(&submission.intent.environment))?;
+        may_submit(principal, &submission.intent)?;
         let intent_hash = submission.intent.digest().map_err(RuntimeError::internal)?;
         let idempotency = submission.idempotency_key.as_deref().map(|k| keys::idempotency(&principal.credential, k));
         if let Some(key) = &idempotency
@@ -96,8 +96,9 @@ impl Runtime {
         for _ in 0..MAX_ATTEMPTS {
             let mut watch = Stopwatch::start();
             let state = tenant.state();
-            self.check_current(principal, &state)?;
             let at = self.now();
+            // What the verifier will hold the decision against is the state that it is fenced by.
+            may_submit(&principal.current(&state, at)?, &intent)?;
             let wanted = needs(&state, &intent, at);
             let mut reads = Vec::with_capacity(2);
             let session = match &wanted.session {
@@ -248,15 +249,9 @@ impl Runtime {
         Ok(committed)
     }
 
-    /// A credential can have been revoked, or its environments narrowed, since it was authenticated.
+    /// What the caller may do can have become less since it was authenticated.
     pub(crate) fn check_current(&self, principal: &Principal, state: &State) -> Result<(), RuntimeError> {
-        match state.credentials.get(&principal.credential) {
-            Some(credential) if credential.expires_at.is_some_and(|at| at <= self.now()) => {
-                Err(Code::CredentialExpired.into())
-            }
-            Some(credential) if !credential.revoked => Ok(()),
-            _ => Err(Code::CredentialRevoked.into()),
-        }
+        principal.current(state, self.now()).map(drop)
     }
 
     /// The decision is durable: now, and only now, a token can be made of it.
@@ -373,6 +368,14 @@ impl Runtime {
     }
 }
 
+fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError> {
+    principal.require(Scope::IntentSubmit, Some(&intent.environment))?;
+    if principal.access.acts(&intent.action.name) {
+        return Ok(());
+    }
+    Err(RuntimeError::new(Code::CredentialAction, format!("`{}`", intent.action.name)))
+}
+
 /// The answer to an idempotency key: an intent's id, and whether it was decided too late for a token.
 fn answer_of(id: IntentId, late: bool) -> Vec<u8> {
     if late { format!("{id} late").into_bytes() } else { id.to_string().into_bytes() }
@@ -425,10 +428,12 @@ pub fn effective_hash(record: &DecisionRecord) -> Digest {
     }
 }
 
-/// Whom the agent acts for, as the claim says it. A permitted decision has found that it may.
+/// Whom the agent acts for, and whom that one acts for, as the claim says it (RFC 8693). A permitted
+/// decision has found that each of them may.
 pub(crate) fn acts_for(intent: &Intent) -> Option<Actor> {
-    let sub = intent.subject.properties.get("on_behalf_of")?.get("id")?.as_str()?.to_owned();
-    Some(Actor { sub, act: None })
+    let named = |value: &&Value| value.get("id").and_then(Value::as_str).map(str::to_owned);
+    let chain: Vec<String> = delegation(intent).iter().map_while(named).collect();
+    chain.into_iter().rev().fold(None, |act, sub| Some(Actor { sub, act: act.map(Box::new) }))
 }
 
 /// The claims are a function of the recorded decision and its ledger position.

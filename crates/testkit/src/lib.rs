@@ -127,6 +127,10 @@ impl World {
                 state: AgentState::Active,
                 teams: vec![name(team)?],
                 trust: 70,
+                categories: Vec::new(),
+                purpose: Box::default(),
+                tools: Vec::new(),
+                workflow: Vec::new(),
                 v: BODY_VERSION,
             };
             runtime.set_agent(&owner, event).await?;

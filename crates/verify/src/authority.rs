@@ -5,8 +5,9 @@
 //! Until it expires a credential is good for what it asks; what it asked for is recorded up to
 //! [`MAX_LAG_MS`] later.
 
-use intended_engine::{Credential, State};
-use intended_model::entry::{DeployCause, Scope};
+use intended_engine::access::{OPERATOR, PROVIDER_PREFIX};
+use intended_engine::{Access, NoAccess, State};
+use intended_model::entry::{AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope};
 use intended_model::{CredentialId, EnvironmentId, Event, Timestamp};
 
 use crate::MAX_LAG_MS;
@@ -33,7 +34,45 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::PolicyDeployed(e) if e.cause == DeployCause::Reverted => return None,
         // An approval is a person's, whatever their credential is otherwise good for: whose it is is
         // checked with the approval (I5).
-        Event::ApprovalGranted(e) => return stands(state, &e.by, at, &In(&e.environment)).err(),
+        Event::ApprovalGranted(e) if e.request.is_none() => {
+            let access = access(state, &e.by, at);
+            let stands = access.map(|a| a.environments().contains(&e.environment));
+            return match stands {
+                Ok(true) => None,
+                Ok(false) => Some(format!("`{}` was not good for what it changes", e.by)),
+                Err(what) => Some(format!("`{}`: {what}", e.by)),
+            };
+        }
+        Event::ApprovalGranted(e) => (&e.by, Scope::ApprovalDecide, In(&e.environment)),
+        Event::ApprovalWithdrawn(e) => (&e.by, Scope::ApprovalDecide, In(&e.environment)),
+        // Asked by who may decide, answered by who asked for it.
+        Event::ApprovalNote(e) if e.answer => (&e.by, Scope::IntentSubmit, In(&e.environment)),
+        Event::ApprovalNote(e) => (&e.by, Scope::ApprovalDecide, In(&e.environment)),
+        Event::SessionStarted(_) => return None,
+        // One's own, or anybody's by who gives access.
+        Event::SessionEnded(e) if e.by.member().as_ref() == Some(&e.member) => return None,
+        Event::SessionEnded(e) => (&e.by, Scope::AccessWrite, Whole),
+        // The tenant's by who operates the server, whose key is not in the ledger.
+        Event::AccessSuspended(AccessSuspended { by, environment: None, .. })
+        | Event::AccessReinstated(AccessReinstated { by, environment: None, .. }) => {
+            return (by.as_str() != OPERATOR).then(|| format!("`{by}` does not operate the server"));
+        }
+        Event::AccessSuspended(AccessSuspended { by, environment: Some(e), .. })
+        | Event::AccessReinstated(AccessReinstated { by, environment: Some(e), .. }) => (by, Scope::AccessWrite, In(e)),
+        Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => return None,
+        Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
+        Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
+        Event::IdentityProviderSet(e) => (&e.by, Scope::AccessWrite, Whole),
+        Event::ReviewMade(e) => (&e.by, Scope::ReviewSign, Whole),
+        Event::ReviewSigned(e) => (&e.by, Scope::ReviewSign, Whole),
+        Event::WebhookSet(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::CredentialRotated(e) => {
+            let known = state.credentials.get(&e.credential);
+            let reach = known.map_or(Any, |c| if c.whole { Whole } else { Each(c.environments.iter().collect()) });
+            (&e.by, Scope::AccessWrite, reach)
+        }
+        // Groups of an identity provider, as it says them when somebody signs in.
+        Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e),
         Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::BreakerReleased(e) => {
             let held = state.breakers.get(&e.breaker);
@@ -101,37 +140,55 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if state.credentials.is_empty() && by.as_str() == "bootstrap" {
         return None;
     }
-    let credential = match stands(state, by, at, &reach) {
-        Ok(credential) => credential,
-        Err(what) => return Some(what),
+    let access = match access(state, by, at) {
+        Ok(access) => access,
+        Err(what) => return Some(format!("`{by}`: {what}")),
     };
-    if !credential.scopes.contains(&scope) {
+    let reaches = match &reach {
+        In(environment) => access.may(scope, Some(environment)),
+        Each(environments) => environments.iter().all(|e| access.may(scope, Some(e))),
+        Whole => access.whole(scope),
+        Any => true,
+    };
+    if !access.may(scope, None) {
         return Some(format!("`{by}` had not the scope `{}`", scope.as_str()));
     }
-    // Nobody makes a credential that is wider than their own.
-    if let Event::CredentialCreated(made) = event {
-        let wider = made.scopes.iter().any(|s| !credential.scopes.contains(s))
-            || made.environments.iter().any(|e| !credential.covers(e))
-            || credential.expires_at.is_some_and(|end| made.expires_at.is_none_or(|e| e > end));
-        return wider.then(|| format!("`{by}` made a credential wider than its own"));
+    if !reaches {
+        return Some(format!("`{by}` was not good for what it changes"));
     }
-    None
+    wider(&access, event).then(|| format!("`{by}` gave more than it has"))
 }
 
-/// The credential, if it existed, was in force and reached as far.
-fn stands<'s>(state: &'s State, by: &CredentialId, at: Timestamp, reach: &Reach<'_>) -> Result<&'s Credential, String> {
-    let credential = state.credentials.get(by).ok_or_else(|| format!("`{by}` is not a credential"))?;
-    if credential.revoked {
-        return Err(format!("`{by}` was revoked before"));
+/// Nobody gives more than they have, or for longer.
+fn wider(access: &Access, event: &Event) -> bool {
+    match event {
+        Event::CredentialCreated(made) => {
+            let given = |scope: &Scope| {
+                (!made.whole || access.whole_until(*scope, made.expires_at))
+                    && made.environments.iter().all(|e| access.may_until(*scope, Some(e), made.expires_at))
+            };
+            !made.scopes.iter().all(given)
+        }
+        Event::MemberSet(set) => !set.grants.iter().all(|g| access.covers(g)),
+        Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
+        _ => false,
     }
-    if credential.expires_at.is_some_and(|end| at >= end.plus_millis(MAX_LAG_MS)) {
-        return Err(format!("`{by}` had expired"));
-    }
-    let reaches = match reach {
-        Reach::In(environment) => credential.covers(environment),
-        Reach::Each(environments) => environments.iter().all(|e| credential.covers(e)),
-        Reach::Whole => credential.whole,
-        Reach::Any => true,
-    };
-    if reaches { Ok(credential) } else { Err(format!("`{by}` was not good for what it changes")) }
+}
+
+/// What somebody could do at a time, with what asking for it a little earlier takes.
+pub fn access(state: &State, by: &CredentialId, at: Timestamp) -> Result<Access, NoAccess> {
+    state.access(by, at.plus_millis(-MAX_LAG_MS))
+}
+
+fn is_provider(state: &State, by: &CredentialId) -> bool {
+    by.as_str().strip_prefix(PROVIDER_PREFIX).is_some_and(|p| state.providers.contains_key(p))
+}
+
+/// A provider gives what its groups are mapped to, and nothing else.
+fn from_provider(state: &State, set: &MemberSet) -> Option<String> {
+    let provider = set.by.as_str().strip_prefix(PROVIDER_PREFIX).and_then(|p| state.providers.get(p))?;
+    let mapped = |grant| provider.mappings.values().any(|m| m.grants.contains(grant));
+    let group = |group| provider.mappings.values().any(|m| m.groups.contains(group));
+    let good = set.grants.iter().all(mapped) && set.groups.iter().all(group);
+    (!good).then(|| format!("`{}` gave `{}` what its groups are not mapped to", set.by, set.member))
 }

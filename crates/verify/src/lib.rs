@@ -517,7 +517,7 @@ impl Verifier {
         if let (true, Some((halt, _))) = (permits, halted) {
             return Err(fail(Check::Halt, index, format!("intent {} was allowed under the halt `{halt}`", input.id)));
         }
-        if input.procedure != PROCEDURE {
+        if !(1..=PROCEDURE).contains(&input.procedure) {
             return Err(wrong(format!("decided by procedure {}, which this release does not have", input.procedure)));
         }
         if input.control != state.control {
@@ -535,13 +535,9 @@ impl Verifier {
         } else if !self.seen.insert(input.id) {
             return Err(wrong("this intent was decided before".to_owned()));
         }
-        let able = state.credentials.get(&input.credential).is_some_and(|c| {
-            !c.revoked
-                && c.scopes.contains(&Scope::IntentSubmit)
-                && c.covers(&input.intent.environment)
-                && c.expires_at
-                    .is_none_or(|expires_at| input.at.as_millis() < expires_at.as_millis().saturating_add(MAX_LAG_MS))
-        });
+        // Until it expires a credential is good for what it asks; what it asked for is recorded later.
+        let able = authority::access(state, &input.credential, input.at)
+            .is_ok_and(|access| access.may(Scope::IntentSubmit, Some(&input.intent.environment)));
         if !able {
             return Err(wrong(format!("the credential `{}` could not submit it", input.credential)));
         }

@@ -4,10 +4,11 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentState, Criticality, Scope, Settings, Tier};
+use intended_model::entry::{AgentState, Criticality, RoleGrant, Scope, Settings, Tier, WorkflowStep};
 use intended_model::{Code, CredentialId, EnvironmentId, MemberId, Name, Timestamp};
 use intended_runtime::RuntimeError;
-use intended_runtime::admin::{AgentSpec, CapabilitySpec, CredentialSpec};
+use intended_runtime::access::{AgentSpec, CredentialSpec, MemberSpec};
+use intended_runtime::admin::CapabilitySpec;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -37,8 +38,14 @@ struct Index {
 #[serde(deny_unknown_fields)]
 struct CredentialBody {
     credential: CredentialId,
+    /// Patterns of the tools that it may submit intents for; none: any.
+    #[serde(default)]
+    actions: Vec<Box<str>>,
     #[serde(default)]
     environments: Vec<EnvironmentId>,
+    /// Networks that it may be used from; none: any.
+    #[serde(default)]
+    networks: Vec<Box<str>>,
     scopes: Vec<Scope>,
     /// Good for every environment, also for those that are made later.
     #[serde(default)]
@@ -61,7 +68,7 @@ struct Created {
 /// Creates a service credential. The key is in this answer and nowhere else: repeated under the same
 /// idempotency key, the request is a conflict.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, expires_at, member, test"), responses((status = 201, description = "created")))]
+    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, actions, networks, expires_at, member, test"), responses((status = 201, description = "created")))]
 async fn create_credential(
     State(app): State<App>,
     Path(tenant): Path<String>,
@@ -71,7 +78,9 @@ async fn create_credential(
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let b: CredentialBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let spec = CredentialSpec {
+        actions: b.actions,
         credential: b.credential,
+        networks: b.networks,
         environments: b.environments,
         scopes: b.scopes,
         expires_at: b.expires_at,
@@ -86,6 +95,11 @@ async fn create_credential(
 #[derive(Serialize)]
 struct CredentialRow {
     credential: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    actions: Vec<Box<str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    networks: Vec<String>,
+    test: bool,
     environments: Vec<EnvironmentId>,
     scopes: Vec<Scope>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,11 +114,13 @@ struct CredentialRow {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the credentials")))]
 async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::AccessRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
     let row = |c: &intended_engine::Credential| CredentialRow {
         credential: c.id.to_string(),
+        actions: c.actions.clone(),
+        networks: c.networks.iter().map(ToString::to_string).collect(),
+        test: c.test,
         environments: c.environments.clone(),
         scopes: c.scopes.clone(),
         expires_at: c.expires_at.map(|t| t.to_string()),
@@ -120,6 +136,11 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: ht
 struct MemberRow {
     member: String,
     groups: Vec<Name>,
+    grants: Vec<RoleGrant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<Box<str>>,
     active: bool,
 }
 
@@ -127,11 +148,18 @@ struct MemberRow {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/members", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the members")))]
 async fn members(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::AccessRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
     let rows = state.members.iter().map(|(member, m)| {
-        (member.to_string(), MemberRow { member: member.to_string(), groups: m.groups.clone(), active: m.active })
+        let row = MemberRow {
+            member: member.to_string(),
+            groups: m.groups.clone(),
+            grants: m.grants.clone(),
+            name: m.name.clone(),
+            email: m.email.clone(),
+            active: m.active,
+        };
+        (member.to_string(), row)
     });
     page::answer(List { tenant: &tenant, name: "members" }, &uri, rows)
 }
@@ -139,13 +167,18 @@ async fn members(State(app): State<App>, Path(tenant): Path<String>, uri: http::
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MemberBody {
+    #[serde(default)]
     groups: Vec<Name>,
+    #[serde(default)]
+    grants: Vec<RoleGrant>,
+    name: Option<Box<str>>,
+    email: Option<Box<str>>,
     active: bool,
 }
 
 /// Makes someone a member, or changes their groups. Who is not active approves nothing any more.
 #[utoipa::path(put, path = "/v1/tenants/{tenant}/members/{member}", tag = "access", params(("tenant" = String, Path), ("member" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "groups, active"), responses((status = 200, description = "set")))]
+    request_body(content_type = "application/json", description = "groups, grants, name, email, active"), responses((status = 200, description = "set")))]
 async fn set_member(
     State(app): State<App>,
     Path((tenant, member)): Path<(String, String)>,
@@ -155,7 +188,14 @@ async fn set_member(
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: MemberBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let member = MemberId::new(&member).map_err(|e| Problem::at(Code::TextUnsafe, "/member", e.to_string()))?;
-    json(200, &Index { index: app.runtime.set_member(&principal, member, body.groups, body.active).await? })
+    let spec = MemberSpec {
+        active: body.active,
+        email: body.email,
+        grants: body.grants,
+        groups: body.groups,
+        name: body.name,
+    };
+    json(200, &Index { index: app.runtime.set_member(&principal, member, spec).await? })
 }
 
 #[derive(Deserialize)]
@@ -186,14 +226,21 @@ struct AgentBody {
     environments: Vec<EnvironmentId>,
     kind: Option<Box<str>>,
     owner: Option<Box<str>>,
+    /// What it is for, for people.
+    purpose: Option<Box<str>>,
     state: Option<AgentState>,
     teams: Option<Vec<Name>>,
+    /// Patterns of the tools, and of the categories, that it may use; none: any.
+    tools: Option<Vec<Box<str>>>,
+    categories: Option<Vec<Box<str>>>,
     trust: u8,
+    /// The order of actions that it declares.
+    workflow: Option<Vec<WorkflowStep>>,
 }
 
 /// Registers an agent or changes its registration.
 #[utoipa::path(put, path = "/v1/tenants/{tenant}/agents/{agent}", tag = "access", params(("tenant" = String, Path), ("agent" = String, Path)),
-    request_body(content_type = "application/json", description = "environments, kind, owner, state, teams, trust"), responses((status = 200, description = "set")))]
+    request_body(content_type = "application/json", description = "environments, kind, owner, purpose, state, teams, tools, categories, trust, workflow"), responses((status = 200, description = "set")))]
 async fn set_agent(
     State(app): State<App>,
     Path((tenant, agent)): Path<(String, String)>,
@@ -212,6 +259,10 @@ async fn set_agent(
     }
     let spec = AgentSpec {
         agent: agent.into(),
+        categories: b.categories,
+        purpose: b.purpose,
+        tools: b.tools,
+        workflow: b.workflow,
         environments: b.environments,
         kind: b.kind,
         owner: b.owner,
@@ -236,8 +287,7 @@ struct AgentRow {
 /// The registered agents.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/agents", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, description = "the agents")))]
 async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::AccessRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
     let mut rows: Vec<AgentRow> = state
         .agents
@@ -325,8 +375,7 @@ async fn capabilities(
     uri: http::Uri,
     headers: HeaderMap,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::AccessRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
     let row = |c: &intended_engine::Capability| CapabilityRow {
         capability: c.id.to_string(),

@@ -73,11 +73,10 @@ struct Row {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/deployments", tag = "policy", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "a row for each environment")))]
 async fn deployments(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let state = principal.tenant.state();
     let now = app.runtime.now();
-    let rows = state.environments.values().filter(|e| principal.environments.contains(&e.id)).map(|e| {
+    let rows = state.environments.values().filter(|e| principal.sees(&e.id)).map(|e| {
         let last = e.history.last();
         let row = Row {
             environment: e.id.to_string(),
@@ -136,12 +135,11 @@ struct History {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/deployment-history", tag = "policy", params(("tenant" = String, Path), ("environment" = String, Query), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the deployments")))]
 async fn history(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let query: HistoryQuery = input::query(&uri)?;
     let state = principal.tenant.state();
     let environment = state.environments.values().find(|e| e.id.as_str() == query.environment);
-    let environment = environment.filter(|e| principal.environments.contains(&e.id)).ok_or(Code::EnvironmentUnknown)?;
+    let environment = environment.filter(|e| principal.sees(&e.id)).ok_or(Code::EnvironmentUnknown)?;
     let last = environment.history.last().map(|d| d.index);
     let rows = environment.history.iter().rev().map(|d| HistoryRow {
         index: d.index,

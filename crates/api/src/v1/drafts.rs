@@ -136,7 +136,7 @@ fn tagged(mut response: Response, draft: &Draft) -> Answer {
 }
 
 fn visible<'s>(principal: &Principal, state: &'s Tenant, id: &Name) -> Result<&'s Draft, Problem> {
-    let draft = state.drafts.get(id).filter(|d| principal.environments.contains(&d.environment));
+    let draft = state.drafts.get(id).filter(|d| principal.sees(&d.environment));
     draft.ok_or_else(|| Code::NotFound.into())
 }
 
@@ -162,10 +162,9 @@ async fn create(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/drafts", tag = "policy", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the drafts")))]
 async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let state = principal.tenant.state();
-    let rows = state.drafts.values().filter(|d| principal.environments.contains(&d.environment));
+    let rows = state.drafts.values().filter(|d| principal.sees(&d.environment));
     page::answer(List { tenant: &tenant, name: "drafts" }, &uri, rows.map(|d| (d.id.to_string(), view(&state, d))))
 }
 
@@ -173,8 +172,7 @@ async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/drafts/{draft}", tag = "policy", params(("tenant" = String, Path), ("draft" = String, Path)),
     responses((status = 200, description = "the draft; its entity tag is in the etag header"), (status = 404, description = "no such draft")))]
 async fn show(State(app): State<App>, Path((tenant, draft)): Path<(String, String)>, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     answer(200, &principal, &name(&draft)?)
 }
 
@@ -216,8 +214,7 @@ async fn measured(
     headers: &HeaderMap,
     gate: intended_model::entry::PolicyGate,
 ) -> Answer {
-    let principal = auth::tenant(app, headers, tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(app, headers, tenant)?.reading(Scope::PolicyRead)?;
     let state = principal.tenant.state();
     let draft = visible(&principal, &state, &name(draft)?)?;
     let version = state.versions.get(&draft.digest).ok_or(Code::NotFound)?;

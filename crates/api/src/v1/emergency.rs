@@ -32,13 +32,12 @@ struct StateBody {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/emergency", tag = "emergency", params(("tenant" = String, Path)),
     responses((status = 200, description = "the halts in force")))]
 async fn state(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::EmergencyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::EmergencyRead)?;
     let state = principal.tenant.state();
     let halts: Vec<HaltRow> = state
         .halts
         .iter()
-        .filter(|(_, h)| h.environment.as_ref().is_none_or(|e| principal.environments.contains(e)))
+        .filter(|(_, h)| h.environment.as_ref().is_none_or(|e| principal.sees(e)))
         .map(|(name, h)| HaltRow {
             halt: name.to_string(),
             scope: h.environment.as_ref().map_or_else(|| "tenant".to_owned(), |e| format!("environment:{e}")),

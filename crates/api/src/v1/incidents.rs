@@ -55,10 +55,9 @@ struct Row {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/incidents", tag = "operate", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the open incidents")))]
 async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::EmergencyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::EmergencyRead)?;
     let state = principal.tenant.state();
-    let visible = |e: &Option<EnvironmentId>| e.as_ref().is_none_or(|e| principal.environments.contains(e));
+    let visible = |e: &Option<EnvironmentId>| e.as_ref().is_none_or(|e| principal.sees(e));
     let rows = state.incidents.iter().filter(|(_, i)| visible(&i.environment)).map(|(incident, i)| {
         let row = Row {
             incident: incident.to_string(),

@@ -214,9 +214,8 @@ struct ListBody {
     params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of decisions", body = schema::IntentList)))]
 async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::IntentRead)?;
     let query: ListQuery = input::query(&uri)?;
-    principal.require(Scope::IntentRead, None)?;
     let list = List { tenant: &tenant, name: "intents" };
     let page = app.runtime.query(&principal, &query.into_query(list, Some(Kind::Decision))?).await?;
     let intents = page
@@ -242,8 +241,7 @@ async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri
 }
 
 async fn find(app: &App, headers: &HeaderMap, tenant: &str, id: &str) -> Result<(Principal, Decided), Problem> {
-    let principal = auth::tenant(app, headers, tenant)?;
-    principal.require(Scope::IntentRead, None)?;
+    let principal = auth::tenant(app, headers, tenant)?.reading(Scope::IntentRead)?;
     let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
     let decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
     Ok((principal, decided))

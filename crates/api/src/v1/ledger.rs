@@ -47,9 +47,8 @@ struct Body_ {
     params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of entries")))]
 async fn query(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
     let query: ListQuery = input::query(&uri)?;
-    principal.require(Scope::AuditRead, None)?;
     let list = List { tenant: &tenant, name: "audit" };
     let page = app.runtime.query(&principal, &query.into_query(list, None)?).await?;
     let rows = page.entries.into_iter().map(|(e, event)| {
@@ -72,8 +71,7 @@ struct CheckpointBody {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/checkpoint", tag = "ledger", params(("tenant" = String, Path)),
     responses((status = 200, description = "size, root, signed note, verifier key")))]
 async fn checkpoint(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::AuditRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
     let (head, note) = app.runtime.head(&principal.tenant).await?;
     let vkey = principal.tenant.state().vkey.to_string();
     json(200, &CheckpointBody { size: head.size, root: head.root.to_string(), checkpoint: note.to_string(), vkey })
@@ -101,9 +99,8 @@ struct InclusionBody {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/proof", tag = "ledger", params(("tenant" = String, Path), ("index" = u64, Query), ("size" = Option<u64>, Query)),
     responses((status = 200, description = "the receipt, or index, size, root, proof and entry"), (status = 404, description = "no such entry or size")))]
 async fn proof(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
     let query: ProofQuery = input::query(&uri)?;
-    principal.require(Scope::AuditRead, None)?;
     let (head, note) = app.runtime.head(&principal.tenant).await?;
     let size = query.size.unwrap_or(head.size);
     let (entry, proof) = app.runtime.inclusion(&principal, query.index, size).await?;
@@ -140,9 +137,8 @@ struct ConsistencyBody {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/consistency", tag = "ledger", params(("tenant" = String, Path), ("from" = u64, Query), ("to" = Option<u64>, Query)),
     responses((status = 200, description = "the proof")))]
 async fn consistency(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
     let query: ConsistencyQuery = input::query(&uri)?;
-    principal.require(Scope::AuditRead, None)?;
     let (to, proof) = app.runtime.consistency(&principal.tenant, query.from, query.to).await?;
     json(200, &ConsistencyBody { from: query.from, to, proof: proof.iter().map(NodeHash::to_base64).collect() })
 }
@@ -240,11 +236,11 @@ impl VerificationResult {
             Outcome::Fails(failure) => {
                 result.outcome = "fails";
                 // What differs may be of any environment.
-                let message = principal.whole.then(|| failure.what.clone());
+                let message = principal.sees_all().then(|| failure.what.clone());
                 result.failure =
                     Some(VerificationFailure { check: failure.check.as_str(), index: failure.index, message });
             }
-            Outcome::Incomplete(why) => result.why = principal.whole.then(|| why.clone()),
+            Outcome::Incomplete(why) => result.why = principal.sees_all().then(|| why.clone()),
         }
         result
     }
@@ -262,8 +258,7 @@ fn standing(standing: &Standing, principal: &Principal) -> VerificationBody {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit/verification", tag = "ledger", params(("tenant" = String, Path)),
     responses((status = 200, description = "where it stands", body = schema::Verification)))]
 async fn verification(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::AuditRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
     json(200, &standing(&app.runtime.verification(&principal.tenant), &principal))
 }
 
@@ -293,9 +288,8 @@ struct EventsQuery {
     params(("tenant" = String, Path), ("after" = Option<u64>, Query, description = "a ledger index"), ("last-event-id" = Option<u64>, Header)),
     responses((status = 200, description = "events, until one side ends it", content_type = "text/event-stream")))]
 async fn events(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
     let query: EventsQuery = input::query(&uri)?;
-    principal.require(Scope::AuditRead, None)?;
     let newest =
         app.runtime.store().head(&principal.tenant.id).await.map_err(RuntimeError::from)?.size.saturating_sub(1);
     // Who comes back asks with the address they came with first: what they have seen since counts.

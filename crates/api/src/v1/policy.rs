@@ -54,8 +54,7 @@ struct Policies {
     params(("tenant" = String, Path), ("environment" = Option<String>, Query), ("status" = Option<String>, Query, description = "active, draft, submitted, approved, rejected, superseded, stale or orphaned"), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the versions")))]
 async fn policies(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let query: PoliciesQuery = input::query(&uri)?;
     if query.status.as_deref().is_some_and(|s| !STATUSES.contains(&s)) {
         return Err(Problem::at(Code::RequestInvalid, "/status", format!("one of {}", STATUSES.join(", "))));
@@ -83,8 +82,7 @@ struct PackRow {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/packs", tag = "policy", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)),
     responses((status = 200, description = "the packs")))]
 async fn packs(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let state = principal.tenant.state();
     let mut packs: BTreeMap<String, PackRow> = BTreeMap::new();
     for version in state.versions.values().filter(|v| visible(&principal, &state, v.digest)) {
@@ -92,7 +90,7 @@ async fn packs(State(app): State<App>, Path(tenant): Path<String>, uri: http::Ur
         let row = packs.entry(pack.clone()).or_insert(PackRow { pack, versions: 0, environments: Vec::new() });
         row.versions += 1;
         let decides = |e: &&intended_engine::Environment| {
-            principal.environments.contains(&e.id) && e.deployed.as_ref().is_some_and(|d| d.digest == version.digest)
+            principal.sees(&e.id) && e.deployed.as_ref().is_some_and(|d| d.digest == version.digest)
         };
         row.environments.extend(state.environments.values().filter(decides).map(|e| e.id.to_string()));
     }
@@ -101,10 +99,11 @@ async fn packs(State(app): State<App>, Path(tenant): Path<String>, uri: http::Ur
 
 /// Whether a version was drafted or deployed in an environment of the caller's.
 fn visible(principal: &intended_runtime::Principal, state: &intended_engine::State, digest: Digest) -> bool {
-    principal.whole
-        || state.drafts.values().any(|d| d.digest == digest && principal.environments.contains(&d.environment))
+    principal.sees_all()
+        || state.drafts.values().any(|d| d.digest == digest && principal.sees(&d.environment))
         || principal
-            .environments
+            .access
+            .environments()
             .iter()
             .filter_map(|e| state.environments.get(e))
             .any(|e| e.history.iter().any(|d| d.version.digest == digest))
@@ -125,7 +124,7 @@ fn row(
     principal: &intended_runtime::Principal,
 ) -> VersionRow {
     let decides = |e: &&intended_engine::Environment| {
-        principal.environments.contains(&e.id) && e.deployed.as_ref().is_some_and(|d| d.digest == version.digest)
+        principal.sees(&e.id) && e.deployed.as_ref().is_some_and(|d| d.digest == version.digest)
     };
     VersionRow {
         pack: version.pack.to_string(),
@@ -145,8 +144,7 @@ async fn versions(
     uri: http::Uri,
     headers: HeaderMap,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let state = principal.tenant.state();
     let of_pack = state.versions.values().filter(|v| v.pack.as_str() == pack && visible(&principal, &state, v.digest));
     let rows = of_pack.map(|v| (v.digest.to_string(), row(&state, v, &principal)));
@@ -168,8 +166,7 @@ async fn version(
     Path((tenant, pack, digest)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let state = principal.tenant.state();
     let found = named(&principal, &state, &digest)?;
     if found.pack.as_str() != pack {
@@ -216,8 +213,7 @@ struct Validation {
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/validations", tag = "policy", params(("tenant" = String, Path)),
     request_body(content_type = "application/json", description = "files"), responses((status = 200, description = "what was found: errors and warnings with their places")))]
 async fn validate(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let body: ValidateBody = input::typed(&headers, &body, input::MAX_POLICY_BODY)?;
     let checked = admin::check(&principal.tenant.state(), &body.files)?;
     json(
@@ -269,8 +265,7 @@ struct TraceRow {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/policies", tag = "policy", params(("tenant" = String, Path), ("id" = String, Path)),
     responses((status = 200, description = "each policy, and what of its condition did not hold")))]
 async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::IntentRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::IntentRead)?;
     principal.require(Scope::PolicyRead, None)?;
     let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
     let decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
@@ -330,8 +325,7 @@ async fn catalogue(State(app): State<App>, Path(tenant): Path<String>, headers: 
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/policy-schema", tag = "policy", params(("tenant" = String, Path)),
     responses((status = 200, description = "Cedar schema", content_type = "text/plain")))]
 async fn schema(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    principal.require(Scope::PolicyRead, None)?;
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::PolicyRead)?;
     let schema = admin::schema_for(&principal.tenant.state(), &principal)?;
     Ok(schema.text().to_owned().into_response())
 }

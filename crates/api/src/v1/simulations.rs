@@ -209,7 +209,7 @@ fn mine(app: &App, principal: &Principal, id: &str) -> Result<Arc<Job>, Problem>
     let job = app.simulations.find(&principal.tenant.id, id).ok_or(Code::NotFound)?;
     principal.require(Scope::PolicyRead, None)?;
     principal.require(Scope::IntentRead, None)?;
-    if !principal.environments.contains(&job.environment) {
+    if !principal.sees(&job.environment) {
         return Err(Code::NotFound.into());
     }
     Ok(job)

@@ -9,7 +9,7 @@ use intended_model::decision::DataClass;
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, Scope, Settings};
 use intended_model::{CredentialId, EnvironmentId, ExitCode, Name, TenantId};
 use intended_runtime::Runtime;
-use intended_runtime::admin::CredentialSpec;
+use intended_runtime::access::CredentialSpec;
 use serde_json::{Value, json};
 
 use super::{Outcome, audit, token, verify};
@@ -129,6 +129,10 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
             state: AgentState::Active,
             teams: vec![name(Name::new(team))?],
             trust,
+            categories: Vec::new(),
+            purpose: Box::default(),
+            tools: Vec::new(),
+            workflow: Vec::new(),
             v: BODY_VERSION,
         };
         runtime.set_agent(&owner, event).await?;
@@ -158,6 +162,8 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
         runtime.deploy_pack(&owner, environment, files.clone()).await?;
     }
     let spec = CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: name(CredentialId::new("agents"))?,
         environments: all,
         scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],

@@ -62,7 +62,12 @@ struct Person<'s> {
 impl<'s> Person<'s> {
     fn new(site: &Site, server: &'s Server, name: &str, groups: &[&str]) -> Self {
         let owner = site.owner(server);
-        owner.put(&format!("members/{name}"), &json!({"groups": groups, "active": true})).expect(200);
+        owner
+            .put(
+                &format!("members/{name}"),
+                &json!({"groups": groups, "grants": [{"role": "owner", "whole": true}], "active": true}),
+            )
+            .expect(200);
         let scopes =
             ["policy:read", "policy:write", "policy:approve", "intent:read", "emergency:read", "emergency:write"];
         let body = json!({"credential": format!("{name}-key"), "member": name, "scopes": scopes, "whole": true});
@@ -94,7 +99,12 @@ fn two_approvals(owner: &Http) {
 fn prepared() -> (Site, Server, Pack) {
     let (site, server) = Site::new();
     let pack = Pack::new();
-    site.owner(&server).put("members/lea", &json!({"groups": ["support-leads"], "active": true})).expect(200);
+    site.owner(&server)
+        .put(
+            "members/lea",
+            &json!({"groups": ["support-leads"], "grants": [{"role": "approver", "whole": true}], "active": true}),
+        )
+        .expect(200);
     site.cli(&server, &["policy", "deploy", pack.path(), "-e", "production"]).expect(0);
     (site, server, pack)
 }

@@ -37,6 +37,9 @@ impl Waiting {
                 groups,
                 member: member(person),
                 active: true,
+                email: None,
+                grants: Vec::new(),
+                name: None,
                 v: BODY_VERSION,
             };
             world.control(Event::MemberSet(set)).await.unwrap();
@@ -49,6 +52,9 @@ impl Waiting {
                 member: Some(member(person)),
                 scopes: vec![Scope::IntentSubmit],
                 whole: false,
+                actions: Vec::new(),
+                networks: Vec::new(),
+                test: false,
                 v: BODY_VERSION,
             };
             world.control(Event::CredentialCreated(created)).await.unwrap();
@@ -74,6 +80,7 @@ impl Waiting {
             intent_hash: self.escalated.input.intent_hash,
             policy: self.escalated.decision.policy.as_ref().unwrap().digest,
             reason: "a good customer".into(),
+            request: None,
             v: BODY_VERSION,
         }
     }

@@ -31,6 +31,9 @@ async fn world() -> (World, axum::Router, String) {
         member: None,
         scopes: intended_model::entry::Scope::ALL.to_vec(),
         whole: false,
+        actions: Vec::new(),
+        networks: Vec::new(),
+        test: false,
         v: BODY_VERSION,
     };
     let event = intended_model::Event::CredentialCreated(spec);
@@ -46,6 +49,10 @@ async fn world() -> (World, axum::Router, String) {
             state: AgentState::Active,
             teams: vec![],
             trust: 80,
+            categories: Vec::new(),
+            purpose: Box::default(),
+            tools: Vec::new(),
+            workflow: Vec::new(),
             v: BODY_VERSION,
         };
         runtime.set_agent(&authzen, event).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Scope, Tier};
 use intended_model::{Code, CredentialId, EnvironmentId};
-use intended_runtime::admin::CredentialSpec;
+use intended_runtime::access::CredentialSpec;
 use intended_runtime::tokens::Verification;
 use intended_runtime::{Decided, Principal, Submission};
 use intended_testkit::{World, environment, refund};
@@ -26,6 +26,8 @@ async fn verifies(world: &World) -> intended_verify::Report {
 
 async fn credential(world: &World, name: &str, environments: Vec<EnvironmentId>, scopes: &[Scope]) -> Principal {
     let spec = CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: CredentialId::new(name).unwrap(),
         whole: environments.is_empty(),
         environments,
@@ -65,6 +67,10 @@ fn agent(by: &Principal, environments: Vec<EnvironmentId>) -> AgentSet {
         state: AgentState::Active,
         teams: vec![],
         trust: 50,
+        categories: Vec::new(),
+        purpose: Box::default(),
+        tools: Vec::new(),
+        workflow: Vec::new(),
         v: BODY_VERSION,
     }
 }
@@ -210,6 +216,8 @@ async fn housekeeping_takes_in_what_others_changed() {
     let other = other.await.unwrap();
     let owner = other.authenticate(&world.owner_key).unwrap();
     let spec = CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: CredentialId::new("made-elsewhere").unwrap(),
         environments: vec![],
         scopes: vec![Scope::IntentRead],

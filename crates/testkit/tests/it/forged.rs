@@ -470,6 +470,9 @@ async fn credential(world: &World, name: &str, environments: &[&str], scopes: &[
         hash: Digest::of(name.as_bytes()),
         member: None,
         scopes: scopes.to_vec(),
+        actions: Vec::new(),
+        networks: Vec::new(),
+        test: false,
         v: BODY_VERSION,
     };
     world.control(Event::CredentialCreated(created)).await.unwrap();

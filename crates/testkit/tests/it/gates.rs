@@ -73,6 +73,10 @@ async fn delegation_only_narrows() {
             state,
             teams: vec![],
             trust,
+            categories: Vec::new(),
+            purpose: Box::default(),
+            tools: Vec::new(),
+            workflow: Vec::new(),
             v: BODY_VERSION,
         };
         world.runtime.set_agent(&world.owner, event).await.unwrap();

@@ -264,7 +264,9 @@ async fn keys_rotate_the_previous_still_verifies_and_a_retired_one_is_refused_by
 async fn a_revoked_credential_and_a_revoked_token_are_refused_at_once() {
     let world = World::new().await.unwrap();
     let production = environment("production").unwrap();
-    let spec = intended_runtime::admin::CredentialSpec {
+    let spec = intended_runtime::access::CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: intended_model::CredentialId::new("bot").unwrap(),
         environments: vec![production.clone()],
         scopes: vec![intended_model::entry::Scope::IntentSubmit],

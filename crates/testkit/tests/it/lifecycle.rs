@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use intended_engine::DraftStatus;
 use intended_model::entry::{
-    AgentSet, CapabilitySet, DeployCause, PolicyDeployed, PolicyGate, PolicySubmitted, PolicyVerified, Scope, Settings,
-    SimulationSummary, Tier,
+    AgentSet, CapabilitySet, DeployCause, PolicyDeployed, PolicyGate, PolicySubmitted, PolicyVerified, Role, RoleGrant,
+    Scope, Settings, SimulationSummary, Tier,
 };
 use intended_model::{Code, CredentialId, Digest, Event, MemberId, Name, Outcome};
-use intended_runtime::admin::CredentialSpec;
+use intended_runtime::access::{CredentialSpec, MemberSpec};
 use intended_runtime::policy::{DraftSpec, RolledBack};
 use intended_runtime::{Principal, RuntimeError, Submission};
 use intended_testkit::{World, demo_pack, environment, intent, refund};
@@ -46,8 +46,12 @@ async fn person(world: &World, id: &str, groups: &[&str]) -> Principal {
 async fn credential(world: &World, by: &Principal, member: &str, name: &str, groups: &[&str]) -> Principal {
     let member = MemberId::new(member).unwrap();
     let groups = groups.iter().map(|g| Name::new(g).unwrap()).collect();
-    world.runtime.set_member(by, member.clone(), groups, true).await.unwrap();
+    let owner = RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Owner, whole: true };
+    let spec = MemberSpec { active: true, grants: vec![owner], groups, ..MemberSpec::default() };
+    world.runtime.set_member(by, member.clone(), spec).await.unwrap();
     let spec = CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: CredentialId::new(name).unwrap(),
         environments: Vec::new(),
         scopes: Scope::ALL.to_vec(),
@@ -198,7 +202,7 @@ async fn an_edit_voids_approvals_and_who_is_removed_counts_no_more() {
     assert_eq!(world.runtime.deploy_draft(&ana, id.clone()).await.unwrap_err().code, Code::DraftState);
     world.runtime.submit_draft(&ana, id.clone(), tag(&world, &id)).await.unwrap();
     approve(&world, &ben, &id).await.unwrap();
-    world.runtime.set_member(&world.owner, MemberId::new("ben").unwrap(), Vec::new(), false).await.unwrap();
+    world.runtime.set_member(&world.owner, MemberId::new("ben").unwrap(), MemberSpec::default()).await.unwrap();
     assert_eq!(status(&world, &id), DraftStatus::Submitted, "quorum does not count the removed");
     assert_eq!(world.runtime.deploy_draft(&ana, id).await.unwrap_err().code, Code::DraftApproval);
     holds(&world).await;
@@ -409,6 +413,10 @@ async fn a_version_that_names_what_is_gone_is_stale_and_helps_nothing_through() 
         state: intended_model::entry::AgentState::Retired,
         teams: vec![Name::new("release").unwrap()],
         trust: 70,
+        categories: Vec::new(),
+        purpose: Box::default(),
+        tools: Vec::new(),
+        workflow: Vec::new(),
         v: 1,
     };
     world.runtime.set_agent(&world.owner, gone).await.unwrap();
@@ -559,6 +567,8 @@ async fn who_can_mint_a_second_identity_is_still_one_person() {
     let ben = person(&world, "ben", &["policy-owners"]).await;
     let service = async |by: &Principal, name: &str| {
         let spec = CredentialSpec {
+            actions: Vec::new(),
+            networks: Vec::new(),
             credential: CredentialId::new(name).unwrap(),
             environments: Vec::new(),
             scopes: Scope::ALL.to_vec(),
@@ -600,6 +610,8 @@ async fn what_a_change_of_policy_takes_is_not_lowered_by_who_may_deploy_it() {
     approvals(&world, 2).await;
     let production = environment("production").unwrap();
     let spec = CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: CredentialId::new("production-admin").unwrap(),
         environments: vec![production.clone()],
         scopes: Scope::ALL.to_vec(),

@@ -23,6 +23,10 @@ async fn agent(world: &World, id: &str, teams: &[&str]) {
         state: AgentState::Active,
         teams: teams.iter().map(|t| Name::new(t).unwrap()).collect(),
         trust: 70,
+        categories: Vec::new(),
+        purpose: Box::default(),
+        tools: Vec::new(),
+        workflow: Vec::new(),
         v: 1,
     };
     world.runtime.set_agent(&world.owner, set).await.unwrap();
@@ -160,6 +164,10 @@ async fn what_does_not_validate_in_one_tenant_is_not_said_of_another() {
             state: AgentState::Active,
             teams: vec![Name::new(team).unwrap()],
             trust: 70,
+            categories: Vec::new(),
+            purpose: Box::default(),
+            tools: Vec::new(),
+            workflow: Vec::new(),
             v: 1,
         };
         runtime.set_agent(&owner, set("support")).await.unwrap();

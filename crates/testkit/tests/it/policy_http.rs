@@ -47,7 +47,7 @@ async fn member(app: &axum::Router, owner: &str, id: &str, groups: &[&str]) -> S
         "PUT",
         &format!("{BASE}/members/{id}"),
         Some(owner),
-        Some(&json!({"groups": groups, "active": true})),
+        Some(&json!({"groups": groups, "grants": [{"role": "owner", "whole": true}], "active": true})),
     )
     .await;
     assert_eq!(status, 200);

@@ -388,7 +388,9 @@ fn leaves_of(connection: &rusqlite::Connection) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_by_who_could_not_make_it_is_found_even_when_signed() {
     let world = World::new().await.unwrap();
-    let spec = intended_runtime::admin::CredentialSpec {
+    let spec = intended_runtime::access::CredentialSpec {
+        actions: Vec::new(),
+        networks: Vec::new(),
         credential: intended_model::CredentialId::new("staging-bot").unwrap(),
         environments: vec![environment("staging").unwrap()],
         scopes: vec![intended_model::entry::Scope::IntentSubmit],

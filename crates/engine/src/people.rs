@@ -1,0 +1,202 @@
+//! The part of the fold that is about people: members and their roles, keys, means of signing in,
+//! reviews of it all, and what people say of escalated actions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use intended_model::entry::{
+    ApprovalGranted, ApprovalWithdrawn, CredentialCreated, LinkIssued, MemberSet, ReviewMade, ReviewSigned,
+    SignInMethod, SignInSet,
+};
+use intended_model::{EnvironmentId, MemberId};
+use ipnet::IpNet;
+
+use crate::access::{OPERATOR, PROVIDER_PREFIX, is_pattern};
+use crate::lifecycle::Person;
+use crate::state::{Credential, FoldError, Member, Review, State, check_grants};
+
+impl State {
+    pub(crate) fn member_set(&mut self, index: u64, set: &MemberSet) -> Result<(), FoldError> {
+        check_grants(&set.grants)?;
+        let before = self.members.get(&set.member);
+        let member = Member {
+            active: set.active,
+            email: set.email.clone(),
+            entrusted_at: before.and_then(|m| m.entrusted_at),
+            grants: set.grants.clone(),
+            groups: set.groups.clone(),
+            link: before.and_then(|m| m.link),
+            name: set.name.clone(),
+            sign_in: before.map(|m| m.sign_in.clone()).unwrap_or_default(),
+            since: Member::joined(before, &set.groups, index),
+        };
+        Arc::make_mut(&mut self.members).insert(set.member.clone(), member);
+        Ok(())
+    }
+
+    pub(crate) fn credential_created(&mut self, index: u64, new: &CredentialCreated) -> Result<(), FoldError> {
+        if self.credentials.contains_key(&new.credential) {
+            return Err(FoldError::CredentialExists(new.credential.clone()));
+        }
+        let id = new.credential.as_str();
+        if new.credential.member().is_some() || id == OPERATOR || id.starts_with(PROVIDER_PREFIX) {
+            return Err(FoldError::Reserved(new.credential.clone()));
+        }
+        if let Some(member) = new.member.as_ref().filter(|m| !self.members.contains_key(*m)) {
+            return Err(FoldError::NoMember(member.clone()));
+        }
+        if let Some(pattern) = new.actions.iter().find(|p| !is_pattern(p)) {
+            return Err(FoldError::Pattern(pattern.clone()));
+        }
+        let network = |text: &Box<str>| text.parse::<IpNet>().map_err(|_| FoldError::Network(text.clone()));
+        let credential = Credential {
+            id: new.credential.clone(),
+            actions: new.actions.clone(),
+            by: new.by.clone(),
+            created_at: index,
+            environments: new.environments.clone(),
+            expires_at: new.expires_at,
+            hash: new.hash,
+            member: new.member.clone(),
+            networks: new.networks.iter().map(network).collect::<Result<_, _>>()?,
+            previous: None,
+            revoked: false,
+            rotated_at: None,
+            scopes: new.scopes.clone(),
+            test: new.test,
+            whole: new.whole,
+        };
+        Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), credential);
+        Ok(())
+    }
+
+    /// Suspends for a reason, or reinstates for none.
+    pub(crate) fn suspend(
+        &mut self,
+        environment: Option<&EnvironmentId>,
+        reason: Option<&str>,
+    ) -> Result<(), FoldError> {
+        let name: Box<str> = environment.map_or_else(|| self.tenant.as_str().into(), |e| e.as_str().into());
+        let suspended = match environment {
+            Some(environment) => &mut self.environment_mut(environment)?.suspended,
+            None => &mut self.suspended,
+        };
+        match (suspended.is_some(), reason) {
+            (true, Some(_)) => return Err(FoldError::Suspended(name)),
+            (false, None) => return Err(FoldError::NotSuspended(name)),
+            (_, reason) => *suspended = reason.map(Into::into),
+        }
+        Ok(())
+    }
+
+    fn member_mut(&mut self, id: &MemberId) -> Result<&mut Member, FoldError> {
+        let member = Arc::make_mut(&mut self.members).get_mut(id);
+        member.ok_or_else(|| FoldError::NoMember(id.clone()))
+    }
+
+    pub(crate) fn sign_in_set(&mut self, index: u64, set: &SignInSet) -> Result<(), FoldError> {
+        let own = self.member_behind(&set.by).as_ref() == Some(&set.member);
+        let member = self.member_mut(&set.member)?;
+        if set.active {
+            member.sign_in.insert(set.method);
+        } else {
+            member.sign_in.remove(&set.method);
+        }
+        // A factor less is a way in that somebody else made, as much as one more is.
+        if !own {
+            member.entrusted_at = Some(index);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn link_issued(&mut self, index: u64, issued: &LinkIssued) -> Result<(), FoldError> {
+        let member = self.member_mut(&issued.member)?;
+        member.link = Some((issued.link, issued.expires_at));
+        // Also of one's own: a link goes through other hands.
+        member.entrusted_at = Some(index);
+        member.sign_in.insert(SignInMethod::Link);
+        Ok(())
+    }
+
+    pub(crate) fn review_made(&mut self, index: u64, made: &ReviewMade) -> Result<(), FoldError> {
+        if self.reviews.iter().any(|r| r.id == made.review) {
+            return Err(FoldError::ReviewExists(made.review.clone()));
+        }
+        let review = Review {
+            id: made.review.clone(),
+            digest: made.digest,
+            by: made.by.clone(),
+            index,
+            signed: BTreeMap::new(),
+        };
+        Arc::make_mut(&mut self.reviews).push(review);
+        Ok(())
+    }
+
+    /// Two people sign a review, and they are two.
+    pub(crate) fn review_signed(&mut self, signed: &ReviewSigned) -> Result<(), FoldError> {
+        if self.person(&signed.by) != Person::Member(signed.member.clone())
+            || !self.members.get(&signed.member).is_some_and(|m| m.active)
+        {
+            return Err(FoldError::NoMember(signed.member.clone()));
+        }
+        let last = self.reviews.last().filter(|r| r.id == signed.review && r.digest == signed.digest);
+        let last = last.ok_or_else(|| FoldError::NoReview(signed.review.clone()))?;
+        let same = |(member, by): (&MemberId, &_)| {
+            self.same_member(member, &signed.member) || self.same_person(by, &signed.by)
+        };
+        if last.signed.iter().any(same) {
+            return Err(FoldError::ReviewAgain { review: signed.review.clone(), member: signed.member.clone() });
+        }
+        if let Some(last) = Arc::make_mut(&mut self.reviews).last_mut() {
+            last.signed.insert(signed.member.clone(), signed.by.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether somebody, acting with `by`, can say anything about what was asked for at ledger position
+    /// `request`: with means of their own that are older. Who gets a key, a password or a group after
+    /// something was asked for does not approve it, whoever gave it to them and why.
+    #[must_use]
+    pub fn spoke_before(&self, by: &intended_model::CredentialId, approver: &MemberId, request: u64) -> bool {
+        let Some(member) = self.members.get(approver).filter(|m| m.active) else { return false };
+        if self.member_behind(by).as_ref() != Some(approver) {
+            return false;
+        }
+        match self.credentials.get(by) {
+            Some(key) => !key.revoked && key.rotated_at.unwrap_or(0).max(key.created_at) < request,
+            None => member.entrusted_at.is_none_or(|at| at < request),
+        }
+    }
+
+    pub(crate) fn approval_granted(&mut self, index: u64, granted: &ApprovalGranted) -> Result<(), FoldError> {
+        if !self.members.get(&granted.approver).is_some_and(|m| m.active) {
+            return Err(FoldError::NoMember(granted.approver.clone()));
+        }
+        if let Some(request) = granted.request {
+            if request >= index || !self.spoke_before(&granted.by, &granted.approver, request) {
+                return Err(FoldError::NotEligible);
+            }
+            let given = self.approvals.get(&granted.intent).map_or(&[][..], Vec::as_slice);
+            let same = |g: &ApprovalGranted| {
+                self.same_member(&g.approver, &granted.approver) || self.same_person(&g.by, &granted.by)
+            };
+            if given.iter().any(|(_, g)| same(g)) {
+                return Err(FoldError::ApprovedAgain(granted.approver.clone()));
+            }
+        }
+        Arc::make_mut(&mut self.approvals).entry(granted.intent).or_default().push((index, granted.clone()));
+        Ok(())
+    }
+
+    pub(crate) fn approval_withdrawn(&mut self, gone: &ApprovalWithdrawn) -> Result<(), FoldError> {
+        let none = || FoldError::NoApproval(gone.approver.clone());
+        if self.member_behind(&gone.by).as_ref() != Some(&gone.approver) {
+            return Err(none());
+        }
+        let given = Arc::make_mut(&mut self.approvals).get_mut(&gone.intent).ok_or_else(none)?;
+        let before = given.len();
+        given.retain(|(_, g)| g.approver != gone.approver);
+        if given.len() == before { Err(none()) } else { Ok(()) }
+    }
+}
