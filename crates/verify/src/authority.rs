@@ -40,7 +40,7 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             return match stands {
                 Ok(true) => None,
                 Ok(false) => Some(format!("`{}` was not good for what it changes", e.by)),
-                Err(what) => Some(format!("`{}`: {what}", e.by)),
+                Err(why) => Some(nothing(&e.by, why)),
             };
         }
         Event::ApprovalGranted(e) => (&e.by, Scope::ApprovalDecide, In(&e.environment)),
@@ -142,7 +142,7 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     }
     let access = match access(state, by, at) {
         Ok(access) => access,
-        Err(what) => return Some(format!("`{by}`: {what}")),
+        Err(why) => return Some(nothing(by, why)),
     };
     let reaches = match &reach {
         In(environment) => access.may(scope, Some(environment)),
@@ -157,6 +157,16 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         return Some(format!("`{by}` was not good for what it changes"));
     }
     wider(&access, event).then(|| format!("`{by}` gave more than it has"))
+}
+
+/// Why somebody could do nothing.
+fn nothing(by: &CredentialId, why: NoAccess) -> String {
+    match why {
+        NoAccess::Unknown => format!("`{by}` is not a credential"),
+        NoAccess::Revoked => format!("`{by}` was revoked before"),
+        NoAccess::Expired => format!("`{by}` had expired"),
+        NoAccess::MemberInactive => format!("the person behind `{by}` was not an active member"),
+    }
 }
 
 /// Nobody gives more than they have, or for longer.

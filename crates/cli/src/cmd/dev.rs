@@ -168,7 +168,7 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
         environments: all,
         scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],
         expires_at: None,
-        live: false,
+        live: true,
         member: None,
         whole: false,
     };

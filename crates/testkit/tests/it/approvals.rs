@@ -4,7 +4,7 @@
 use intended_engine::{State, decide};
 use intended_ledger::Leaf;
 use intended_model::decision::{ApprovalRef, DecisionRecord, Grant, Outcome};
-use intended_model::entry::{ApprovalGranted, BODY_VERSION, CredentialCreated, MemberSet, Scope};
+use intended_model::entry::{ApprovalGranted, BODY_VERSION, CredentialCreated, MemberSet, Role, RoleGrant, Scope};
 use intended_model::{CredentialId, Digest, Event, MemberId, Name, Timestamp};
 use intended_runtime::Submission;
 use intended_testkit::{World, environment, refund};
@@ -38,7 +38,7 @@ impl Waiting {
                 member: member(person),
                 active: true,
                 email: None,
-                grants: Vec::new(),
+                grants: vec![RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Owner, whole: true }],
                 name: None,
                 v: BODY_VERSION,
             };

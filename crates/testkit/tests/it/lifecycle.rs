@@ -56,7 +56,7 @@ async fn credential(world: &World, by: &Principal, member: &str, name: &str, gro
         environments: Vec::new(),
         scopes: Scope::ALL.to_vec(),
         expires_at: None,
-        live: false,
+        live: true,
         member: Some(member),
         whole: true,
     };
@@ -573,7 +573,7 @@ async fn who_can_mint_a_second_identity_is_still_one_person() {
             environments: Vec::new(),
             scopes: Scope::ALL.to_vec(),
             expires_at: None,
-            live: false,
+            live: true,
             member: None,
             whole: true,
         };
@@ -616,7 +616,7 @@ async fn what_a_change_of_policy_takes_is_not_lowered_by_who_may_deploy_it() {
         environments: vec![production.clone()],
         scopes: Scope::ALL.to_vec(),
         expires_at: None,
-        live: false,
+        live: true,
         member: None,
         whole: false,
     };

@@ -52,7 +52,7 @@ async fn member(app: &axum::Router, owner: &str, id: &str, groups: &[&str]) -> S
     .await;
     assert_eq!(status, 200);
     let scopes: Vec<&str> = intended_model::entry::Scope::ALL.iter().map(|s| s.as_str()).collect();
-    let body = json!({"credential": format!("{id}-key"), "whole": true, "scopes": scopes, "member": id, "test": true});
+    let body = json!({"credential": format!("{id}-key"), "whole": true, "scopes": scopes, "member": id});
     let (status, made) = call(app, "POST", &format!("{BASE}/credentials"), Some(owner), Some(&body)).await;
     assert_eq!(status, 201, "{made}");
     made["key"].as_str().unwrap().to_owned()
