@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod policy;
+mod webhook;
 
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use webhook::Webhook;
 
 #[derive(Parser)]
 #[command(
@@ -132,6 +134,12 @@ pub enum Command {
         before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident list"
     )]
     Incident(Incident),
+    /// Where to send what happens to approvals.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended webhook set pager --url https://hooks.acme.example/intended --event approval.requested\n  intended webhook list\n  intended webhook test pager"
+    )]
+    Webhook(Webhook),
     /// Shell completions.
     #[command(
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"

@@ -7,6 +7,7 @@ mod cmd;
 mod config;
 mod confirm;
 mod error;
+mod notifier;
 mod output;
 mod scope;
 mod server;

@@ -79,6 +79,11 @@ pub const NEEDS: &[Need] = &[
     need("incident open", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
     need("incident list", &[Scope::EmergencyRead], ""),
     need("incident close", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
+    need("webhook list", &[Scope::AccessRead], ""),
+    need("webhook set", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("webhook remove", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("webhook rotate", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("webhook test", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

@@ -48,6 +48,9 @@ pub struct Config {
     /// Requests that one credential may make in a second; 0 for no limit.
     #[serde(default = "default_requests")]
     pub requests_per_second: u32,
+    /// Networks that webhooks may be sent to although they are not public, such as 10.1.0.0/16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhook_networks: Vec<ipnet::IpNet>,
     /// Connections at a time. Those beyond wait until one ends.
     #[serde(default = "default_connections")]
     pub connections: u32,
@@ -165,6 +168,14 @@ pub async fn open(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64
     let clock = Arc::new(SystemClock::default());
     let rng = Arc::new(SystemRng::default());
     Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root, issuer).await.map_err(named)?))
+}
+
+/// Lets a runtime send webhooks: to public addresses, and to these networks.
+pub fn send_webhooks(runtime: &Runtime, networks: Vec<ipnet::IpNet>) -> Result<(), CliError> {
+    let notifier = crate::notifier::HttpNotifier::new(intended_runtime::webhooks::Reach::new(networks));
+    let failed = |e: reqwest::Error| CliError::Failed(format!("webhooks cannot be sent: {e}"), ExitCode::Usage);
+    runtime.set_notifier(Arc::new(notifier.map_err(failed)?));
+    Ok(())
 }
 
 /// Opens a data directory that was set up before: its data file is there, and a tenant is in it.
@@ -334,6 +345,11 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         second.tick().await;
         ticks += 1;
         runtime.settle_deployments().await;
+        if runtime.has_webhooks() {
+            // Beside the rest: a receiver may take its time, a timeout that denies may not.
+            let runtime = Arc::clone(&runtime);
+            tokio::spawn(async move { runtime.deliver_webhooks().await });
+        }
         if let Err(error) = runtime.close_overdue().await {
             tracing::warn!(%error, "overdue escalations were not closed");
         }

@@ -9,6 +9,7 @@
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`escalations`]: what stays open, and the timeouts that deny
+//! * [`webhooks`]: telling others what happens to approvals
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
@@ -21,7 +22,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use intended_engine::{Access, NoAccess, State};
@@ -46,6 +47,7 @@ pub mod submit;
 pub mod tenant;
 pub mod tokens;
 pub mod verification;
+pub mod webhooks;
 
 pub use admin::{Bootstrap, NewKey};
 pub use error::{Member, RuntimeError, pointer_step};
@@ -67,6 +69,9 @@ pub struct Runtime {
     /// Requests of each credential in a second; 0 for no limit.
     rate: AtomicU32,
     metrics: Metrics,
+    /// What sends requests, where something does.
+    notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
+    delivering: AtomicBool,
     reaches: audit::Reaches,
     verifications: verification::Verifications,
     started: Timestamp,
@@ -263,6 +268,8 @@ impl Runtime {
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
+            notifier: std::sync::OnceLock::new(),
+            delivering: AtomicBool::new(false),
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
             started,

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod policy;
 pub mod simulations;
 pub mod tokens;
+pub mod webhooks;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -27,4 +28,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(simulations::router())
         .merge(incidents::router())
         .merge(emergency::router())
+        .merge(webhooks::router())
 }

@@ -59,6 +59,8 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let issuer = format!("http://{address}");
     let runtime = open(&dir, root, &issuer, None).await?;
     let keys = set_up(&runtime, &dir).await?;
+    // A receiver to try it with runs on the same machine.
+    crate::server::send_webhooks(&runtime, vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))])?;
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let app = intended_api::App::new(Arc::clone(&runtime));
     let stop_quickly = Stopping { drain: Duration::from_millis(50), finish: Duration::from_secs(2) };

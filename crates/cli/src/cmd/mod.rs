@@ -17,6 +17,7 @@ mod policy;
 mod serve;
 mod token;
 pub mod verify;
+mod webhook;
 
 pub type Outcome = Result<ExitCode, CliError>;
 
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
+        Command::Webhook(args) => webhook::run(&global, args).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

@@ -16,7 +16,7 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_requests, listen, open, reopen, serve as run, stopped, write_secret,
+    default_requests, listen, open, reopen, send_webhooks, serve as run, stopped, write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -119,6 +119,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         finish_millis: default_finish(),
         max_bytes: None,
         requests_per_second: default_requests(),
+        webhook_networks: Vec::new(),
         connections: default_connections(),
         head_millis: default_head(),
     };
@@ -170,6 +171,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     runtime.limit_requests(config.requests_per_second);
+    send_webhooks(&runtime, config.webhook_networks)?;
     let (listener, address) = listen(address, false).await?;
     let tenants = runtime.tenants().len();
     note(&format!(
