@@ -85,3 +85,17 @@ fn why(error: &reqwest::Error) -> String {
     }
     text.chars().take(300).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_means_an_address_inside_is_not_connected_to() {
+        let name = || "localhost".parse::<Name>().unwrap();
+        assert!(Public(Reach::default()).resolve(name()).await.is_err());
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|n| n.parse().unwrap());
+        let found: Vec<_> = Public(Reach::new(loopback.into())).resolve(name()).await.unwrap().collect();
+        assert!(!found.is_empty() && found.iter().all(|a| a.ip().is_loopback()), "{found:?}");
+    }
+}

@@ -19,3 +19,4 @@ mod policy;
 mod stop;
 mod support;
 mod verify;
+mod webhooks;

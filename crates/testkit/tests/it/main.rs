@@ -29,3 +29,4 @@ mod slow;
 mod tampering;
 mod time;
 mod watching;
+mod webhooks;
