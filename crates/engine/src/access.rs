@@ -104,7 +104,7 @@ impl Access {
     }
     /// Whether requests may come from an address. One that is not known is in no network.
     #[must_use]
-    pub fn reachable_from(&self, address: Option<std::net::IpAddr>) -> bool {
+    pub fn reachable_from(&self, address: Option<core::net::IpAddr>) -> bool {
         self.networks.is_empty() || address.is_some_and(|a| self.networks.iter().any(|n| n.contains(&a.to_canonical())))
     }
     /// Every scope that it has somewhere.

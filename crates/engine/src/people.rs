@@ -48,7 +48,7 @@ impl State {
         if let Some(pattern) = new.actions.iter().find(|p| !is_pattern(p)) {
             return Err(FoldError::Pattern(pattern.clone()));
         }
-        let network = |text: &Box<str>| text.parse::<IpNet>().map_err(|_| FoldError::Network(text.clone()));
+        let network = |text: &str| text.parse::<IpNet>().map_err(|_| FoldError::Network(text.into()));
         let credential = Credential {
             id: new.credential.clone(),
             actions: new.actions.clone(),
@@ -58,7 +58,7 @@ impl State {
             expires_at: new.expires_at,
             hash: new.hash,
             member: new.member.clone(),
-            networks: new.networks.iter().map(network).collect::<Result<_, _>>()?,
+            networks: new.networks.iter().map(|n| network(n)).collect::<Result<_, _>>()?,
             previous: None,
             revoked: false,
             rotated_at: None,

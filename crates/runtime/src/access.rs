@@ -241,13 +241,13 @@ fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<()
     }
     // An action or a network is narrower where it lies within one that the maker has.
     let own = &by.access.actions;
-    let inside = |pattern: &Box<str>| own.iter().any(|o| within(pattern, o));
-    if !own.is_empty() && (spec.actions.is_empty() || !spec.actions.iter().all(inside)) {
+    let inside = |pattern: &str| own.iter().any(|o| within(pattern, o));
+    if !own.is_empty() && (spec.actions.is_empty() || !spec.actions.iter().all(|p| inside(p))) {
         return Err(RuntimeError::at(Code::AccessWider, "/actions", "these actions are not yours to give"));
     }
     let own = &by.access.networks;
-    let inside = |text: &Box<str>| text.parse::<IpNet>().is_ok_and(|n| own.iter().any(|o| o.contains(&n)));
-    if !own.is_empty() && (spec.networks.is_empty() || !spec.networks.iter().all(inside)) {
+    let inside = |text: &str| text.parse::<IpNet>().is_ok_and(|n| own.iter().any(|o| o.contains(&n)));
+    if !own.is_empty() && (spec.networks.is_empty() || !spec.networks.iter().all(|n| inside(n))) {
         return Err(RuntimeError::at(Code::AccessWider, "/networks", "these networks are not yours to give"));
     }
     if by.access.test && spec.live {
