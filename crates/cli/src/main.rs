@@ -8,6 +8,7 @@ mod config;
 mod confirm;
 mod error;
 mod output;
+mod rewake;
 mod scope;
 mod server;
 mod when;
