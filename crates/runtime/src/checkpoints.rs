@@ -5,7 +5,7 @@
 //! then, kept here, and handed out only for a head that whoever asks knows to be durable. What becomes
 //! of a commit that fails is that its note is never asked for, and forgotten with the next.
 
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use intended_ledger::{Checkpoint, Ed25519NoteSigner, origin};
@@ -84,20 +84,66 @@ impl Checkpoints {
     }
 }
 
-/// A thread that signs ahead. It ends with the store that tells it of heads.
+/// What the thread that signs ahead has to do: the newest head only. One that it has no time for is
+/// signed by whoever needs it.
+#[derive(Default)]
+struct Due {
+    next: Mutex<Next>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+enum Next {
+    #[default]
+    Nothing,
+    Sign(Arc<Tenant>, Arc<TreeHead>),
+    End,
+}
+
+impl Due {
+    /// The bell is rung after the lock is given back: who is woken need not wait for it.
+    fn set(&self, next: Next) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        self.bell.notify_one();
+    }
+
+    /// Waits for something to do; `None` at the end.
+    fn take(&self) -> Option<(Arc<Tenant>, Arc<TreeHead>)> {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match std::mem::take(&mut *next) {
+                Next::Sign(tenant, head) => return Some((tenant, head)),
+                Next::End => return None,
+                Next::Nothing => next = self.bell.wait(next).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// Ends the thread with the store that tells it of heads.
+struct Ends(Arc<Due>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.set(Next::End);
+    }
+}
+
+/// A thread that signs ahead.
 pub(crate) fn signing(
     find: impl Fn(&TenantId) -> Option<Arc<Tenant>> + Send + Sync + 'static,
 ) -> std::io::Result<Ahead> {
-    // Whatever it has no time for is signed by whoever needs it.
-    let (heads, next) = mpsc::sync_channel::<(Arc<Tenant>, Arc<TreeHead>)>(1);
+    let due = Arc::new(Due::default());
+    let theirs = Arc::clone(&due);
     std::thread::Builder::new().name("checkpoint-signer".to_owned()).spawn(move || {
-        while let Ok((tenant, head)) = next.recv() {
+        while let Some((tenant, head)) = theirs.take() {
             tenant.checkpoints().sign_ahead(&tenant.id, head);
         }
     })?;
+    let told = Ends(due);
     Ok(Box::new(move |tenant, head| {
         if let Some(tenant) = find(tenant) {
-            let _ = heads.try_send((tenant, Arc::clone(head)));
+            told.0.set(Next::Sign(tenant, Arc::clone(head)));
         }
     }))
 }
@@ -115,7 +161,7 @@ mod tests {
     }
 
     fn checkpoints(tenant: &TenantId) -> (Checkpoints, NoteVerifier) {
-        let key = SigningKey::generate(intended_token::Alg::EdDSA, &intended_keyring::SystemRng).unwrap();
+        let key = SigningKey::generate(intended_token::Alg::EdDSA, &intended_keyring::SystemRng::default()).unwrap();
         let signer = crate::tenant::note_signer(tenant, &key).unwrap();
         let verifier = NoteVerifier::parse(&signer.vkey()).unwrap();
         (Checkpoints::new(signer), verifier)
