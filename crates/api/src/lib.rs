@@ -129,6 +129,11 @@ pub type Answer = Result<Response, Problem>;
 
 pub(crate) fn json<T: serde::Serialize>(status: u16, body: &T) -> Answer {
     let body = serde_json::to_vec(body).map_err(intended_runtime::RuntimeError::internal)?;
+    Ok(written(status, body))
+}
+
+/// JSON that is written already.
+pub(crate) fn written(status: u16, body: Vec<u8>) -> Response {
     let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
-    Ok((status, [(http::header::CONTENT_TYPE, "application/json")], body).into_response())
+    (status, [(http::header::CONTENT_TYPE, "application/json")], body).into_response()
 }

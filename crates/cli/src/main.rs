@@ -9,6 +9,7 @@ mod confirm;
 mod error;
 mod notifier;
 mod output;
+mod rewake;
 mod scope;
 mod server;
 mod when;

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::error::{CliError, file};
+use crate::rewake;
 
 pub const CONFIG: &str = "intended.toml";
 pub const ROOT_KEY: &str = "root.key";
@@ -309,7 +310,7 @@ async fn accept(
             .header_read_timeout(limits.head)
             .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
         let mut close = close.clone();
-        tokio::spawn(async move {
+        tokio::spawn(rewake::at_once(async move {
             let _place = place;
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
@@ -322,7 +323,7 @@ async fn accept(
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
             }
-        });
+        }));
     }
     drop(listener);
     let _ = closing.send(());

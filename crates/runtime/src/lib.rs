@@ -34,6 +34,7 @@ use intended_store::Store;
 pub mod access;
 pub mod admin;
 pub mod audit;
+mod checkpoints;
 mod error;
 pub mod escalations;
 pub mod health;
@@ -63,7 +64,7 @@ pub struct Runtime {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn RngSource>,
     issuer: Box<str>,
-    tenants: ArcSwap<HashMap<TenantId, Arc<Tenant>>>,
+    tenants: Arc<ArcSwap<HashMap<TenantId, Arc<Tenant>>>>,
     /// The newest time in any ledger, in milliseconds: see [`Self::now`].
     floor: AtomicI64,
     /// Requests of each credential in a second; 0 for no limit.
@@ -264,7 +265,7 @@ impl Runtime {
             clock,
             rng,
             issuer: issuer.into(),
-            tenants: ArcSwap::default(),
+            tenants: Arc::default(),
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
@@ -284,6 +285,11 @@ impl Runtime {
                 continue;
             }
             runtime.load_tenant(&id).await?;
+        }
+        let tenants = Arc::clone(&runtime.tenants);
+        match checkpoints::signing(move |id| tenants.load().get(id).cloned()) {
+            Ok(ahead) => runtime.store().before_commit(ahead),
+            Err(error) => tracing::warn!(%error, "checkpoints are not signed ahead"),
         }
         Ok(runtime)
     }

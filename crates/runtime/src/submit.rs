@@ -13,7 +13,7 @@ use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, delegation,
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
-use intended_model::json::{MAX_RECORDED_DEPTH, nesting};
+use intended_model::json::{MAX_RECORDED_DEPTH, nests};
 use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
 use intended_token::claims::Actor;
@@ -163,7 +163,7 @@ impl Runtime {
             }
             let body = serde_json::to_string(&record).map_err(RuntimeError::internal)?;
             // One level is the leaf's. What could not be read back is not recorded.
-            if nesting(&body) >= MAX_RECORDED_DEPTH {
+            if nests(&body, MAX_RECORDED_DEPTH) {
                 return Err(Code::JsonTooDeep.into());
             }
             let commit = Commit {

@@ -2,9 +2,9 @@
 //! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use intended_engine::{Credential, State, keys};
 use intended_keyring::{RootKey, SigningKey};
 use intended_ledger::{BLOCK, Checkpoint, Ed25519NoteSigner, Leaf, NoteVerifier, leaf_hash, origin, verify_inclusion};
@@ -12,6 +12,7 @@ use intended_model::{Code, CredentialId, EnvironmentId, Event, Kind, TenantId};
 use intended_store::{Store, TreeHead};
 
 use crate::RuntimeError;
+use crate::checkpoints::{Checkpoints, SignedHead};
 
 /// How many control entries one read takes.
 const CONTROL_PAGE: usize = 512;
@@ -25,9 +26,7 @@ pub struct Tenant {
     /// One catches up at a time.
     catching_up: tokio::sync::Mutex<()>,
     signers: ArcSwap<HashMap<EnvironmentId, Arc<SigningKey>>>,
-    ledger_signer: Ed25519NoteSigner,
-    checkpoint: ArcSwapOption<SignedHead>,
-    signing: Mutex<()>,
+    checkpoints: Checkpoints,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
 }
@@ -40,12 +39,6 @@ type Credentials = BTreeMap<CredentialId, Credential>;
 pub(crate) struct Folded {
     pub state: Arc<State>,
     pub next: u64,
-}
-
-/// A tree head and its signed note.
-pub struct SignedHead {
-    pub size: u64,
-    pub note: Arc<str>,
 }
 
 impl std::fmt::Debug for Tenant {
@@ -75,9 +68,7 @@ impl Tenant {
             indexed: ArcSwap::default(),
             catching_up: tokio::sync::Mutex::default(),
             signers: ArcSwap::default(),
-            ledger_signer,
-            checkpoint: ArcSwapOption::empty(),
-            signing: Mutex::new(()),
+            checkpoints: Checkpoints::new(ledger_signer),
             kept: Mutex::new(None),
         };
         tenant.catch_up(store, root).await?;
@@ -150,32 +141,22 @@ impl Tenant {
 
     /// The signed checkpoint of a head that is durable. Signed once for all decisions of a batch.
     pub fn checkpoint(&self, head: &TreeHead) -> Result<Arc<str>, RuntimeError> {
-        if let Some(signed) = self.checkpoint.load().as_ref().filter(|s| s.size == head.size) {
-            return Ok(Arc::clone(&signed.note));
-        }
-        let _one_signs = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(signed) = self.checkpoint.load().as_ref().filter(|s| s.size == head.size) {
-            return Ok(Arc::clone(&signed.note));
-        }
-        let checkpoint = Checkpoint { origin: origin(&self.id), size: head.size, root: head.root };
-        let note: Arc<str> = checkpoint.sign(&self.ledger_signer).map_err(RuntimeError::internal)?.into();
-        let newest = self.checkpoint.load().as_ref().is_none_or(|s| s.size < head.size);
-        if newest {
-            self.checkpoint.store(Some(Arc::new(SignedHead { size: head.size, note: Arc::clone(&note) })));
-        }
-        Ok(note)
+        self.checkpoints.of(&self.id, head)
+    }
+    pub(crate) const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// The signed number of control entries of a head that is durable.
     #[must_use]
     pub fn control_count(&self, head: &TreeHead) -> String {
-        control_count(&self.ledger_signer, &self.id, head.size, head.control_version)
+        control_count(&self.checkpoints.signer, &self.id, head.size, head.control_version)
     }
 
     /// The newest checkpoint that this node has signed.
     #[must_use]
     pub fn latest_checkpoint(&self) -> Option<Arc<SignedHead>> {
-        self.checkpoint.load_full()
+        self.checkpoints.newest()
     }
 }
 
