@@ -353,6 +353,9 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         if let Err(error) = runtime.close_overdue().await {
             tracing::warn!(%error, "overdue escalations were not closed");
         }
+        if let Err(error) = runtime.flush_usage(false).await {
+            tracing::warn!(%error, "when credentials were last used was not written down");
+        }
         if ticks.is_multiple_of(60)
             && let Err(error) = runtime.purge().await
         {

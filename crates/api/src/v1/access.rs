@@ -1,5 +1,7 @@
 //! Access, as far as it takes to set a tenant up: credentials, agents, capabilities, environments.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
@@ -116,7 +118,7 @@ struct CredentialRow {
 async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let row = |c: &intended_engine::Credential| CredentialRow {
+    let row = |c: &Arc<intended_engine::Credential>| CredentialRow {
         credential: c.id.to_string(),
         actions: c.actions.clone(),
         networks: c.networks.iter().map(ToString::to_string).collect(),
