@@ -14,6 +14,9 @@
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
+//! * [`tenants`]: who operates the server; suspending a tenant or an environment
+//! * [`rotation`]: new keys for credentials
+//! * [`lockout`]: who guesses keys waits
 //! * [`usage`]: when each credential was last used, and what for
 //!
 //! **Architecture invariant:** nothing here decides. Whatever the verifier must recompute is in
@@ -38,14 +41,17 @@ pub mod audit;
 mod error;
 pub mod escalations;
 pub mod health;
+pub mod lockout;
 pub mod metrics;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod rotation;
 pub mod simulation;
 pub mod standing;
 pub mod submit;
 pub mod tenant;
+pub mod tenants;
 pub mod tokens;
 pub mod usage;
 pub mod verification;
@@ -79,6 +85,9 @@ pub struct Runtime {
     reaches: audit::Reaches,
     verifications: verification::Verifications,
     started: Timestamp,
+    /// The SHA-256 of the operator's key.
+    operator: ArcSwapOption<Digest>,
+    lockout: lockout::Lockout,
     /// Deciding again folds a whole ledger: a few at once, and never on the threads that decide.
     replays: Arc<tokio::sync::Semaphore>,
     /// One simulation that was asked for at a time.
@@ -261,9 +270,15 @@ impl Principal {
         if self.control == state.control && self.access.valid_until.is_none_or(|until| now < until) {
             return Ok(self.clone());
         }
+        not_suspended(state)?;
         let access = Arc::new(state.access(&self.credential, now).map_err(no_access)?);
         Ok(Self { access, control: state.control, ..self.clone() })
     }
+}
+
+/// Nobody of a suspended tenant does anything, or learns more than that.
+fn not_suspended(state: &State) -> Result<(), RuntimeError> {
+    if state.suspended.is_some() { Err(Code::TenantSuspended.into()) } else { Ok(()) }
 }
 
 /// Why somebody may do nothing, as a code.
@@ -303,6 +318,8 @@ impl Runtime {
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
             started,
+            operator: ArcSwapOption::empty(),
+            lockout: lockout::Lockout::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
             simulations: Arc::new(tokio::sync::Semaphore::new(1)),
             gates: Arc::new(tokio::sync::Semaphore::new(1)),
@@ -339,10 +356,12 @@ impl Runtime {
     /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
     /// `from` is the caller's address, as far as it is known.
     pub fn authenticate_from(&self, key: &str, from: Option<IpAddr>) -> Result<Principal, RuntimeError> {
-        let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
+        let key = ApiKey::parse(key).map_err(|_| self.guessed(Code::CredentialMalformed, from))?;
         let hash = key.hash();
-        let holder = self.follower.credentials.get(&hash).ok_or(Code::CredentialUnknown)?;
+        let holder = self.follower.credentials.get(&hash);
+        let holder = holder.ok_or_else(|| self.guessed(Code::CredentialUnknown, from))?;
         let (state, now) = (holder.tenant.state(), self.now());
+        not_suspended(&state)?;
         let credential = state.credentials.get(&holder.credential).ok_or(Code::CredentialUnknown)?;
         if !credential.has_key(hash, now) {
             // It was rotated, and this is the key from before.
@@ -370,6 +389,17 @@ impl Runtime {
             meter: Arc::clone(&holder.meter),
             idempotency_key: None,
         })
+    }
+
+    /// Why a key that nobody has is refused: itself, or because there were too many of them.
+    fn guessed(&self, code: Code, from: Option<IpAddr>) -> RuntimeError {
+        match from.map_or(Ok(()), |address| self.lockout.failed(address, self.clock.now())) {
+            Ok(()) => code.into(),
+            Err(seconds) => RuntimeError {
+                retry_after: Some(seconds),
+                ..RuntimeError::new(Code::RateLimited, "too many unknown keys came from this address")
+            },
+        }
     }
 
     /// [`Self::authenticate_from`] nowhere in particular: what is good in some networks only is not good.
