@@ -8,6 +8,9 @@
 //!
 //! This file names nothing but the model: the page is made of it without the rest of this crate.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use intended_model::entry::Scope;
 
 /// What a route needs.
@@ -150,9 +153,14 @@ pub fn lines() -> impl Iterator<Item = &'static Line> {
 /// What a route needs; `None` of one that has no line.
 #[must_use]
 pub fn of(method: &str, path: &str) -> Option<Need> {
+    static TABLE: LazyLock<HashMap<&str, Vec<(&str, Need)>>> = LazyLock::new(|| {
+        let mut table: HashMap<&str, Vec<(&str, Need)>> = HashMap::new();
+        lines().for_each(|l| table.entry(l.path).or_default().push((l.method, l.need)));
+        table
+    });
     // Whoever may read a thing may ask whether it is there.
     let method = if method == "HEAD" { "GET" } else { method };
-    lines().find(|l| l.method == method && l.path == path).map(|l| l.need)
+    TABLE.get(path)?.iter().find(|(m, _)| *m == method).map(|(_, need)| *need)
 }
 
 impl Need {

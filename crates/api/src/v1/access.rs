@@ -1,5 +1,6 @@
 //! Access, as far as it takes to set a tenant up: credentials, agents, capabilities, environments.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -23,7 +24,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(create_credential, credentials))
         .routes(routes!(revoke_credential))
         .routes(routes!(members))
-        .routes(routes!(set_member))
+        .routes(routes!(set_member, member))
         .routes(routes!(agents))
         .routes(routes!(set_agent))
         .routes(routes!(capabilities))
@@ -110,6 +111,11 @@ struct CredentialRow {
     member: Option<MemberId>,
     revoked: bool,
     whole: bool,
+    /// By this server, up to half a minute before it was last started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<String>,
+    /// Those of its scopes that something was done with.
+    scopes_used: Vec<Scope>,
 }
 
 /// Credentials, without their keys.
@@ -118,20 +124,27 @@ struct CredentialRow {
 async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let row = |c: &Arc<intended_engine::Credential>| CredentialRow {
-        credential: c.id.to_string(),
-        actions: c.actions.clone(),
-        networks: c.networks.iter().map(ToString::to_string).collect(),
-        test: c.test,
-        environments: c.environments.clone(),
-        scopes: c.scopes.clone(),
-        expires_at: c.expires_at.map(|t| t.to_string()),
-        member: c.member.clone(),
-        revoked: c.revoked,
-        whole: c.whole,
+    let row = |c: &Arc<intended_engine::Credential>| {
+        let usage = app.runtime.usage(&principal.tenant, &c.id);
+        CredentialRow {
+            last_used: usage.last_used.map(|t| t.to_string()),
+            scopes_used: usage.scopes.iter().collect(),
+            credential: c.id.to_string(),
+            actions: c.actions.clone(),
+            networks: c.networks.iter().map(ToString::to_string).collect(),
+            test: c.test,
+            environments: c.environments.clone(),
+            scopes: c.scopes.clone(),
+            expires_at: c.expires_at.map(|t| t.to_string()),
+            member: c.member.clone(),
+            revoked: c.revoked,
+            whole: c.whole,
+        }
     };
-    let rows = state.credentials.values().map(row).map(|r| (r.credential.clone(), r));
-    page::answer(List { tenant: &tenant, name: "credentials" }, &uri, rows)
+    page::answer_from(List { tenant: &tenant, name: "credentials" }, &uri, |after| {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        state.credentials.range::<str, _>((start, Bound::Unbounded)).map(|(id, c)| (id.to_string(), row(c)))
+    })
 }
 
 #[derive(Serialize)]
@@ -152,18 +165,34 @@ struct MemberRow {
 async fn members(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let rows = state.members.iter().map(|(member, m)| {
-        let row = MemberRow {
+    page::answer_from(List { tenant: &tenant, name: "members" }, &uri, |after| {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = state.members.range::<str, _>((start, Bound::Unbounded));
+        rows.map(|(member, m)| (member.to_string(), MemberRow::new(member, m)))
+    })
+}
+
+impl MemberRow {
+    fn new(member: &MemberId, m: &intended_engine::Member) -> Self {
+        Self {
             member: member.to_string(),
             groups: m.groups.clone(),
             grants: m.grants.clone(),
             name: m.name.clone(),
             email: m.email.clone(),
             active: m.active,
-        };
-        (member.to_string(), row)
-    });
-    page::answer(List { tenant: &tenant, name: "members" }, &uri, rows)
+        }
+    }
+}
+
+/// One of the people of the tenant.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/members/{member}", tag = "access", params(("tenant" = String, Path), ("member" = String, Path)),
+    responses((status = 200, description = "the member")))]
+async fn member(State(app): State<App>, Path((tenant, member)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
+    let state = principal.tenant.state();
+    let (id, found) = state.members.get_key_value(member.as_str()).ok_or(Code::NotFound)?;
+    json(200, &MemberRow::new(id, found))
 }
 
 #[derive(Deserialize)]
