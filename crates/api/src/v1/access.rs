@@ -124,6 +124,7 @@ struct CredentialRow {
 async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
+    let (principal, all) = (&principal, principal.sees_all());
     let row = |c: &Arc<intended_engine::Credential>| {
         let usage = app.runtime.usage(&principal.tenant, &c.id);
         CredentialRow {
@@ -133,7 +134,8 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: ht
             actions: c.actions.clone(),
             networks: c.networks.iter().map(ToString::to_string).collect(),
             test: c.test,
-            environments: c.environments.clone(),
+            // Of those that the caller has nothing to do with not even the names.
+            environments: c.environments.iter().filter(|e| all || principal.sees(e)).cloned().collect(),
             scopes: c.scopes.clone(),
             expires_at: c.expires_at.map(|t| t.to_string()),
             member: c.member.clone(),
@@ -143,7 +145,10 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: ht
     };
     page::answer_from(List { tenant: &tenant, name: "credentials" }, &uri, |after| {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        state.credentials.range::<str, _>((start, Bound::Unbounded)).map(|(id, c)| (id.to_string(), row(c)))
+        let seen =
+            move |c: &intended_engine::Credential| all || c.whole || c.environments.iter().any(|e| principal.sees(e));
+        let rows = state.credentials.range::<str, _>((start, Bound::Unbounded));
+        rows.filter(move |(_, c)| seen(c)).map(|(id, c)| (id.to_string(), row(c)))
     })
 }
 
@@ -323,6 +328,7 @@ async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::U
     let mut rows: Vec<AgentRow> = state
         .agents
         .iter()
+        .filter(|(_, a)| principal.sees_all() || a.environments.iter().any(|e| principal.sees(e)))
         .map(|(name, a)| AgentRow {
             agent: name.to_string(),
             kind: a.kind.to_string(),
@@ -423,7 +429,10 @@ async fn capabilities(
         let short = u32::MAX - u32::try_from(c.pattern.len()).unwrap_or(u32::MAX);
         format!("{}{short:010}{}", u8::from(c.pattern.ends_with('*')), c.id)
     };
-    let rows = state.capabilities.iter().map(|c| (key(c), row(c)));
+    let seen = |c: &&intended_engine::Capability| {
+        principal.sees_all() || c.environment.as_ref().is_none_or(|e| principal.sees(e))
+    };
+    let rows = state.capabilities.iter().filter(seen).map(|c| (key(c), row(c)));
     page::answer(List { tenant: &tenant, name: "capabilities-registry" }, &uri, rows)
 }
 
