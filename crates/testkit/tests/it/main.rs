@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod access_scale;
 mod access_walk;
 mod approvals;
 mod authzen;
