@@ -133,9 +133,7 @@ fn caller(app: &App, headers: &HeaderMap, from: Option<IpAddr>) -> Result<Caller
 /// Authenticates the bearer of a request again, without counting it, for what goes on longer than a
 /// request: it ends with the credential.
 pub(crate) fn again(app: &App, headers: &HeaderMap, from: Option<IpAddr>, scope: Scope) -> Result<Principal, Problem> {
-    let principal = app.runtime.authenticate_from(bearer(headers)?, from)?;
-    principal.require(scope, None)?;
-    Ok(principal)
+    Ok(app.runtime.authenticate_from(bearer(headers)?, from)?.reading(scope)?)
 }
 
 /// The caller of a tenant's route.

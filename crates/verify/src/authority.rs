@@ -144,6 +144,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if state.credentials.is_empty() && by.as_str() == "bootstrap" {
         return None;
     }
+    if state.suspended.is_some() {
+        return Some(format!("`{by}` is of a tenant that was suspended"));
+    }
     let access = match access(state, by, at) {
         Ok(access) => access,
         Err(why) => return Some(nothing(by, why)),

@@ -7,9 +7,11 @@ use crate::support::{Http, ISSUER, Ran, Server, Site, intended, run};
 #[test]
 fn who_operates_the_server_makes_suspends_and_reinstates_a_tenant() {
     let held = tempfile::tempdir().unwrap();
-    let [dir, operator, owner] = ["data", "operator.key", "globex.key"].map(|n| held.path().join(n).display().to_string());
-    run(intended(&["init", "--tenant", "acme", "--data-dir", &dir, "--issuer", ISSUER]).args(["--operator-key-file", &operator]))
-        .expect(0);
+    let [dir, operator, owner] =
+        ["data", "operator.key", "globex.key"].map(|n| held.path().join(n).display().to_string());
+    run(intended(&["init", "--tenant", "acme", "--data-dir", &dir, "--issuer", ISSUER])
+        .args(["--operator-key-file", &operator]))
+    .expect(0);
     let server = Server::spawn(&mut intended(&["serve", "--data-dir", &dir, "--listen", "127.0.0.1:0"])).unwrap();
     let url = server.url();
     let with = |key: &str, tenant: &str, arguments: &[&str]| {

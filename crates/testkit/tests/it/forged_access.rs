@@ -63,7 +63,7 @@ async fn access_that_nobody_could_give_is_found() {
         ("any action", "credential.created", 2, |b| drop(b.as_object_mut().unwrap().remove("actions")), "gave more"),
         ("another action", "credential.created", 2, |b| b["actions"] = json!(["github.*"]), "gave more"),
         ("live from test", "credential.created", 2, |b| drop(b.as_object_mut().unwrap().remove("test")), "gave more"),
-        ("for good", "credential.created", 2, |b| drop(b.as_object_mut().unwrap().remove("expires_at")), "gave more"),
+        ("for good", "credential.created", 2, |b| b["expires_at"] = Value::Null, "gave more"),
         ("a rotation by who is narrower", "credential.rotated", 0, |b| b["credential"] = json!("owner"), "gave more"),
         (
             "a rotation with a longer overlap",
@@ -107,6 +107,40 @@ async fn access_that_nobody_could_give_is_found() {
         assert_eq!((failure.check, failure.index), (Check::Authority, Some(at as u64)), "{what}: {failure}");
         assert!(failure.what.contains(says), "{what}: {failure}");
     }
+}
+
+/// While a tenant is suspended nothing of it changes and nothing is used, and of an environment nothing is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_under_a_suspension_is_found() {
+    let (world, honest) = recorded().await;
+    let suspended = honest.position("access.suspended", 0);
+    // The environment's suspension as the tenant's, by who operates the server: what comes after it is found.
+    let mut forge = Forge(honest.0.clone());
+    forge.edit(suspended, |b| {
+        b["by"] = json!("operator");
+        b.as_object_mut().unwrap().remove("environment");
+    });
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Authority, Some(suspended as u64 + 1)), "{failure}");
+    assert!(failure.what.contains("was suspended"), "{failure}");
+    // A token used in a suspended environment.
+    let intent = intended_testkit::refund(40, None).unwrap();
+    let submission = intended_runtime::Submission { intent, idempotency_key: None, audience: None };
+    let decided = world.runtime.submit(&world.owner, submission).await.unwrap();
+    let production = intended_testkit::environment("production").unwrap();
+    world.runtime.suspend_environment(&world.owner, &production, "x").await.unwrap();
+    world.runtime.reinstate_environment(&world.owner, &production, "x").await.unwrap();
+    let binding = intended_token::Binding::IntentHash(decided.record.input.intent_hash);
+    let token = decided.token.unwrap();
+    let verified = world.runtime.verify_token(&world.owner, token.as_str(), "intended", &production, &binding, true);
+    assert!(matches!(verified.await.unwrap(), intended_runtime::tokens::Verification::Accepted(_)));
+    let mut forge = Forge::of(&world.export().await.unwrap().1);
+    verify(Forge(forge.0.clone()).rebuild()).unwrap();
+    let (consumed, reinstated) = (forge.position("token.consumed", 0), forge.position("access.reinstated", 1));
+    forge.0.swap(consumed, reinstated);
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!((failure.check, failure.index), (Check::Consumption, Some(reinstated as u64)), "{failure}");
+    assert!(failure.what.contains("suspended"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
