@@ -103,7 +103,7 @@ async fn main() -> Result<(), Failure> {
     let rounds = 200_000_usize;
     let mean = |work: &mut dyn FnMut(usize)| {
         let at = Instant::now();
-        (0..rounds).for_each(|n| work(n));
+        (0..rounds).for_each(&mut *work);
         at.elapsed().as_secs_f64() * 1e6 / rounds as f64
     };
     let sha = mean(&mut |n| {

@@ -143,6 +143,11 @@ const AREAS: &[Line] = table! {
     POST "incidents": EmergencyWrite;
     GET "incidents": EmergencyRead;
     POST "incidents/{incident}/close": EmergencyWrite;
+    GET "webhooks": AccessRead;
+    PUT "webhooks/{webhook}": AccessWrite;
+    DELETE "webhooks/{webhook}": AccessWrite;
+    POST "webhooks/{webhook}/rotate": AccessWrite;
+    POST "webhooks/{webhook}/test": AccessWrite;
 };
 
 /// Every route.

@@ -147,8 +147,8 @@ impl Access {
     }
     #[must_use]
     pub fn narrows_actions(&self, actions: &[Box<str>]) -> bool {
-        let inside = |pattern: &Box<str>| self.actions.iter().any(|own| within(pattern, own));
-        self.actions.is_empty() || (!actions.is_empty() && actions.iter().all(inside))
+        let inside = |pattern: &str| self.actions.iter().any(|own| within(pattern, own));
+        self.actions.is_empty() || (!actions.is_empty() && actions.iter().all(|p| inside(p)))
     }
     #[must_use]
     pub fn narrows_networks(&self, networks: &[IpNet]) -> bool {

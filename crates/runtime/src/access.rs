@@ -265,11 +265,11 @@ pub(crate) fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -
     if !by.access.narrows_actions(&spec.actions) {
         return Err(RuntimeError::at(Code::AccessWider, "/actions", "these actions are not yours to give"));
     }
-    let network = |text: &Box<str>| {
+    let network = |text: &str| {
         let wrong = |_| RuntimeError::at(Code::RequestInvalid, "/networks", format!("`{text}` is not a network"));
         text.parse::<IpNet>().map_err(wrong)
     };
-    let networks: Vec<IpNet> = spec.networks.iter().map(network).collect::<Result<_, _>>()?;
+    let networks: Vec<IpNet> = spec.networks.iter().map(|n| network(n)).collect::<Result<_, _>>()?;
     if !by.access.narrows_networks(&networks) {
         return Err(RuntimeError::at(Code::AccessWider, "/networks", "these networks are not yours to give"));
     }

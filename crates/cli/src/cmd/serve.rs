@@ -87,7 +87,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
             ));
         }
     }
-    for path in [&args.owner_key_file, &args.operator_key_file].into_iter().flatten().filter(|p| p.exists()) {
+    if let Some(path) = [&args.owner_key_file, &args.operator_key_file].into_iter().flatten().find(|p| p.exists()) {
         return Err(CliError::usage(
             format!("{}: it is there already", path.display()),
             "keys are not written over: name another file",

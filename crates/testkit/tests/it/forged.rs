@@ -545,10 +545,10 @@ async fn what_a_credential_does_after_its_time_or_beyond_its_scope_is_found() {
         for (by, says) in [
             // What it asked for in time may have been recorded a little later.
             ("lately", ""),
-            ("shortlived", "has expired"),
+            ("shortlived", "had expired"),
             ("elsewhere", "not good for"),
             ("reader", "had not the scope"),
-            ("nobody", "no such credential"),
+            ("nobody", "not a credential"),
         ] {
             let mut forge = Forge(honest.0.clone());
             let at = forge.position(kind, 0);
