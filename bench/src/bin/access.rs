@@ -1,6 +1,6 @@
 //! Many people and keys: what lists, authentication and one more key cost then.
 //!
-//! `cargo run --release --workspace --bin access [members] [credentials]`: 10,000 and 5,000 unless they
+//! `cargo run --release -p intended-bench --bin access -- [members] [credentials]`: 10,000 and 5,000 unless they
 //! are named. Everything is in one process, with a real store, through the whole HTTP application
 //! without a network.
 
