@@ -357,6 +357,7 @@ async fn nobody_takes_away_the_last_one_who_could_give_access() {
         json!({"credential": "brief", "whole": true, "scopes": ["access:write"], "expires_at": until}),
         json!({"credential": "local", "whole": true, "scopes": ["access:write"], "networks": ["10.0.0.0/8"]}),
         json!({"credential": "part", "environments": ["production", "staging"], "scopes": ["access:write"]}),
+        json!({"credential": "tests", "whole": true, "scopes": ["access:write"], "test": true}),
         json!({"credential": "reader", "whole": true, "scopes": ["access:read"]}),
     ] {
         created(&app, &owner, &other).await;
