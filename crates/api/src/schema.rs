@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 /// Any JSON object.
@@ -45,6 +46,26 @@ pub fn problems(document: &mut OpenApi) {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(refused.clone()));
+        }
+    }
+}
+
+/// Adds to every operation what it needs of who calls.
+pub fn needs(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("DELETE", &mut item.delete),
+            ("PATCH", &mut item.patch),
+        ];
+        for (method, operation) in operations {
+            let need = crate::needs::of(method, path);
+            if let (Some(operation), Some(need)) = (operation, need) {
+                let told = Extensions::builder().add("x-required-scope", need.text()).build();
+                operation.extensions.get_or_insert_default().merge(told);
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ pub struct Need {
 const NONE: &str = "no credential: it asks no server";
 const ANY: &str = "any credential of the tenant";
 const WHOLE: &str = "a credential for the whole tenant";
+const OPERATOR: &str = "the server operator's key";
 const ITS: &str = "for the intent's environment";
 const TENANT: &str = "no credential: it asks no server; with -e policy:read";
 const MEMBER: &str = "of a member who may approve in the environment";
@@ -84,6 +85,13 @@ pub const NEEDS: &[Need] = &[
     need("webhook remove", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook rotate", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook test", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("tenant create", &[], OPERATOR),
+    need("tenant list", &[], "the server operator's key for all of them; any credential for its own"),
+    need("tenant suspend", &[], OPERATOR),
+    need("tenant reinstate", &[], OPERATOR),
+    need("environment list", &[Scope::StatusRead], ""),
+    need("environment suspend", &[Scope::AccessWrite], WHOLE),
+    need("environment reinstate", &[Scope::AccessWrite], WHOLE),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

@@ -38,6 +38,13 @@ pub fn revoked(jti: &str) -> String {
 }
 /// All revoked tokens.
 pub const REVOKED_PREFIX: &str = "r/";
+/// When a credential was last used, and what for: see `intended-runtime`.
+#[must_use]
+pub fn usage(credential: &CredentialId) -> String {
+    format!("{USAGE_PREFIX}{credential}")
+}
+/// All of them.
+pub const USAGE_PREFIX: &str = "u/";
 /// The answer to one idempotency key of one credential.
 #[must_use]
 pub fn idempotency(credential: &CredentialId, key: &str) -> String {

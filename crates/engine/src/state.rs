@@ -303,8 +303,8 @@ pub struct State {
     /// How many control entries this is the fold of.
     pub control: u64,
     pub environments: BTreeMap<EnvironmentId, Environment>,
-    pub members: Arc<BTreeMap<MemberId, Member>>,
-    pub credentials: Arc<BTreeMap<CredentialId, Credential>>,
+    pub members: Arc<BTreeMap<MemberId, Arc<Member>>>,
+    pub credentials: Arc<BTreeMap<CredentialId, Arc<Credential>>>,
     pub agents: Arc<HashMap<Box<str>, Arc<Agent>>>,
     pub capabilities: Arc<Vec<Capability>>,
     pub catalogue: Arc<Catalogue>,
@@ -404,13 +404,15 @@ impl State {
             Event::CredentialRotated(new) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&new.credential);
                 let known = known.ok_or_else(|| FoldError::NoCredential(new.credential.clone()))?;
+                let known = Arc::make_mut(known);
                 known.previous = Some((known.hash, new.previous_until));
                 known.hash = new.hash;
                 known.rotated_at = Some(index);
             }
             Event::CredentialRevoked(gone) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);
-                known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?.revoked = true;
+                let known = known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?;
+                Arc::make_mut(known).revoked = true;
             }
             Event::AccessSuspended(e) => self.suspend(e.environment.as_ref(), Some(&e.reason))?,
             Event::AccessReinstated(e) => self.suspend(e.environment.as_ref(), None)?,

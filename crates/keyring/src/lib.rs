@@ -9,7 +9,7 @@ mod api_key;
 mod root;
 mod signing;
 
-pub use api_key::{ApiKey, ApiKeyError};
+pub use api_key::{ApiKey, ApiKeyError, KeyKind, PATTERN as API_KEY_PATTERN};
 pub use root::{RootKey, SealError};
 pub use signing::{KeyError, SigningKey};
 

@@ -130,7 +130,7 @@ codes! {
     Internal = "internal", 500, true, "something failed inside", "The request id finds it in the server's log.";
     // Credentials.
     CredentialMissing = "credential.missing", 401, false, "no credential was sent", "Send `authorization: Bearer <api key>`.";
-    CredentialMalformed = "credential.malformed", 401, false, "the credential is not an API key of this product", "Keys start with `int_live_` or `int_test_`; this one has a typing error.";
+    CredentialMalformed = "credential.malformed", 401, false, "the credential is not an API key of this product", "Keys start with `int_live_`, `int_test_` or `int_ops_`; this one has a typing error.";
     CredentialUnknown = "credential.unknown", 401, false, "the credential is unknown", "Check that it belongs to this server.";
     CredentialExpired = "credential.expired", 401, false, "the credential has expired", "Create a new one.";
     CredentialRevoked = "credential.revoked", 401, false, "the credential was revoked", "Create a new one.";
@@ -201,6 +201,7 @@ codes! {
     TokenConsumed = "token.consumed", 200, false, "the token was used before", "A token is good for one call; submit the intent again.";
     TokenNotGranted = "token.not_granted", 200, false, "no recorded decision granted the token", "Its signature holds and nothing granted it: a key may have leaked. Rotate and retire it.";
     TokenHalted = "token.halted", 200, true, "a halt covers what the token would do", "See `intended emergency status`.";
+    TokenSuspended = "token.suspended", 200, true, "the tenant or the environment is suspended", "Whoever administers the tenant, or operates the server, reinstates it.";
     TokenUnknown = "token.unknown", 404, false, "no token with this id was issued", "Check the `jti`.";
     // Store.
     StoreFull = "store.full", 507, true, "the disk is full: nothing was recorded, so nothing was allowed", "Make room; the server recovers by itself.";

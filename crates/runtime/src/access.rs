@@ -2,8 +2,7 @@
 //! have, or for longer, and nobody changes what they may do themselves.
 
 use intended_engine::State;
-use intended_engine::access::within;
-use intended_keyring::ApiKey;
+use intended_keyring::{ApiKey, KeyKind};
 use intended_model::entry::{
     AgentSet, AgentState, BODY_VERSION, CredentialCreated, CredentialRevoked, MemberSet, RoleGrant, Scope, WorkflowStep,
 };
@@ -30,6 +29,22 @@ pub struct CredentialSpec {
     pub networks: Vec<Box<str>>,
     /// Good for the whole tenant, whatever environments it gets.
     pub whole: bool,
+}
+
+impl From<&intended_engine::Credential> for CredentialSpec {
+    fn from(known: &intended_engine::Credential) -> Self {
+        Self {
+            actions: known.actions.clone(),
+            credential: known.id.clone(),
+            environments: known.environments.clone(),
+            scopes: known.scopes.clone(),
+            expires_at: known.expires_at,
+            live: !known.test,
+            member: known.member.clone(),
+            networks: known.networks.iter().map(|n| n.to_string().into()).collect(),
+            whole: known.whole,
+        }
+    }
 }
 
 /// What a member is to be. All of it is new: what is left out is gone.
@@ -79,7 +94,8 @@ impl From<AgentSet> for AgentSpec {
 impl Runtime {
     /// Creates a credential. None can be wider than the one that creates it.
     pub async fn create_credential(&self, by: &Principal, spec: CredentialSpec) -> Result<NewKey, RuntimeError> {
-        let key = ApiKey::generate(self.rng(), spec.live).map_err(RuntimeError::internal)?;
+        let kind = if spec.live { KeyKind::Live } else { KeyKind::Test };
+        let key = ApiKey::generate(self.rng(), kind).map_err(RuntimeError::internal)?;
         let changed = self.change(by, ("credential", &spec), |by, state| {
             may_create(by, state, &spec)?;
             let event = Event::CredentialCreated(CredentialCreated {
@@ -140,6 +156,7 @@ impl Runtime {
                 name: spec.name.clone(),
                 v: BODY_VERSION,
             });
+            keeps_an_owner(state, &event, self.now())?;
             Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
@@ -166,6 +183,7 @@ impl Runtime {
                 reason: reason.into(),
                 v: BODY_VERSION,
             });
+            keeps_an_owner(state, &event, self.now())?;
             Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
@@ -205,8 +223,13 @@ impl Runtime {
     }
 }
 
+/// Nobody takes away the last one who could give it back.
+pub(crate) fn keeps_an_owner(state: &State, event: &Event, now: Timestamp) -> Result<(), RuntimeError> {
+    if state.keeps_an_owner(event, now) { Ok(()) } else { Err(Code::AccessLastOwner.into()) }
+}
+
 /// Nobody makes a credential that is wider than their own, or outlives it.
-fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<(), RuntimeError> {
+pub(crate) fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<(), RuntimeError> {
     by.require(Scope::AccessWrite, None)?;
     if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
         let detail = "a credential needs a scope, and either environments or `\"whole\": true`";
@@ -239,15 +262,15 @@ fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<()
             return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
         }
     }
-    // An action or a network is narrower where it lies within one that the maker has.
-    let own = &by.access.actions;
-    let inside = |pattern: &str| own.iter().any(|o| within(pattern, o));
-    if !own.is_empty() && (spec.actions.is_empty() || !spec.actions.iter().all(|p| inside(p))) {
+    if !by.access.narrows_actions(&spec.actions) {
         return Err(RuntimeError::at(Code::AccessWider, "/actions", "these actions are not yours to give"));
     }
-    let own = &by.access.networks;
-    let inside = |text: &str| text.parse::<IpNet>().is_ok_and(|n| own.iter().any(|o| o.contains(&n)));
-    if !own.is_empty() && (spec.networks.is_empty() || !spec.networks.iter().all(|n| inside(n))) {
+    let network = |text: &str| {
+        let wrong = |_| RuntimeError::at(Code::RequestInvalid, "/networks", format!("`{text}` is not a network"));
+        text.parse::<IpNet>().map_err(wrong)
+    };
+    let networks: Vec<IpNet> = spec.networks.iter().map(|n| network(n)).collect::<Result<_, _>>()?;
+    if !by.access.narrows_networks(&networks) {
         return Err(RuntimeError::at(Code::AccessWider, "/networks", "these networks are not yours to give"));
     }
     if by.access.test && spec.live {

@@ -329,6 +329,9 @@ impl Runtime {
             // What was allowed before the halt is not handed out under it.
             return Err(halt.code().into());
         }
+        if decided.record.grant.is_some() && is_suspended(&state, &decided.record.input.intent.environment) {
+            return Err(Code::EnvironmentSuspended.into());
+        }
         if !late && self.still_stands(principal, &state, &decided.record)? {
             decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
         }
@@ -366,6 +369,11 @@ impl Runtime {
         let recorded = &record.decision;
         Ok(again.decision == recorded.decision && again.obligations.arguments == recorded.obligations.arguments)
     }
+}
+
+/// Whether an environment takes part in nothing.
+pub(crate) fn is_suspended(state: &State, environment: &intended_model::EnvironmentId) -> bool {
+    state.environments.get(environment).is_some_and(|e| e.suspended.is_some())
 }
 
 fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError> {

@@ -1,18 +1,20 @@
 //! One tenant in memory: its state behind an atomic pointer, its signing keys, its latest signed
 //! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use intended_engine::{Credential, State, keys};
 use intended_keyring::{RootKey, SigningKey};
 use intended_ledger::{BLOCK, Checkpoint, Ed25519NoteSigner, Leaf, NoteVerifier, leaf_hash, origin, verify_inclusion};
-use intended_model::{Code, CredentialId, EnvironmentId, Event, Kind, TenantId};
+use intended_model::{Code, EnvironmentId, Event, Kind, TenantId};
 use intended_store::{Store, TreeHead};
 
 use crate::RuntimeError;
 use crate::checkpoints::{Checkpoints, SignedHead};
+use crate::usage::Meters;
 
 /// How many control entries one read takes.
 const CONTROL_PAGE: usize = 512;
@@ -21,17 +23,16 @@ const CONTROL_PAGE: usize = 512;
 pub struct Tenant {
     pub id: TenantId,
     folded: ArcSwap<Folded>,
-    /// The credentials that can be found by their key.
-    indexed: ArcSwap<Credentials>,
+    /// The credentials of the entries before this position can be found by their key.
+    indexed: AtomicU64,
     /// One catches up at a time.
     catching_up: tokio::sync::Mutex<()>,
+    pub(crate) meters: Meters,
     signers: ArcSwap<HashMap<EnvironmentId, Arc<SigningKey>>>,
     checkpoints: Checkpoints,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
 }
-
-type Credentials = BTreeMap<CredentialId, Credential>;
 
 /// A state, and the index after the last control entry that it is the fold of. Whatever commits
 /// fenced by this state has its first control entry at `next` or after, with none in between.
@@ -65,13 +66,15 @@ impl Tenant {
         let tenant = Self {
             id: id.clone(),
             folded: ArcSwap::from_pointee(Folded { state: Arc::new(state), next: 1 }),
-            indexed: ArcSwap::default(),
+            indexed: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
+            meters: Meters::default(),
             signers: ArcSwap::default(),
             checkpoints: Checkpoints::new(ledger_signer),
             kept: Mutex::new(None),
         };
         tenant.catch_up(store, root).await?;
+        tenant.meters.load(store, id).await?;
         let vkey = tenant.state().vkey.to_string();
         hold_against_checkpoint(store, id, &vkey).await?;
         Ok(tenant)
@@ -103,13 +106,18 @@ impl Tenant {
         }
     }
 
-    /// The credentials, unless they are those that were indexed last.
-    pub(crate) fn unindexed(&self) -> Option<Arc<Credentials>> {
-        let credentials = Arc::clone(&self.state().credentials);
-        (!Arc::ptr_eq(&credentials, &self.indexed.load())).then_some(credentials)
+    /// The credentials with a key that cannot be found yet, and the position up to which all can be
+    /// found when they are.
+    pub(crate) fn unindexed(&self) -> (Vec<Arc<Credential>>, u64) {
+        let (Folded { state, next }, from) = (self.folded(), self.indexed.load(Ordering::Acquire));
+        if next <= from {
+            return (Vec::new(), from);
+        }
+        let new = |c: &&Arc<Credential>| c.rotated_at.unwrap_or(c.created_at) >= from;
+        (state.credentials.values().filter(new).cloned().collect(), next)
     }
-    pub(crate) fn indexed(&self, credentials: Arc<Credentials>) {
-        self.indexed.store(credentials);
+    pub(crate) fn indexed(&self, next: u64) {
+        self.indexed.fetch_max(next, Ordering::AcqRel);
     }
 
     fn load_signers(&self, store: &dyn Store, root: &RootKey, state: &State) -> Result<(), RuntimeError> {

@@ -101,6 +101,9 @@ impl Runtime {
             Err(refusal) => return Ok(Some(self.refused(refusal))),
         };
         let claims = accepted.claims;
+        if state.suspended.is_some() || entry.suspended.is_some() {
+            return Ok(Some(self.refused(Refusal::Suspended)));
+        }
         if state.halt_over(environment).is_some() {
             return Ok(Some(self.refused(Refusal::Halted)));
         }

@@ -1,5 +1,8 @@
 //! Access, as far as it takes to set a tenant up: credentials, agents, capabilities, environments.
 
+use std::ops::Bound;
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
@@ -21,7 +24,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(create_credential, credentials))
         .routes(routes!(revoke_credential))
         .routes(routes!(members))
-        .routes(routes!(set_member))
+        .routes(routes!(set_member, member))
         .routes(routes!(agents))
         .routes(routes!(set_agent))
         .routes(routes!(capabilities))
@@ -108,6 +111,11 @@ struct CredentialRow {
     member: Option<MemberId>,
     revoked: bool,
     whole: bool,
+    /// By this server, up to half a minute before it was last started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<String>,
+    /// Those of its scopes that something was done with.
+    scopes_used: Vec<Scope>,
 }
 
 /// Credentials, without their keys.
@@ -116,20 +124,32 @@ struct CredentialRow {
 async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let row = |c: &intended_engine::Credential| CredentialRow {
-        credential: c.id.to_string(),
-        actions: c.actions.clone(),
-        networks: c.networks.iter().map(ToString::to_string).collect(),
-        test: c.test,
-        environments: c.environments.clone(),
-        scopes: c.scopes.clone(),
-        expires_at: c.expires_at.map(|t| t.to_string()),
-        member: c.member.clone(),
-        revoked: c.revoked,
-        whole: c.whole,
+    let (principal, all) = (&principal, principal.sees_all());
+    let row = |c: &Arc<intended_engine::Credential>| {
+        let usage = app.runtime.usage(&principal.tenant, &c.id);
+        CredentialRow {
+            last_used: usage.last_used.map(|t| t.to_string()),
+            scopes_used: usage.scopes.iter().collect(),
+            credential: c.id.to_string(),
+            actions: c.actions.clone(),
+            networks: c.networks.iter().map(ToString::to_string).collect(),
+            test: c.test,
+            // Of those that the caller has nothing to do with not even the names.
+            environments: c.environments.iter().filter(|e| all || principal.sees(e)).cloned().collect(),
+            scopes: c.scopes.clone(),
+            expires_at: c.expires_at.map(|t| t.to_string()),
+            member: c.member.clone(),
+            revoked: c.revoked,
+            whole: c.whole,
+        }
     };
-    let rows = state.credentials.values().map(row).map(|r| (r.credential.clone(), r));
-    page::answer(List { tenant: &tenant, name: "credentials" }, &uri, rows)
+    page::answer_from(List { tenant: &tenant, name: "credentials" }, &uri, |after| {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let seen =
+            move |c: &intended_engine::Credential| all || c.whole || c.environments.iter().any(|e| principal.sees(e));
+        let rows = state.credentials.range::<str, _>((start, Bound::Unbounded));
+        rows.filter(move |(_, c)| seen(c)).map(|(id, c)| (id.to_string(), row(c)))
+    })
 }
 
 #[derive(Serialize)]
@@ -150,18 +170,34 @@ struct MemberRow {
 async fn members(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let rows = state.members.iter().map(|(member, m)| {
-        let row = MemberRow {
+    page::answer_from(List { tenant: &tenant, name: "members" }, &uri, |after| {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = state.members.range::<str, _>((start, Bound::Unbounded));
+        rows.map(|(member, m)| (member.to_string(), MemberRow::new(member, m)))
+    })
+}
+
+impl MemberRow {
+    fn new(member: &MemberId, m: &intended_engine::Member) -> Self {
+        Self {
             member: member.to_string(),
             groups: m.groups.clone(),
             grants: m.grants.clone(),
             name: m.name.clone(),
             email: m.email.clone(),
             active: m.active,
-        };
-        (member.to_string(), row)
-    });
-    page::answer(List { tenant: &tenant, name: "members" }, &uri, rows)
+        }
+    }
+}
+
+/// One of the people of the tenant.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/members/{member}", tag = "access", params(("tenant" = String, Path), ("member" = String, Path)),
+    responses((status = 200, description = "the member")))]
+async fn member(State(app): State<App>, Path((tenant, member)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
+    let state = principal.tenant.state();
+    let (id, found) = state.members.get_key_value(member.as_str()).ok_or(Code::NotFound)?;
+    json(200, &MemberRow::new(id, found))
 }
 
 #[derive(Deserialize)]
@@ -292,6 +328,7 @@ async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::U
     let mut rows: Vec<AgentRow> = state
         .agents
         .iter()
+        .filter(|(_, a)| principal.sees_all() || a.environments.iter().any(|e| principal.sees(e)))
         .map(|(name, a)| AgentRow {
             agent: name.to_string(),
             kind: a.kind.to_string(),
@@ -392,7 +429,10 @@ async fn capabilities(
         let short = u32::MAX - u32::try_from(c.pattern.len()).unwrap_or(u32::MAX);
         format!("{}{short:010}{}", u8::from(c.pattern.ends_with('*')), c.id)
     };
-    let rows = state.capabilities.iter().map(|c| (key(c), row(c)));
+    let seen = |c: &&intended_engine::Capability| {
+        principal.sees_all() || c.environment.as_ref().is_none_or(|e| principal.sees(e))
+    };
+    let rows = state.capabilities.iter().filter(seen).map(|c| (key(c), row(c)));
     page::answer(List { tenant: &tenant, name: "capabilities-registry" }, &uri, rows)
 }
 

@@ -12,7 +12,9 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod roles;
 pub mod simulations;
+pub mod tenants;
 pub mod tokens;
 pub mod webhooks;
 
@@ -22,6 +24,8 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(tokens::router())
         .merge(ledger::router())
         .merge(access::router())
+        .merge(roles::router())
+        .merge(tenants::router())
         .merge(policy::router())
         .merge(drafts::router())
         .merge(deployments::router())

@@ -15,6 +15,7 @@ mod intent;
 mod operate;
 mod policy;
 mod serve;
+mod tenant;
 mod token;
 pub mod verify;
 mod webhook;
@@ -37,6 +38,8 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
+        Command::Tenant(args) => tenant::tenant(&global, args).await,
+        Command::Environment(args) => tenant::environment(&global, args).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

@@ -18,5 +18,6 @@ mod options;
 mod policy;
 mod stop;
 mod support;
+mod tenant;
 mod verify;
 mod webhooks;

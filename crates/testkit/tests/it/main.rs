@@ -8,14 +8,19 @@
     clippy::disallowed_methods
 )]
 
+mod access_scale;
+mod access_walk;
 mod approvals;
 mod authzen;
 mod changes;
+mod credentials;
 mod forged;
+mod forged_access;
 mod gates;
 mod golden;
 mod http_edge;
 mod invariants;
+mod isolation;
 mod leaked;
 mod lifecycle;
 mod names;
@@ -27,6 +32,7 @@ mod refusals;
 mod rollback;
 mod slow;
 mod tampering;
+mod tenants;
 mod time;
 mod watching;
 mod webhooks;
