@@ -105,7 +105,13 @@ const AREAS: &[Line] = table! {
     GET "members/{member}": AccessRead;
     PUT "members/{member}": AccessWrite;
     GET "agents": AccessRead;
+    GET "agents/{agent}": AccessRead;
     PUT "agents/{agent}": AccessWrite;
+    POST "access-reviews": ReviewSign;
+    GET "access-reviews": AccessRead;
+    GET "access-reviews/{review}": AccessRead;
+    GET "access-reviews/{review}/changes": AccessRead;
+    POST "access-reviews/{review}/sign": ReviewSign;
     GET "capabilities-registry": AccessRead;
     PUT "capabilities-registry/{capability}": AccessWrite;
     GET "environments": StatusRead;

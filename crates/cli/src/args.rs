@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod access;
 mod policy;
 mod tenant;
 mod webhook;
 
+pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use tenant::{Environment, Tenant};
 pub use webhook::Webhook;
@@ -130,6 +132,12 @@ pub enum Command {
         before_help = "Examples:\n  intended policy new support                                      a pack that passes\n  intended policy test support\n  intended policy simulate support -e production\n  intended policy submit support -e production --title 'refunds'\n  intended policy list"
     )]
     Policy(Policy),
+    /// People, keys and agents: who may do what, and looking it over.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended access members list\n  intended access credentials create deploy-bot --scope intent:submit --in staging --expires 90d\n  intended access agents show support-agent\n  intended access review make"
+    )]
+    Access(Access),
     /// Incidents: while one is open, one person can roll back.
     #[command(
         subcommand,

@@ -386,6 +386,11 @@ async fn housekeeping(runtime: Arc<Runtime>) {
             tracing::warn!(%error, "when credentials were last used was not written down");
         }
         if ticks.is_multiple_of(60)
+            && let Err(error) = runtime.save_activity().await
+        {
+            tracing::warn!(%error, "when agents and callers were last seen was not written down");
+        }
+        if ticks.is_multiple_of(60)
             && let Err(error) = runtime.purge().await
         {
             tracing::warn!(%error, "old facts were not removed");

@@ -92,6 +92,10 @@ pub enum FoldError {
     ApprovedAgain(MemberId),
     #[error("there is no approval by `{0}` to take back")]
     NoApproval(MemberId),
+    #[error("the agent's registration: {} at {}", .0.message, .0.pointer)]
+    Agent(crate::agents::WrongAgent),
+    #[error("the agent `{0}` is retired, for good")]
+    AgentRetired(Box<str>),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
     #[error(transparent)]
@@ -438,25 +442,7 @@ impl State {
                     return Err(FoldError::NoWebhook(e.webhook.clone()));
                 }
             }
-            Event::AgentSet(set) => {
-                set.tools.iter().chain(&set.categories).chain(set.workflow.iter().flat_map(patterns)).try_for_each(
-                    |p| if crate::access::is_pattern(p) { Ok(()) } else { Err(FoldError::Pattern(p.clone())) },
-                )?;
-                let agent = Agent {
-                    categories: set.categories.clone(),
-                    environments: set.environments.clone(),
-                    kind: set.kind.clone(),
-                    owner: set.owner.clone(),
-                    purpose: set.purpose.clone(),
-                    state: set.state,
-                    teams: set.teams.clone(),
-                    tools: set.tools.clone(),
-                    trust: set.trust.min(100),
-                    workflow: set.workflow.clone(),
-                };
-                Arc::make_mut(&mut self.agents).insert(set.agent.clone(), Arc::new(agent));
-                self.refresh_missing();
-            }
+            Event::AgentSet(set) => self.agent_set(set)?,
             Event::CapabilitySet(set) => {
                 self.set_capability(set);
                 self.refresh_missing();
@@ -642,10 +628,6 @@ impl State {
             _ => Ok(first),
         }
     }
-}
-
-fn patterns(step: &WorkflowStep) -> impl Iterator<Item = &Box<str>> {
-    std::iter::once(&step.action).chain(&step.after).chain(&step.not_after)
 }
 
 /// What every list of roles keeps to.

@@ -155,6 +155,9 @@ codes! {
     SessionNeeded = "sign_in.session_needed", 403, false, "this takes a person who is signed in", "Sign in: `intended login`.";
     ReviewStale = "review.stale", 409, false, "the review is not the one that is open", "Read it again: `intended access review show`.";
     ReviewAgain = "review.again", 409, false, "this person has signed the review", "Another person signs it.";
+    // Agents.
+    AgentInvalid = "agent.invalid", 422, false, "the agent's registration is not valid", "See `errors` for the members concerned.";
+    AgentRetired = "agent.retired", 409, false, "a retired agent stays retired", "Register another agent, under another name.";
     // Approvals.
     ApprovalStale = "approval.stale", 412, false, "what waits has changed since it was read", "Read it again and decide anew.";
     ApprovalUnconditional = "approval.unconditional", 428, false, "what is approved is not named", "Send `if-match` with the approval's entity tag.";

@@ -263,6 +263,9 @@ impl Runtime {
             });
             match committed.await.map_err(RuntimeError::internal)? {
                 Ok((first, took, followed)) => {
+                    if let Some(by) = &by {
+                        tenant.activity.changed(&by.credential, &events, now);
+                    }
                     self.metrics().appended(took);
                     followed?;
                     return Ok(Changed { answer, index: first + at, repeated: false });

@@ -112,6 +112,8 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::Reserved(_) | F::Pattern(_) | F::Network(_) | F::Grants => Code::RequestInvalid,
             F::NoReview(_) => Code::ReviewStale,
             F::ReviewAgain { .. } => Code::ReviewAgain,
+            F::Agent(wrong) => return Self::at(Code::AgentInvalid, wrong.pointer.as_str(), wrong.message.as_str()),
+            F::AgentRetired(_) => Code::AgentRetired,
             F::NotEligible => Code::ApprovalIneligible,
             F::ApprovedAgain(_) => Code::ApprovalAgain,
             F::NoHalt(_) => Code::HaltUnknown,

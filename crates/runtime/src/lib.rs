@@ -2,7 +2,9 @@
 //!
 //! * [`submit`], the decision point: intent → durable decision → token
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
-//! * [`access`]: members, credentials, agents
+//! * [`access`]: members and credentials; [`agents`]
+//! * [`activity`]: when agents and callers were last seen, and where
+//! * [`review`]: who may do what, and whether it is used
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
@@ -36,7 +38,9 @@ use intended_model::{Code, CredentialId, Digest, EnvironmentId, MemberId, Tenant
 use intended_store::Store;
 
 pub mod access;
+pub mod activity;
 pub mod admin;
+pub mod agents;
 pub mod audit;
 mod checkpoints;
 mod error;
@@ -47,6 +51,7 @@ pub mod metrics;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod review;
 pub mod rotation;
 pub mod simulation;
 pub mod standing;
@@ -95,6 +100,8 @@ pub struct Runtime {
     simulations: Arc<tokio::sync::Semaphore>,
     /// Those that a submission or a deployment waits for, which wait for no other.
     gates: Arc<tokio::sync::Semaphore>,
+    /// One report of access at a time.
+    reviews: Arc<tokio::sync::Semaphore>,
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
 }
@@ -324,6 +331,7 @@ impl Runtime {
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
             simulations: Arc::new(tokio::sync::Semaphore::new(1)),
             gates: Arc::new(tokio::sync::Semaphore::new(1)),
+            reviews: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
         };
         for id in runtime.store().tenants().await? {
@@ -492,6 +500,9 @@ impl Runtime {
     /// Stops taking work, finishes what is queued, and signs a last checkpoint.
     pub async fn close(&self) -> Result<(), RuntimeError> {
         self.verifications.stop();
+        if let Err(error) = self.save_activity().await {
+            tracing::warn!(%error, "when agents and callers were last seen was not written down");
+        }
         if let Err(error) = self.flush_usage(true).await {
             tracing::warn!(%error, "when credentials were last used was not written down");
         }

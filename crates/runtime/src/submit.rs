@@ -262,6 +262,7 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
+        principal.tenant.activity.decided(&record);
         self.metrics().decided(&principal.tenant.id, &record);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {

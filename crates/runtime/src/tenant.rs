@@ -32,6 +32,8 @@ pub struct Tenant {
     checkpoints: Checkpoints,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
+    /// Who did something where, and when.
+    pub(crate) activity: crate::activity::Activity,
 }
 
 /// A state, and the index after the last control entry that it is the fold of. Whatever commits
@@ -72,6 +74,7 @@ impl Tenant {
             signers: ArcSwap::default(),
             checkpoints: Checkpoints::new(ledger_signer),
             kept: Mutex::new(None),
+            activity: crate::activity::Activity::default(),
         };
         tenant.catch_up(store, root).await?;
         tenant.meters.load(store, id).await?;

@@ -1,4 +1,4 @@
-//! Access, as far as it takes to set a tenant up: credentials, agents, capabilities, environments.
+//! Access, as far as it takes to set a tenant up: credentials, capabilities, environments.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentState, Criticality, RoleGrant, Scope, Settings, Tier, WorkflowStep};
+use intended_model::entry::{Criticality, RoleGrant, Scope, Settings, Tier};
 use intended_model::{Code, CredentialId, EnvironmentId, MemberId, Name, Timestamp};
 use intended_runtime::RuntimeError;
-use intended_runtime::access::{AgentSpec, CredentialSpec, MemberSpec};
+use intended_runtime::access::{CredentialSpec, MemberSpec};
 use intended_runtime::admin::CapabilitySpec;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -25,8 +25,6 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(revoke_credential))
         .routes(routes!(members))
         .routes(routes!(set_member, member))
-        .routes(routes!(agents))
-        .routes(routes!(set_agent))
         .routes(routes!(capabilities))
         .routes(routes!(set_capability))
         .routes(routes!(set_environment))
@@ -253,95 +251,6 @@ async fn revoke_credential(
     let body: ReasonBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let credential = CredentialId::new(&credential).map_err(|_| Problem::from(Code::NotFound))?;
     json(200, &Index { index: app.runtime.revoke_credential(&principal, credential, &body.reason).await? })
-}
-
-/// What is left out stays as it is: a forgotten member lifts no pause and removes no team.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AgentBody {
-    environments: Vec<EnvironmentId>,
-    kind: Option<Box<str>>,
-    owner: Option<Box<str>>,
-    /// What it is for, for people.
-    purpose: Option<Box<str>>,
-    state: Option<AgentState>,
-    teams: Option<Vec<Name>>,
-    /// Patterns of the tools, and of the categories, that it may use; none: any.
-    tools: Option<Vec<Box<str>>>,
-    categories: Option<Vec<Box<str>>>,
-    trust: u8,
-    /// The order of actions that it declares.
-    workflow: Option<Vec<WorkflowStep>>,
-}
-
-/// Registers an agent or changes its registration.
-#[utoipa::path(put, path = "/v1/tenants/{tenant}/agents/{agent}", tag = "access", params(("tenant" = String, Path), ("agent" = String, Path)),
-    request_body(content_type = "application/json", description = "environments, kind, owner, purpose, state, teams, tools, categories, trust, workflow"), responses((status = 200, description = "set")))]
-async fn set_agent(
-    State(app): State<App>,
-    Path((tenant, agent)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    let b: AgentBody = input::typed(&headers, &body, input::MAX_BODY)?;
-    let plain =
-        |t: &str| !t.is_empty() && t.len() <= 512 && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t;
-    if !plain(&agent) || b.kind.as_deref().is_some_and(|kind| !plain(kind)) {
-        return Err(Problem::at(Code::TextUnsafe, "/agent", "an agent's name and kind are printable ASCII"));
-    }
-    if b.trust > 100 {
-        return Err(Problem::at(Code::RequestInvalid, "/trust", "trust lies within 0 to 100"));
-    }
-    let spec = AgentSpec {
-        agent: agent.into(),
-        categories: b.categories,
-        purpose: b.purpose,
-        tools: b.tools,
-        workflow: b.workflow,
-        environments: b.environments,
-        kind: b.kind,
-        owner: b.owner,
-        state: b.state,
-        teams: b.teams,
-        trust: b.trust,
-    };
-    json(200, &Index { index: app.runtime.set_agent(&principal, spec).await? })
-}
-
-#[derive(Serialize)]
-struct AgentRow {
-    agent: String,
-    kind: String,
-    owner: String,
-    state: AgentState,
-    environments: Vec<EnvironmentId>,
-    teams: Vec<Name>,
-    trust: u8,
-}
-
-/// The registered agents.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/agents", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, description = "the agents")))]
-async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
-    let state = principal.tenant.state();
-    let mut rows: Vec<AgentRow> = state
-        .agents
-        .iter()
-        .filter(|(_, a)| principal.sees_all() || a.environments.iter().any(|e| principal.sees(e)))
-        .map(|(name, a)| AgentRow {
-            agent: name.to_string(),
-            kind: a.kind.to_string(),
-            owner: a.owner.to_string(),
-            state: a.state,
-            environments: a.environments.clone(),
-            teams: a.teams.clone(),
-            trust: a.trust,
-        })
-        .collect();
-    rows.sort_by(|a, b| a.agent.cmp(&b.agent));
-    let rows = rows.into_iter().map(|r| (r.agent.clone(), r));
-    page::answer(List { tenant: &tenant, name: "agents" }, &uri, rows)
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::App;
 
 pub mod access;
+pub mod agents;
 pub mod deployments;
 pub mod drafts;
 pub mod emergency;
@@ -12,6 +13,7 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod reviews;
 pub mod roles;
 pub mod simulations;
 pub mod tenants;
@@ -24,6 +26,8 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(tokens::router())
         .merge(ledger::router())
         .merge(access::router())
+        .merge(agents::router())
+        .merge(reviews::router())
         .merge(roles::router())
         .merge(tenants::router())
         .merge(policy::router())

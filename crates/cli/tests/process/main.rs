@@ -10,6 +10,7 @@
     clippy::disallowed_methods
 )]
 
+mod access;
 mod cli;
 mod disk;
 mod docs;

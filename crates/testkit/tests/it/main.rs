@@ -10,6 +10,7 @@
 
 mod access_scale;
 mod access_walk;
+mod agents;
 mod approvals;
 mod authzen;
 mod changes;
@@ -29,6 +30,7 @@ mod once;
 mod operate;
 mod policy_http;
 mod refusals;
+mod reviews;
 mod rollback;
 mod slow;
 mod tampering;

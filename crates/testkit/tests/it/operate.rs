@@ -208,7 +208,7 @@ async fn the_document_says_who_must_say_who_they_are() {
 
 /// Holds a value against a schema of the document: every member described, none missing, the right
 /// types. Says what does not fit.
-fn fits(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
+pub fn fits(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
     if let Some(name) = schema["$ref"].as_str() {
         let name = name.rsplit('/').next().unwrap();
         return fits(document, &document["components"]["schemas"][name], value, at);
