@@ -12,13 +12,13 @@ const STYLE: &str = "\
 :root{color-scheme:light}*{box-sizing:border-box}\
 body{font:14px/1.45 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;color:#1a1d21;background:#fff;margin:0 auto;max-width:1180px;padding:28px 32px}\
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:34px 0 8px}\
-p{margin:4px 0}.sub{color:#4b5563}code{font:12px/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}\
+p{margin:4px 0}.sub{color:#4b5563;font-weight:400}code{font:12px/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}\
 table{border-collapse:collapse;width:100%;font-size:13px}caption{text-align:left;color:#4b5563;padding:0 0 6px}\
-th,td{text-align:left;vertical-align:top;padding:6px 10px 6px 0;border-bottom:1px solid #e2e5e9;overflow-wrap:anywhere}\
+th,td{text-align:left;vertical-align:top;padding:6px 12px 6px 0;border-bottom:1px solid #e2e5e9;overflow-wrap:break-word}td{max-width:420px}.k,.k code{white-space:nowrap}\
 thead th{border-bottom:2px solid #1a1d21;white-space:nowrap}tbody th{font-weight:600}\
 ul.counts{list-style:none;display:flex;flex-wrap:wrap;gap:8px 28px;padding:12px 0;margin:14px 0 0;border-top:1px solid #e2e5e9;border-bottom:1px solid #e2e5e9}\
 ul.counts b{display:block;font-size:20px;line-height:1.2}\
-.high,.medium,.low{display:inline-block;min-width:62px;padding:0 6px;border:1px solid;border-radius:3px;font-weight:600;text-align:center}\
+.high,.medium,.low{display:inline-block;min-width:62px;padding:0 6px;border:1px solid;border-radius:3px;font-weight:600;text-align:center;white-space:nowrap}\
 .high{color:#9b1c1c;background:#fdf0f0}.medium{color:#7a4a00;background:#fdf6e7}.low{color:#374151;background:#f3f4f6}\
 .off{color:#6b7280}.sign td{height:44px}\
 nav a{margin-right:14px}a{color:#1d4ed8}\
@@ -216,7 +216,7 @@ fn members(page: &mut Page, report: &Report) {
             dash(&escaped(&join(&row.groups))),
             dash(&row.sign_in.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(" ")),
             last(row.last_used),
-            scopes(&row.unused),
+            never(&row.unused, row.last_used),
         ];
         page.row(&who, &cells);
     }
@@ -246,7 +246,7 @@ fn credentials(page: &mut Page, report: &Report) {
             if bounds.is_empty() { "none".to_owned() } else { bounds.join(" ") },
             row.expires_at.map_or_else(|| "never".to_owned(), day),
             last(row.last_used),
-            scopes(&row.unused),
+            never(&row.unused, row.last_used),
         ];
         page.row(&who, &cells);
     }
@@ -344,6 +344,11 @@ fn day(at: When) -> String {
 fn minute(at: When) -> String {
     let text = at.to_string();
     format!("{} UTC", text.chars().take(16).collect::<String>().replace('T', " "))
+}
+
+/// Scopes that were never used; of what was never used at all that says it.
+fn never(unused: &[Scope], last: Option<When>) -> String {
+    if last.is_none() && !unused.is_empty() { "all of it".to_owned() } else { scopes(unused) }
 }
 
 fn last(at: Option<When>) -> String {

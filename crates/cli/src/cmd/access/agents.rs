@@ -26,8 +26,8 @@ pub async fn run(global: &Global, args: Agents) -> Outcome {
                     text(row, "/agent"),
                     text(row, "/state"),
                     text(row, "/owner"),
-                    words(row, "/environments"),
-                    any(&words(row, "/tools")),
+                    words(row, "/environments").replace(' ', "\n"),
+                    any(&words(row, "/tools").replace(' ', "\n")),
                     text(row, "/trust"),
                 ]
             };
