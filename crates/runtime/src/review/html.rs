@@ -14,7 +14,7 @@ body{font:14px/1.45 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',A
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:34px 0 8px}\
 p{margin:4px 0}.sub{color:#4b5563;font-weight:400}code{font:12px/1.4 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}\
 table{border-collapse:collapse;width:100%;font-size:13px}caption{text-align:left;color:#4b5563;padding:0 0 6px}\
-th,td{text-align:left;vertical-align:top;padding:6px 12px 6px 0;border-bottom:1px solid #e2e5e9;overflow-wrap:break-word}td{max-width:420px}.k,.k code{white-space:nowrap}\
+th,td{text-align:left;vertical-align:top;padding:6px 12px 6px 0;border-bottom:1px solid #e2e5e9;overflow-wrap:break-word}td{max-width:420px}.k,.k code,time{white-space:nowrap}\
 thead th{border-bottom:2px solid #1a1d21;white-space:nowrap}tbody th{font-weight:600}\
 ul.counts{list-style:none;display:flex;flex-wrap:wrap;gap:8px 28px;padding:12px 0;margin:14px 0 0;border-top:1px solid #e2e5e9;border-bottom:1px solid #e2e5e9}\
 ul.counts b{display:block;font-size:20px;line-height:1.2}\
@@ -205,7 +205,7 @@ fn members(page: &mut Page, report: &Report) {
             .iter()
             .map(|g| {
                 let place = if g.whole { "everywhere".to_owned() } else { join(&g.environments) };
-                let end = g.expires_at.map(|end| format!(", until {}", day(end))).unwrap_or_default();
+                let end = g.expires_at.map(|end| format!(", until {}", last(Some(end)))).unwrap_or_default();
                 let text = format!("<b>{}</b> {}{end}", g.role.as_str(), escaped(&place));
                 if g.expired { format!("<s class=\"off\">{text}</s> expired") } else { text }
             })
@@ -244,7 +244,7 @@ fn credentials(page: &mut Page, report: &Report) {
             scopes(&row.scopes),
             escaped(&if row.whole { "everywhere".to_owned() } else { join(&row.environments) }),
             if bounds.is_empty() { "none".to_owned() } else { bounds.join(" ") },
-            row.expires_at.map_or_else(|| "never".to_owned(), day),
+            row.expires_at.map_or_else(|| "never".to_owned(), |end| last(Some(end))),
             last(row.last_used),
             never(&row.unused, row.last_used),
         ];
