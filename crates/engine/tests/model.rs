@@ -454,7 +454,8 @@ fn like(pattern: &str, text: &str) -> bool {
 
 fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
     let behalf = asked.chain.iter().rev().fold(None, |inner: Option<String>, (kind, id)| {
-        let properties = inner.map(|i| format!(",{}", &i[1..i.len() - 1])).unwrap_or_default();
+        let properties =
+            inner.map(|i| format!(",{}", i.strip_prefix('{').unwrap().strip_suffix('}').unwrap())).unwrap_or_default();
         Some(format!(r#"{{"on_behalf_of":{{"type":"{kind}","id":"{id}"{properties}}}}}"#))
     });
     let text = format!(
