@@ -8,12 +8,17 @@ use http::{HeaderMap, Method};
 use intended_model::Code;
 use intended_runtime::{Principal, RuntimeError};
 
+use crate::v1::sign_in;
 use crate::{App, Problem, exchange};
 
 /// Reads no body of a caller who is unknown: nobody holds memory here without a credential.
 pub async fn before_body(State(app): State<App>, request: Request, next: Next) -> Response {
+    exchange::note_origin(crate::origin::of(&request, &[]));
+    if sign_in::is_open(&request) {
+        return sign_in::bounded(request, next).await;
+    }
     let known = match request.method() {
-        &Method::POST | &Method::PUT | &Method::PATCH => bearer(&app, request.headers()).map(drop),
+        &Method::POST | &Method::PUT | &Method::PATCH | &Method::DELETE => bearer(&app, request.headers()).map(drop),
         _ => Ok(()),
     };
     match known {

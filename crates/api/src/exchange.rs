@@ -1,6 +1,7 @@
 //! What belongs to one request and its answer, whoever handles it: its id, and the caller's quota.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use crate::Problem;
 
 struct Exchange {
     id: HeaderValue,
+    origin: Cell<Option<IpAddr>>,
     quota: Cell<Option<Quota>>,
 }
 
@@ -49,6 +51,15 @@ pub fn request_id() -> Option<String> {
     EXCHANGE.try_with(|e| e.id.to_str().ok().map(str::to_owned)).ok().flatten()
 }
 
+pub(crate) fn note_origin(from: Option<IpAddr>) {
+    let _ = EXCHANGE.try_with(|e| e.origin.set(from));
+}
+
+/// Where the request comes from, as far as that is known.
+pub(crate) fn origin() -> Option<IpAddr> {
+    EXCHANGE.try_with(|e| e.origin.get()).ok().flatten()
+}
+
 /// Notes what is left to the caller, for the answer's headers.
 pub fn note_quota(quota: Quota) {
     let _ = EXCHANGE.try_with(|e| e.quota.set(Some(quota)));
@@ -59,7 +70,7 @@ pub async fn run(request: Request, next: Next) -> Response {
     let printable = |v: &&HeaderValue| v.len() <= MAX_ID && v.to_str().is_ok();
     let id = request.headers().get(&REQUEST_ID).filter(printable).cloned().unwrap_or_else(new_id);
     let trace = request.headers().get(&TRACEPARENT).filter(printable).cloned();
-    let exchange = Exchange { id: id.clone(), quota: Cell::new(None) };
+    let exchange = Exchange { id: id.clone(), origin: Cell::new(None), quota: Cell::new(None) };
     let (mut response, quota) = EXCHANGE
         .scope(exchange, async {
             // A bug in one request is that request's: it is answered, and the others go on.

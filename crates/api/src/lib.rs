@@ -23,6 +23,7 @@ pub mod input;
 pub mod keep;
 pub mod metrics;
 pub mod operate;
+pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod schema;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod policy;
+mod sign_in;
 mod webhook;
 
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use sign_in::{Access, Login, Members};
 pub use webhook::Webhook;
 
 #[derive(Parser)]
@@ -140,6 +142,17 @@ pub enum Command {
         before_help = "Examples:\n  intended webhook set pager --url https://hooks.acme.example/intended --event approval.requested\n  intended webhook list\n  intended webhook test pager"
     )]
     Webhook(Webhook),
+    /// Who may do what.
+    #[command(subcommand, before_help = "Examples:\n  intended access members invite alice")]
+    Access(Access),
+    /// Sign in: with a password, an invitation, or an identity provider.
+    Login(Login),
+    /// Sign out: the session ends.
+    #[command(before_help = "Examples:\n  intended logout")]
+    Logout,
+    /// Who you are to the server, and what you may do.
+    #[command(before_help = "Examples:\n  intended whoami\n  intended whoami -o json")]
+    Whoami,
     /// Shell completions.
     #[command(
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"
@@ -209,6 +222,9 @@ pub struct Init {
     /// Write the owner's API key to this file (mode 0600) instead of showing it.
     #[arg(long)]
     pub owner_key_file: Option<PathBuf>,
+    /// Make this person an owner, and show a code that lets them sign in once within 15 minutes.
+    #[arg(long)]
+    pub owner_member: Option<String>,
 }
 
 /// Which part of a list.

@@ -24,6 +24,8 @@ const MEMBER: &str = "of a member who may approve in the environment";
 const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
                     policy:read it also shows what would stop";
 
+const INVITE: &str = "for the whole tenant, and all that the member may do";
+
 const fn need(command: &'static str, scopes: &'static [Scope], note: &'static str) -> Need {
     Need { command, scopes, note }
 }
@@ -84,6 +86,10 @@ pub const NEEDS: &[Need] = &[
     need("webhook remove", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook rotate", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook test", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("access members invite", &[Scope::AccessWrite], INVITE),
+    need("login", &[], "no credential: it gets one"),
+    need("logout", &[], "the session that ends"),
+    need("whoami", &[], ANY),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

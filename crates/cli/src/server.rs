@@ -1,11 +1,12 @@
 //! Putting a server together, running it, and stopping it: not ready first, then drained, then closed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use intended_api::App;
+use intended_api::origin::Peer;
 use intended_keyring::{RootKey, SystemRng};
 use intended_model::ExitCode;
 use intended_runtime::{Runtime, SystemClock};
@@ -57,8 +58,20 @@ pub struct Config {
     /// How long a connection may take for the head of a request, and stay idle between two.
     #[serde(default = "default_head")]
     pub head_millis: u64,
+    /// How long people stay signed in, in minutes: 1 to 1440.
+    #[serde(default = "default_session")]
+    pub session_minutes: u32,
+    /// And without a request.
+    #[serde(default = "default_idle")]
+    pub session_idle_minutes: u32,
 }
 
+pub const fn default_session() -> u32 {
+    8 * 60
+}
+pub const fn default_idle() -> u32 {
+    60
+}
 pub const fn default_drain() -> u64 {
     500
 }
@@ -289,9 +302,9 @@ async fn accept(
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
-        let (place, stream) = tokio::select! {
+        let (place, (stream, peer)) = tokio::select! {
             (place, accepted) = next => match (place, accepted) {
-                (Ok(place), Ok((stream, _))) => (place, stream),
+                (Ok(place), Ok((stream, peer))) => (place, (stream, peer)),
                 (_, Err(error)) if of_the_client(&error) => continue,
                 (Err(_), _) => break,
                 // No more files, say. It passes when others end.
@@ -307,7 +320,7 @@ async fn accept(
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(hyper_util::rt::TokioTimer::new())
             .header_read_timeout(limits.head)
-            .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
+            .serve_connection(hyper_util::rt::TokioIo::new(stream), From { peer: peer.ip(), service: service.clone() });
         let mut close = close.clone();
         tokio::spawn(async move {
             let _place = place;
@@ -328,6 +341,26 @@ async fn accept(
     let _ = closing.send(());
     // All places are free when the last connection has ended.
     drop(places.acquire_many(connections).await);
+}
+
+/// Says of each request of a connection where it comes from.
+struct From<S> {
+    peer: IpAddr,
+    service: S,
+}
+
+impl<S, B> hyper::service::Service<hyper::Request<B>> for From<S>
+where
+    S: hyper::service::Service<hyper::Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: hyper::Request<B>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.peer));
+        self.service.call(request)
+    }
 }
 
 /// The client went while it was still waiting to be taken.

@@ -4,6 +4,7 @@
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
 //! * [`access`]: members, credentials, agents
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
+//! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod sign_in;
 pub mod simulation;
 pub mod standing;
 pub mod submit;
@@ -83,6 +85,7 @@ pub struct Runtime {
     gates: Arc<tokio::sync::Semaphore>,
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
+    desk: sign_in::Desk,
 }
 
 /// How many decisions are made again at once.
@@ -163,6 +166,8 @@ pub struct Principal {
     usage: Arc<rate::Bucket>,
     /// Under which a change that it asks for is made once: see [`Self::once`].
     idempotency_key: Option<Box<str>>,
+    /// The session of a member who is signed in.
+    session: Option<sign_in::Session>,
 }
 
 impl Principal {
@@ -277,6 +282,7 @@ impl Runtime {
             simulations: Arc::new(tokio::sync::Semaphore::new(1)),
             gates: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
+            desk: sign_in::Desk::default(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {
@@ -305,10 +311,13 @@ impl Runtime {
         self.follower.follow(tenant).await
     }
 
-    /// Who an API key belongs to. The key is checked for typing errors before anything is looked
+    /// Who an API key belongs to, or whose session it is the key of. An API key is checked for typing errors before anything is looked
     /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
     /// `from` is the caller's address, as far as it is known.
     pub fn authenticate_from(&self, key: &str, from: Option<IpAddr>) -> Result<Principal, RuntimeError> {
+        if intended_keyring::SessionKey::looks_like(key) {
+            return self.authenticate_session(key);
+        }
         let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
         let hash = key.hash();
         let index = self.follower.credentials.load();
@@ -339,6 +348,7 @@ impl Runtime {
             control: state.control,
             usage: Arc::clone(&holder.usage),
             idempotency_key: None,
+            session: None,
         })
     }
 

@@ -12,6 +12,7 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod sign_in;
 pub mod simulations;
 pub mod tokens;
 pub mod webhooks;
@@ -29,4 +30,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(webhooks::router())
+        .merge(sign_in::router())
 }

@@ -8,10 +8,12 @@ use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::note;
 
+mod access;
 mod audit;
 mod dev;
 mod incident;
 mod intent;
+mod login;
 mod operate;
 mod policy;
 mod serve;
@@ -37,6 +39,10 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
+        Command::Access(args) => access::run(&global, args).await,
+        Command::Login(args) => login::login(&global, args).await,
+        Command::Logout => login::logout(&global).await,
+        Command::Whoami => login::whoami(&global).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());
