@@ -90,7 +90,8 @@ fn who_is_invited_sets_a_password_signs_in_and_out() {
 fn the_first_owner_is_invited_when_a_server_is_set_up() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let arguments = ["init", "--data-dir", data.to_str().unwrap(), "--tenant", TENANT, "--owner-member", "alice", "-o", "json"];
+    let arguments =
+        ["init", "--data-dir", data.to_str().unwrap(), "--tenant", TENANT, "--owner-member", "alice", "-o", "json"];
     let report = run(&mut intended(&arguments)).expect(0).json();
     let server =
         Server::spawn(&mut intended(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]));
@@ -129,7 +130,8 @@ impl Browser {
             let (_, rest) = page.split_once("action=\"").unwrap_or_else(|| panic!("no form: {page}"));
             rest.split('"').next().unwrap().to_owned()
         };
-        let (page, _) = self.go(&["-d", "prompt=login", "-d", &format!("login={who}"), "-d", "password=any", &action(&page)]);
+        let (page, _) =
+            self.go(&["-d", "prompt=login", "-d", &format!("login={who}"), "-d", "password=any", &action(&page)]);
         self.go(&["-d", "prompt=consent", &action(&page)]).1
     }
 }

@@ -66,13 +66,7 @@ async fn every_forged_session_link_and_means_of_signing_in_is_found() {
             },
             "more than it has",
         ),
-        (
-            "a provider let in by oneself",
-            "sign_in.set",
-            0,
-            |b| b["method"] = json!("oidc"),
-            "speak of themselves",
-        ),
+        ("a provider let in by oneself", "sign_in.set", 0, |b| b["method"] = json!("oidc"), "speak of themselves"),
         (
             "a means by a provider that is none",
             "sign_in.set",
