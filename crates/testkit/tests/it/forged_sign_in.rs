@@ -50,7 +50,7 @@ async fn every_forged_session_link_and_means_of_signing_in_is_found() {
         ("by a link without one", "session.started", 2, |b| b["method"] = json!("link"), "does not sign in by link"),
         ("for ever", "session.started", 2, |b| b["expires_at"] = json!(4_000_000_000_000_i64), "24 hours"),
         ("over before it began", "session.started", 2, |b| b["expires_at"] = json!(1), "24 hours"),
-        ("the end of another's", "session.ended", 0, |b| b["member"] = json!("peer"), "not for"),
+        ("the end of another's", "session.ended", 0, |b| b["member"] = json!("peer"), "no such session"),
         ("an end of none", "session.ended", 0, |b| b["session"] = json!(Digest::of(b"x")), "no such session"),
         ("a link for who may do more", "sign_in.link_issued", 2, |b| b["member"] = json!("boss"), "more than it has"),
         ("a link for oneself", "sign_in.link_issued", 2, |b| b["member"] = json!("admin"), "more than it has"),
