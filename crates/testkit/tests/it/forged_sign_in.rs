@@ -35,7 +35,8 @@ async fn recorded() -> Forge {
 async fn every_forged_session_link_and_means_of_signing_in_is_found() {
     let honest = recorded().await;
     verify(Forge(honest.0.clone()).rebuild()).unwrap();
-    let cases: Vec<(&str, &str, usize, fn(&mut Value), &str)> = vec![
+    type Change = fn(&mut Value);
+    let cases: Vec<(&str, &str, usize, Change, &str)> = vec![
         ("a session of nobody", "session.started", 0, |b| b["member"] = json!("nobody"), "not an active member"),
         (
             "of who has no such means",
