@@ -56,7 +56,7 @@ async fn every_forged_session_link_and_means_of_signing_in_is_found() {
         ("a link for who may do more", "sign_in.link_issued", 2, |b| b["member"] = json!("boss"), "more than it has"),
         ("a link for oneself", "sign_in.link_issued", 2, |b| b["member"] = json!("admin"), "more than it has"),
         ("a link by who gives no access", "sign_in.link_issued", 2, |b| b["by"] = json!("member.viewer"), "scope"),
-        ("a password by somebody else", "sign_in.set", 0, |b| b["by"] = json!("member.viewer"), "scope"),
+        ("a password of somebody else", "sign_in.set", 1, |b| b["member"] = json!("peer"), "scope"),
         (
             "a means of who may do more",
             "sign_in.set",
@@ -73,7 +73,7 @@ async fn every_forged_session_link_and_means_of_signing_in_is_found() {
             "sign_in.set",
             1,
             |b| b["by"] = json!("provider.corp"),
-            "no such credential",
+            "not a credential",
         ),
     ];
     for (what, kind, nth, change, says) in cases {
