@@ -16,6 +16,7 @@ use intended_runtime::tenants::Operator;
 use intended_runtime::{Principal, RuntimeError};
 
 use crate::needs::{self, Need};
+use crate::v1::sign_in;
 use crate::{App, Problem, exchange, origin};
 
 /// Who calls, as they said before the body.
@@ -33,7 +34,8 @@ pub async fn before_body(State(app): State<App>, request: Request, next: Next) -
             if let Some(caller) = caller {
                 exchange::note_caller(caller);
             }
-            next.run(request).await
+            // Whoever signs in has said nothing yet that a body could be read for.
+            if sign_in::is_open(&request) { sign_in::bounded(request, next).await } else { next.run(request).await }
         }
         Err(problem) => problem.into_response(),
     }
@@ -44,13 +46,13 @@ fn admit(app: &App, request: &Request) -> Result<Option<Caller>, Problem> {
     // Of a route without a line nobody is the caller, so nobody is let in.
     let Some(need) = needs::of(request.method().as_str(), path) else { return Ok(None) };
     let headers = request.headers();
+    let from = origin::of(request, &app.trusted);
+    exchange::note_origin(from);
     match need {
         Need::Public => return Ok(None),
         Need::Told(_) if !headers.contains_key(http::header::AUTHORIZATION) => return Ok(None),
         _ => {}
     }
-    let from = origin::of(request, &app.trusted);
-    exchange::note_origin(from);
     let caller = caller(app, headers, from)?;
     let tenant = tenant_in(path, request.uri().path());
     match (&caller, need) {

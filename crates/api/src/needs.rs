@@ -72,6 +72,18 @@ const OTHERS: &[Line] = &[
     line("POST", under_tenant!("reinstate"), Operator),
     line("GET", under_tenant!("roles"), Credential),
     line("GET", under_tenant!("jwks.json"), Credential),
+    // Whoever signs in is nobody yet.
+    line("POST", under_tenant!("sessions"), Public),
+    line("POST", under_tenant!("identity-providers/{provider}/begin"), Public),
+    line("POST", under_tenant!("identity-providers/{provider}/finish"), Public),
+    line("DELETE", under_tenant!("sessions/current"), Credential),
+    line("GET", under_tenant!("session"), Credential),
+    line("GET", under_tenant!("members/{member}/sessions"), Credential),
+    line("DELETE", under_tenant!("members/{member}/sessions/{session}"), Credential),
+    line("PUT", under_tenant!("members/{member}/password"), Credential),
+    line("POST", under_tenant!("members/{member}/totp"), Credential),
+    line("PUT", under_tenant!("members/{member}/totp"), Credential),
+    line("DELETE", under_tenant!("members/{member}/totp"), Credential),
 ];
 
 /// The areas of a tenant.
@@ -104,6 +116,10 @@ const AREAS: &[Line] = table! {
     GET "members": AccessRead;
     GET "members/{member}": AccessRead;
     PUT "members/{member}": AccessWrite;
+    POST "members/{member}/links": AccessWrite;
+    PUT "members/{member}/oidc": AccessWrite;
+    GET "identity-providers": AccessRead;
+    PUT "identity-providers/{provider}": AccessWrite;
     GET "agents": AccessRead;
     GET "agents/{agent}": AccessRead;
     PUT "agents/{agent}": AccessWrite;

@@ -556,3 +556,61 @@ pub struct ReviewSigned {
     complete: bool,
     index: u64,
 }
+#[derive(ToSchema)]
+pub struct SignInRequest {
+    member: Option<String>,
+    password: Option<String>,
+    /// Instead of both.
+    link: Option<String>,
+    /// Six digits, where the member has an authenticator.
+    code: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct SignedIn {
+    /// Shown once: the bearer of what follows.
+    key: String,
+    member: String,
+    session: String,
+    expires_at: String,
+    index: u64,
+}
+#[derive(ToSchema)]
+pub struct Whoami {
+    tenant: String,
+    acts_as: String,
+    member: Option<String>,
+    name: Option<String>,
+    grants: Vec<Object>,
+    groups: Vec<String>,
+    environments: Vec<ScopesIn>,
+    whole: Vec<String>,
+    session: Option<String>,
+    method: Option<String>,
+    expires_at: Option<String>,
+    sign_in: Vec<String>,
+}
+#[derive(ToSchema)]
+pub struct ScopesIn {
+    environment: String,
+    scopes: Vec<String>,
+}
+#[derive(ToSchema)]
+pub struct Enrolled {
+    /// Base 32.
+    secret: String,
+    /// `otpauth://…`
+    uri: String,
+}
+#[derive(ToSchema)]
+pub struct Link {
+    code: String,
+    member: String,
+    expires_at: String,
+    index: u64,
+}
+#[derive(ToSchema)]
+pub struct SignInBegun {
+    authorization_url: String,
+    state: String,
+    expires_at: String,
+}

@@ -6,11 +6,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod access;
 mod policy;
+mod sign_in;
 mod tenant;
 mod webhook;
 
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use sign_in::Login;
 pub use tenant::{Environment, Tenant};
 pub use webhook::Webhook;
 
@@ -162,6 +164,14 @@ pub enum Command {
         before_help = "Examples:\n  intended environment list\n  intended environment suspend staging --reason 'being rebuilt' --confirm staging\n  intended environment reinstate staging --reason 'rebuilt'"
     )]
     Environment(Environment),
+    /// Sign in: with a password, an invitation, or an identity provider.
+    Login(Login),
+    /// Sign out: the session ends.
+    #[command(before_help = "Examples:\n  intended logout")]
+    Logout,
+    /// Who you are to the server, and what you may do.
+    #[command(before_help = "Examples:\n  intended whoami\n  intended whoami -o json")]
+    Whoami,
     /// Shell completions.
     #[command(
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"
@@ -234,6 +244,9 @@ pub struct Init {
     /// Write the server operator's key to this file (mode 0600) instead of showing it.
     #[arg(long)]
     pub operator_key_file: Option<PathBuf>,
+    /// Make this person an owner, and show a code that lets them sign in once within 15 minutes.
+    #[arg(long)]
+    pub owner_member: Option<String>,
 }
 
 /// Which part of a list.

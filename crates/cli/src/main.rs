@@ -12,6 +12,7 @@ mod output;
 mod rewake;
 mod scope;
 mod server;
+mod session;
 mod when;
 
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};

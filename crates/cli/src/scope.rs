@@ -27,6 +27,8 @@ const MEMBER: &str = "of a member who may approve in the environment";
 const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
                     policy:read it also shows what would stop";
 
+const INVITE: &str = "for the whole tenant, and all that the member may do";
+
 const fn need(command: &'static str, scopes: &'static [Scope], note: &'static str) -> Need {
     Need { command, scopes, note }
 }
@@ -115,6 +117,10 @@ pub const NEEDS: &[Need] = &[
     need("environment list", &[Scope::StatusRead], ""),
     need("environment suspend", &[Scope::AccessWrite], WHOLE),
     need("environment reinstate", &[Scope::AccessWrite], WHOLE),
+    need("access members invite", &[Scope::AccessWrite], INVITE),
+    need("login", &[], "no credential: it gets one"),
+    need("logout", &[], "the session that ends"),
+    need("whoami", &[], ANY),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

@@ -66,8 +66,20 @@ pub struct Config {
     /// Networks of proxies in front, whose `x-forwarded-for` is believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<IpNet>,
+    /// How long people stay signed in, in minutes: 1 to 1440.
+    #[serde(default = "default_session")]
+    pub session_minutes: u32,
+    /// And without a request.
+    #[serde(default = "default_idle")]
+    pub session_idle_minutes: u32,
 }
 
+pub const fn default_session() -> u32 {
+    8 * 60
+}
+pub const fn default_idle() -> u32 {
+    60
+}
 pub const fn default_drain() -> u64 {
     500
 }

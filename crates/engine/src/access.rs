@@ -164,6 +164,13 @@ impl Access {
                 && grant.environments.iter().all(|e| self.may_until(scope, Some(e), grant.expires_at))
         })
     }
+
+    /// Whether all that a member may do at a time is within this: who has less does not get to act as
+    /// them. What has expired counts for nothing.
+    #[must_use]
+    pub fn covers_member(&self, member: &Member, at: Timestamp) -> bool {
+        member.grants.iter().filter(|g| g.expires_at.is_none_or(|end| end > at)).all(|g| self.covers(g))
+    }
 }
 
 fn lasts(held: &Held, until: Option<Timestamp>) -> bool {

@@ -1,7 +1,7 @@
 //! The names of facts. A fact is a working copy of what the ledger says; its name says what it is
 //! of, with `/` between the parts. Names and ids cannot hold a `/`, free texts come last or hashed.
 
-use intended_model::{CredentialId, Digest, EnvironmentId, IntentId};
+use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, MemberId};
 
 /// The context of one session of one agent.
 #[must_use]
@@ -88,4 +88,16 @@ pub fn review_part(report: Digest, part: usize) -> String {
 #[must_use]
 pub fn review_parts(report: Digest) -> String {
     format!("v/{}/", report.to_hex())
+}
+/// A session of somebody who signed in, by the SHA-256 of its key: see [`crate::KeptSignIn`].
+#[must_use]
+pub fn sign_in(session: Digest) -> String {
+    format!("{SIGN_IN_PREFIX}{}", session.to_hex())
+}
+/// All of them.
+pub const SIGN_IN_PREFIX: &str = "ps/";
+/// The sessions of one member, and when each began.
+#[must_use]
+pub fn sign_ins_of(member: &MemberId) -> String {
+    format!("pm/{member}/")
 }

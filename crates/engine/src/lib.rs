@@ -24,6 +24,7 @@ pub mod lifecycle;
 pub mod needs;
 pub mod people;
 pub mod risk;
+pub mod sign_in;
 pub mod state;
 
 pub use access::{Access, Held, NoAccess};
@@ -34,6 +35,7 @@ pub use lifecycle::{
     Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
+pub use sign_in::{KeptSignIn, SignInError, SignIns};
 pub use state::{
     Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, Member, Review, State, Version,
 };

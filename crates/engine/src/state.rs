@@ -88,6 +88,8 @@ pub enum FoldError {
     ReviewAgain { review: Name, member: MemberId },
     #[error("the approval is not somebody else's, with means and a group of their own that are older than the request")]
     NotEligible,
+    #[error("`{0}` is not a means of signing in that is set by itself")]
+    SignInMethod(&'static str),
     #[error("`{0}` has approved it before")]
     ApprovedAgain(MemberId),
     #[error("there is no approval by `{0}` to take back")]
@@ -131,6 +133,8 @@ pub struct Capability {
 
 /// Most roles of one member.
 pub const MAX_GRANTS: usize = 64;
+/// Most groups of an identity provider that are mapped.
+pub const MAX_MAPPINGS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -265,6 +269,8 @@ impl Halt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
+    /// Who said so last.
+    pub by: CredentialId,
     pub email: Option<Box<str>>,
     /// Ledger position of the last means of signing in that somebody else gave to the member: what was
     /// asked for before that is not for them to approve.
@@ -274,6 +280,9 @@ pub struct Member {
     /// The last link, and until when it is good.
     pub link: Option<(Digest, Timestamp)>,
     pub name: Option<Box<str>>,
+    /// How many control entries there were when the member was last taken out: sessions from before
+    /// do not come back with the member.
+    pub out: u64,
     pub sign_in: BTreeSet<SignInMethod>,
     /// Since which ledger position in each group.
     pub since: BTreeMap<Name, u64>,
@@ -424,6 +433,9 @@ impl State {
             Event::LinkIssued(e) => self.link_issued(index, e)?,
             Event::IdentityProviderSet(e) => {
                 e.mappings.values().try_for_each(|m| check_grants(&m.grants))?;
+                if e.mappings.len() > MAX_MAPPINGS {
+                    return Err(FoldError::Grants);
+                }
                 if e.active {
                     self.providers.insert(e.provider.clone(), e.clone());
                 } else {

@@ -44,8 +44,8 @@ pub struct ApiKey(Zeroizing<String>, KeyKind);
 #[error("an API key starts with `int_live_`, `int_test_` or `int_ops_` and ends in its checksum")]
 pub struct ApiKeyError;
 
-fn checksum(head: &str) -> String {
-    let digest = Digest::of(format!("intended-api-key-v1\n{head}").as_bytes());
+pub(crate) fn checksum(kind: &str, head: &str) -> String {
+    let digest = Digest::of(format!("intended-{kind}-v1\n{head}").as_bytes());
     intended_token::base64url(digest.as_bytes()).chars().filter(|c| c.is_ascii_alphanumeric()).take(CHECK).collect()
 }
 
@@ -54,7 +54,7 @@ impl ApiKey {
         let mut secret = Zeroizing::new([0_u8; 32]);
         rng.fill(&mut *secret)?;
         let head = format!("{}{}", kind.prefix(), intended_token::base64url(&*secret));
-        let check = checksum(&head);
+        let check = checksum("api-key", &head);
         Ok(Self(Zeroizing::new(head + &check), kind))
     }
     pub fn parse(text: &str) -> Result<Self, ApiKeyError> {
@@ -65,7 +65,8 @@ impl ApiKey {
             return Err(ApiKeyError);
         }
         let (head, check) = text.split_at_checked(text.len() - CHECK).ok_or(ApiKeyError)?;
-        if checksum(head) == check { Ok(Self(Zeroizing::new(text.to_owned()), kind)) } else { Err(ApiKeyError) }
+        let known = checksum("api-key", head) == check;
+        if known { Ok(Self(Zeroizing::new(text.to_owned()), kind)) } else { Err(ApiKeyError) }
     }
     #[must_use]
     pub const fn kind(&self) -> KeyKind {

@@ -92,6 +92,8 @@ impl Runtime {
 
     /// Makes someone a member, or changes what they are; who is not active does not count anywhere.
     pub async fn set_member(&self, by: &Principal, member: MemberId, spec: MemberSpec) -> Result<u64, RuntimeError> {
+        crate::sign_in::plain("/name", spec.name.as_deref())?;
+        crate::sign_in::plain("/email", spec.email.as_deref())?;
         let changed = self.change(by, ("member", &member, &spec), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let known = state.members.get(&member);

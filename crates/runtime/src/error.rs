@@ -109,6 +109,7 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
             F::NoWebhook(_) | F::NoApproval(_) => Code::NotFound,
             F::Suspended(_) | F::NotSuspended(_) | F::ReviewExists(_) => Code::Conflict,
+            F::SignInMethod(_) => Code::RequestInvalid,
             F::Reserved(_) | F::Pattern(_) | F::Network(_) | F::Grants => Code::RequestInvalid,
             F::NoReview(_) => Code::ReviewStale,
             F::ReviewAgain { .. } => Code::ReviewAgain,

@@ -6,6 +6,7 @@
 //! * [`activity`]: when agents and callers were last seen, and where
 //! * [`review`]: who may do what, and whether it is used
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
+//! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
@@ -53,6 +54,7 @@ pub mod ports;
 pub mod rate;
 pub mod review;
 pub mod rotation;
+pub mod sign_in;
 pub mod simulation;
 pub mod standing;
 pub mod submit;
@@ -104,6 +106,7 @@ pub struct Runtime {
     reviews: Arc<tokio::sync::Semaphore>,
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
+    desk: sign_in::Desk,
 }
 
 /// How many decisions are made again at once.
@@ -204,6 +207,8 @@ pub struct Principal {
     meter: Arc<Meter>,
     /// Under which a change that it asks for is made once: see [`Self::once`].
     idempotency_key: Option<Box<str>>,
+    /// The session of a member who is signed in.
+    session: Option<sign_in::Session>,
 }
 
 impl Principal {
@@ -333,6 +338,7 @@ impl Runtime {
             gates: Arc::new(tokio::sync::Semaphore::new(1)),
             reviews: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
+            desk: sign_in::Desk::default(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {
@@ -366,10 +372,13 @@ impl Runtime {
         self.follower.follow(tenant).await
     }
 
-    /// Who an API key belongs to. The key is checked for typing errors before anything is looked
+    /// Who an API key belongs to, or whose session it is the key of. An API key is checked for typing errors before anything is looked
     /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
     /// `from` is the caller's address, as far as it is known.
     pub fn authenticate_from(&self, key: &str, from: Option<IpAddr>) -> Result<Principal, RuntimeError> {
+        if intended_keyring::SessionKey::looks_like(key) {
+            return self.authenticate_session(key, from);
+        }
         let key = ApiKey::parse(key).map_err(|_| self.guessed(Code::CredentialMalformed, from))?;
         let hash = key.hash();
         let holder = self.follower.credentials.get(&hash);
@@ -402,6 +411,7 @@ impl Runtime {
             control: state.control,
             meter: Arc::clone(&holder.meter),
             idempotency_key: None,
+            session: None,
         })
     }
 

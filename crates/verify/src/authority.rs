@@ -7,7 +7,9 @@
 
 use intended_engine::access::{MAX_OVERLAP_SECS, OPERATOR, PROVIDER_PREFIX};
 use intended_engine::{Access, NoAccess, State};
-use intended_model::entry::{AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope};
+use intended_model::entry::{
+    AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope, SignInMethod, SignInSet,
+};
 use intended_model::{CredentialId, EnvironmentId, Event, MemberId, Timestamp};
 use ipnet::IpNet;
 
@@ -49,9 +51,10 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         // Asked by who may decide, answered by who asked for it.
         Event::ApprovalNote(e) if e.answer => (&e.by, Scope::IntentSubmit, In(&e.environment)),
         Event::ApprovalNote(e) => (&e.by, Scope::ApprovalDecide, In(&e.environment)),
+        // Whose, by what and until when is checked with the sessions.
         Event::SessionStarted(_) => return None,
         // One's own, or anybody's by who gives access.
-        Event::SessionEnded(e) if e.by.member().as_ref() == Some(&e.member) => return None,
+        Event::SessionEnded(e) if e.by.member().as_ref() == Some(&e.member) => return inactive(state, &e.member),
         Event::SessionEnded(e) => (&e.by, Scope::AccessWrite, Whole),
         // The tenant's by who operates the server, whose key is not in the ledger.
         Event::AccessSuspended(AccessSuspended { by, environment: None, .. })
@@ -60,7 +63,12 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         }
         Event::AccessSuspended(AccessSuspended { by, environment: Some(_), .. })
         | Event::AccessReinstated(AccessReinstated { by, environment: Some(_), .. }) => (by, Scope::AccessWrite, Whole),
-        Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => return None,
+        Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => {
+            let linked = || format!("`{}` let a provider speak of themselves", e.member);
+            return inactive(state, &e.member).or_else(|| (e.method == SignInMethod::Oidc).then(linked));
+        }
+        // Whom a provider made a member of signs in by it.
+        Event::SignInSet(e) if is_provider(state, &e.by) => return by_provider(state, e),
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::IdentityProviderSet(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -163,7 +171,7 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if !reaches {
         return Some(format!("`{by}` was not good for what it changes"));
     }
-    if wider(state, &access, event) {
+    if wider(state, &access, event, at) {
         return Some(format!("`{by}` gave more than it has"));
     }
     own(state, &access, event, at).map(|what| format!("`{by}`: {what}"))
@@ -213,7 +221,7 @@ fn nothing(by: &CredentialId, why: NoAccess) -> String {
 }
 
 /// Nobody gives more than they have, or for longer.
-fn wider(state: &State, access: &Access, event: &Event) -> bool {
+fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
     match event {
         Event::CredentialCreated(made) => {
             let networks: Result<Vec<IpNet>, _> = made.networks.iter().map(|n| n.parse()).collect();
@@ -234,6 +242,11 @@ fn wider(state: &State, access: &Access, event: &Event) -> bool {
             let taken = had.iter().filter(|g| !set.grants.contains(g));
             !added.chain(taken).all(|g| access.covers(g))
         }
+        // Nobody gives a way of acting as somebody who may do more, or as themselves.
+        Event::LinkIssued(issued) => {
+            access.member.as_ref() == Some(&issued.member) || !covers_member(state, access, &issued.member, at)
+        }
+        Event::SignInSet(set) => !covers_member(state, access, &set.member, at),
         Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
         _ => false,
     }
@@ -266,6 +279,28 @@ fn from_provider(state: &State, set: &MemberSet) -> Option<String> {
     let provider = set.by.as_str().strip_prefix(PROVIDER_PREFIX).and_then(|p| state.providers.get(p))?;
     let mapped = |grant| provider.mappings.values().any(|m| m.grants.contains(grant));
     let group = |group| provider.mappings.values().any(|m| m.groups.contains(group));
+    let known = state.members.get(&set.member);
+    // Nobody is taken over, and nobody who was taken out comes back, on a provider's word.
+    if known.is_some_and(|m| !m.active || !m.sign_in.contains(&SignInMethod::Oidc)) || !set.active {
+        return Some(format!("`{}` is not for `{}` to change", set.member, set.by));
+    }
     let good = set.grants.iter().all(mapped) && set.groups.iter().all(group);
     (!good).then(|| format!("`{}` gave `{}` what its groups are not mapped to", set.by, set.member))
+}
+
+/// Whether somebody has all that a member has at a time.
+fn covers_member(state: &State, access: &Access, member: &MemberId, at: Timestamp) -> bool {
+    state.members.get(member).is_some_and(|m| access.covers_member(m, at))
+}
+
+/// A provider lets those sign in whom it made a member, and nobody else.
+fn by_provider(state: &State, set: &SignInSet) -> Option<String> {
+    let known = state.members.get(&set.member).is_some_and(|m| m.by == set.by && m.sign_in.is_empty() && m.active);
+    let good = known && set.active && set.method == SignInMethod::Oidc;
+    (!good).then(|| format!("how `{}` signs in is not for `{}` to say", set.member, set.by))
+}
+
+/// Who is not a member does nothing as themselves.
+fn inactive(state: &State, member: &MemberId) -> Option<String> {
+    (!state.members.get(member).is_some_and(|m| m.active)).then(|| format!("`{member}` was not an active member"))
 }

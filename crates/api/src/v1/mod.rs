@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod policy;
 pub mod reviews;
 pub mod roles;
+pub mod sign_in;
 pub mod simulations;
 pub mod tenants;
 pub mod tokens;
@@ -37,4 +38,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(webhooks::router())
+        .merge(sign_in::router())
 }

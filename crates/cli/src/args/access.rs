@@ -48,6 +48,17 @@ pub enum Members {
     /// Everybody.
     #[command(before_help = "Examples:\n  intended access members list\n  intended access members list -o jsonl")]
     List,
+    /// Give a member a code that lets them sign in once, within 15 minutes.
+    #[command(
+        before_help = "Examples:\n  intended access members invite ann\n  intended access members invite ann --code-file ann.code",
+        after_help = "Hand the code over in person or through something encrypted. The one before is good no more.\nNobody invites who may do more than they may."
+    )]
+    Invite {
+        member: String,
+        /// Write the code to this file (mode 0600) instead of showing it.
+        #[arg(long)]
+        code_file: Option<PathBuf>,
+    },
     /// One person: groups, roles, and until when.
     #[command(before_help = "Examples:\n  intended access members show ann")]
     Show { member: String },

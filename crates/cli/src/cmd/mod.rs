@@ -13,6 +13,7 @@ mod audit;
 mod dev;
 mod incident;
 mod intent;
+mod login;
 mod operate;
 mod policy;
 mod serve;
@@ -42,6 +43,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Webhook(args) => webhook::run(&global, args).await,
         Command::Tenant(args) => tenant::tenant(&global, args).await,
         Command::Environment(args) => tenant::environment(&global, args).await,
+        Command::Login(args) => login::login(&global, args).await,
+        Command::Logout => login::logout(&global).await,
+        Command::Whoami => login::whoami(&global).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use intended_keyring::{ApiKey, KeyKind, RootKey, SystemRng};
-use intended_model::entry::{Settings, Tier};
-use intended_model::{EnvironmentId, ExitCode, TenantId};
+use intended_model::entry::{Role, RoleGrant, Settings, Tier};
+use intended_model::{EnvironmentId, ExitCode, MemberId, TenantId};
 use serde_json::json;
 
 use super::Outcome;
@@ -16,7 +16,8 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_requests, listen, open, reopen, send_webhooks, serve as run, stopped, write_secret,
+    default_idle, default_requests, default_session, listen, open, reopen, send_webhooks, serve as run, stopped,
+    write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -73,6 +74,10 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     let dir = &args.data_dir;
     let tenant = TenantId::new(&global.tenant).map_err(|e| CliError::Usage(format!("--tenant: {e}"), None))?;
     let issuer = issuer(&args)?;
+    if let Some(name) = &args.owner_member {
+        let long = |_| CliError::Usage(format!("--owner-member: `{name}` is not a member's name"), None);
+        MemberId::new(name).map_err(long)?;
+    }
     if dir.join(CONFIG).exists() {
         return Err(CliError::usage(
             format!("{}: there is a {CONFIG} already", dir.display()),
@@ -108,6 +113,10 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     let operator = ApiKey::generate(&rng, KeyKind::Operator).map_err(|e| CliError::Usage(e.to_string(), None))?;
     let runtime = open(dir, root, &issuer, None).await?;
     let bootstrap = runtime.create_tenant(&tenant, &environments()?).await?;
+    let invited = match args.owner_member.as_deref() {
+        Some(name) => Some(invite(&runtime, &bootstrap.owner.key, name).await?),
+        None => None,
+    };
     let vkey = runtime.tenant(&tenant).map(|t| t.state().vkey.to_string()).unwrap_or_default();
     runtime.close().await?;
     let config = Config {
@@ -125,6 +134,8 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         head_millis: default_head(),
         operator_key_sha256: Some(operator.hash()),
         trusted_proxies: Vec::new(),
+        session_minutes: default_session(),
+        session_idle_minutes: default_idle(),
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
     if let Some(path) = &args.owner_key_file {
@@ -158,6 +169,10 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
             "tenant": tenant, "credential": bootstrap.owner.credential, "issuer": issuer, "vkey": vkey,
         });
         if let Some(members) = report.as_object_mut() {
+            if let Some(link) = &invited {
+                members.insert("owner_member".to_owned(), link.member.as_str().into());
+                members.insert("owner_link".to_owned(), link.code.expose().into());
+            }
             for (_, name, path, key) in keys {
                 match path {
                     Some(path) => members.insert(format!("{name}_file"), path.display().to_string().into()),
@@ -167,8 +182,27 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         }
         one(global.output, &report);
     }
+    if let Some(link) = invited.as_ref().filter(|_| global.output == Format::Table) {
+        let until = link.expires_at;
+        note(&format!("`{}` signs in once with this, by `intended login --link`, until {until}:", link.member));
+        say(link.code.expose());
+    }
     note(&format!("\nnext: intended serve --data-dir {}", dir.display()));
     Ok(ExitCode::Ok)
+}
+
+/// Makes somebody an owner who can sign in.
+async fn invite(
+    runtime: &intended_runtime::Runtime,
+    key: &str,
+    name: &str,
+) -> Result<intended_runtime::sign_in::NewLink, CliError> {
+    let member = MemberId::new(name).map_err(|e| CliError::Usage(format!("--owner-member: {e}"), None))?;
+    let owner = runtime.authenticate(key)?;
+    let grant = RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Owner, whole: true };
+    let spec = intended_runtime::access::MemberSpec { active: true, grants: vec![grant], ..Default::default() };
+    runtime.set_member(&owner, member.clone(), spec).await?;
+    Ok(runtime.issue_link(&owner, &member).await?)
 }
 
 pub async fn serve(global: &Global, args: Serve) -> Outcome {
@@ -188,6 +222,10 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     runtime.limit_requests(config.requests_per_second);
     send_webhooks(&runtime, config.webhook_networks)?;
     runtime.operated_by(config.operator_key_sha256);
+    runtime.limit_sessions(intended_runtime::sign_in::SessionRules {
+        absolute_ms: i64::from(config.session_minutes) * 60_000,
+        idle_ms: i64::from(config.session_idle_minutes) * 60_000,
+    });
     let (listener, address) = listen(address, false).await?;
     let tenants = runtime.tenants().len();
     note(&format!(

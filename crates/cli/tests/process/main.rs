@@ -17,6 +17,7 @@ mod docs;
 mod kill;
 mod options;
 mod policy;
+mod sign_in;
 mod stop;
 mod support;
 mod tenant;

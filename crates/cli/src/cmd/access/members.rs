@@ -16,6 +16,9 @@ use crate::output::{list, note, one, say, table};
 pub async fn run(global: &Global, args: Members) -> Outcome {
     let client = Client::new(global)?;
     match args {
+        Members::Invite { member, code_file } => {
+            return super::invite::run(global, &member, code_file.as_deref()).await;
+        }
         Members::List => {
             let rows = client.rows("members?limit=500").await?;
             if global.output != Format::Table {

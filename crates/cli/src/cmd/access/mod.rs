@@ -15,6 +15,7 @@ use crate::when;
 
 mod agents;
 mod credentials;
+mod invite;
 mod members;
 mod review;
 
