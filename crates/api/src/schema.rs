@@ -158,6 +158,18 @@ pub struct Obligations {
 #[derive(ToSchema)]
 pub struct Requirement {
     count: u32,
+    /// The agent's owner does not count.
+    except_owner: Option<bool>,
+    group: String,
+    /// What meets the first step as well.
+    or: Option<Vec<Quorum>>,
+    /// The steps after the first, in order: each is met by any of its quorums.
+    then: Option<Vec<Vec<Quorum>>>,
+}
+/// So many people of one group.
+#[derive(ToSchema)]
+pub struct Quorum {
+    count: u32,
     group: String,
 }
 #[derive(ToSchema)]

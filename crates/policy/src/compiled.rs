@@ -220,7 +220,7 @@ impl PolicySetVersion {
             Some(Obligation::Escalate(requirements)) => requirements.as_slice(),
             _ => &[],
         });
-        all.map(|r| &*r.group).collect::<BTreeSet<_>>().into_iter()
+        all.flat_map(Requirement::groups).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// What it names and the tenant has not.

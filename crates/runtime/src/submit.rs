@@ -123,11 +123,13 @@ impl Runtime {
             let input = Input {
                 approvals: Vec::new(),
                 at,
+                audience: submission.audience.clone(),
                 catalogue: state.catalogue.digest(),
                 classification: state.catalogue.classify(&intent.action.name),
                 control: state.control,
                 counters,
                 credential: principal.credential.clone(),
+                expires_at: None,
                 id,
                 intent,
                 intent_hash,

@@ -25,6 +25,7 @@ struct Waiting {
     state: State,
     escalated: DecisionRecord,
     at: Timestamp,
+    request: u64,
 }
 
 impl Waiting {
@@ -50,7 +51,7 @@ impl Waiting {
                 expires_at: None,
                 hash: Digest::of(person.as_bytes()),
                 member: Some(member(person)),
-                scopes: vec![Scope::IntentSubmit],
+                scopes: vec![Scope::IntentSubmit, Scope::ApprovalDecide],
                 whole: false,
                 actions: Vec::new(),
                 networks: Vec::new(),
@@ -59,7 +60,22 @@ impl Waiting {
             };
             world.control(Event::CredentialCreated(created)).await.unwrap();
         }
-        let mut by = world.owner.clone();
+        let asker = CredentialCreated {
+            actions: Vec::new(),
+            by: world.owner.credential.clone(),
+            credential: credential("asker"),
+            environments: vec![environment("production").unwrap()],
+            expires_at: None,
+            hash: Digest::of(b"asker"),
+            member: None,
+            networks: Vec::new(),
+            scopes: vec![Scope::IntentSubmit],
+            test: false,
+            v: BODY_VERSION,
+            whole: false,
+        };
+        world.control(Event::CredentialCreated(asker)).await.unwrap();
+        let mut by = world.runtime.authenticate(&world.owner_key).unwrap();
         by.credential = credential(asked_by);
         let submission = Submission { intent: refund(400, None).unwrap(), idempotency_key: None, audience: None };
         let decided = world.runtime.submit(&by, submission).await.unwrap();
@@ -67,7 +83,7 @@ impl Waiting {
         let leaves = world.export().await.unwrap().1;
         let at = Leaf::parse(leaves.last().unwrap()).unwrap().at;
         let state = State::clone(&world.owner.tenant.state());
-        Self { forge: Forge::of(&leaves), state, escalated: decided.record, at }
+        Self { forge: Forge::of(&leaves), state, escalated: decided.record, at, request: decided.index }
     }
 
     fn approval(&self) -> ApprovalGranted {
@@ -80,7 +96,8 @@ impl Waiting {
             intent_hash: self.escalated.input.intent_hash,
             policy: self.escalated.decision.policy.as_ref().unwrap().digest,
             reason: "a good customer".into(),
-            request: None,
+            at: Some(self.at),
+            request: Some(self.request),
             v: BODY_VERSION,
         }
     }
@@ -110,12 +127,13 @@ impl Waiting {
             intent_hash: approval.intent_hash,
             policy: approval.policy,
         }];
+        record.input.expires_at = self.escalated.decision.obligations.expires_at;
         change(&mut record);
         record.decision = decide(&self.state, &record.input);
         let key = self.state.environments[&record.input.intent.environment].keys.last().unwrap();
         record.grant = record.decision.decision.permits().then(|| Grant {
             aud: "intended".into(),
-            exp: record.input.at.as_secs() + 60,
+            exp: record.input.at.as_secs() + 300,
             iat: record.input.at.as_secs(),
             jti: intended_token::base64url(Digest::of(format!("{}", self.forge.0.len()).as_bytes()).as_bytes()).into(),
             kid: key.kid.clone(),
@@ -139,7 +157,7 @@ impl Waiting {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approved_intent_is_decided_again_and_allowed_once() {
-    let mut waiting = Waiting::new("owner").await;
+    let mut waiting = Waiting::new("asker").await;
     let approval = waiting.approval();
     let entry = waiting.approve(&approval);
     let allowed = waiting.again(entry, &approval, |_| {});
@@ -169,7 +187,7 @@ async fn an_approval_allows_no_other_intent_and_nobody_elses() {
         (other_requester, "not the intent that waits"),
         (too_late, "after its time"),
     ] {
-        let mut waiting = Waiting::new("owner").await;
+        let mut waiting = Waiting::new("asker").await;
         let approval = waiting.approval();
         let entry = waiting.approve(&approval);
         let record = waiting.again(entry, &approval, change);
@@ -189,7 +207,7 @@ async fn an_approval_is_of_exactly_what_waits() {
         |a| a.intent = "01900000-0000-7000-8000-000000000000".parse().unwrap(),
     ];
     for change in changes {
-        let mut waiting = Waiting::new("owner").await;
+        let mut waiting = Waiting::new("asker").await;
         let mut approval = waiting.approval();
         change(&mut approval);
         let index = waiting.approve(&approval);
@@ -203,9 +221,9 @@ async fn an_approval_is_of_exactly_what_waits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_is_given_by_the_person_with_their_own_credential_and_not_by_who_asks() {
     for (asked_by, by, approver, check, what) in [
-        ("owner", "owner", "lead", Check::Approval, "the approver's own"),
-        ("owner", "clerk-key", "lead", Check::Approval, "the approver's own"),
-        ("owner", "nobody", "lead", Check::Authority, "not a credential"),
+        ("asker", "owner", "lead", Check::Approval, "the approver's own"),
+        ("asker", "clerk-key", "lead", Check::Approval, "the approver's own"),
+        ("asker", "nobody", "lead", Check::Authority, "not a credential"),
         ("lead-key", "lead-key", "lead", Check::Approval, "nobody approves what they asked for"),
     ] {
         let mut waiting = Waiting::new(asked_by).await;
@@ -214,7 +232,7 @@ async fn an_approval_is_given_by_the_person_with_their_own_credential_and_not_by
         waiting.fails(check, index, what);
     }
     // A member who may approve nothing: recorded, and not counted.
-    let mut waiting = Waiting::new("owner").await;
+    let mut waiting = Waiting::new("asker").await;
     let approval = ApprovalGranted { by: credential("clerk-key"), approver: member("clerk"), ..waiting.approval() };
     let entry = waiting.approve(&approval);
     let again = waiting.again(entry, &approval, |_| {});
@@ -225,7 +243,7 @@ async fn an_approval_is_given_by_the_person_with_their_own_credential_and_not_by
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_cannot_count_what_was_never_approved() {
-    let waiting = Waiting::new("owner").await;
+    let waiting = Waiting::new("asker").await;
     let approval = waiting.approval();
     for entry in [3, 10_000] {
         let mut record = waiting.again(entry, &approval, |_| {});
@@ -243,7 +261,7 @@ async fn a_decision_cannot_count_what_was_never_approved() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_made_by_who_may() {
-    let waiting = Waiting::new("owner").await;
+    let waiting = Waiting::new("asker").await;
     for by in ["nobody", "clerk-key"] {
         let mut forge = Forge(waiting.forge.0.clone());
         let at = forge.position("member.set", 1);
