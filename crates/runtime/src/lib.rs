@@ -8,6 +8,7 @@
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
+//! * [`approvals`]: people and their say in what was escalated
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
 //! * [`verification`]: the ledger decided again, in the background
@@ -33,7 +34,9 @@ use intended_store::Store;
 
 pub mod access;
 pub mod admin;
+pub mod approvals;
 pub mod audit;
+mod draft;
 mod error;
 pub mod escalations;
 pub mod health;
@@ -83,6 +86,10 @@ pub struct Runtime {
     gates: Arc<tokio::sync::Semaphore>,
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
+    /// What is open, as was last read: see [`approvals`].
+    open: approvals::Cache,
+    /// Told when something that was open no longer is.
+    settled: tokio::sync::Notify,
 }
 
 /// How many decisions are made again at once.
@@ -277,6 +284,8 @@ impl Runtime {
             simulations: Arc::new(tokio::sync::Semaphore::new(1)),
             gates: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
+            open: approvals::Cache::default(),
+            settled: tokio::sync::Notify::new(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {

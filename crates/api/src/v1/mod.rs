@@ -5,6 +5,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::App;
 
 pub mod access;
+pub mod approvals;
 pub mod deployments;
 pub mod drafts;
 pub mod emergency;
@@ -29,4 +30,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(webhooks::router())
+        .merge(approvals::router())
 }
