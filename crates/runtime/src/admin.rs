@@ -266,7 +266,9 @@ impl Runtime {
                     return Ok(Changed { answer, index: first + at, repeated: false });
                 }
                 Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
-                Err(StoreError::Conflict(Conflict::Control { .. } | Conflict::Fact { .. } | Conflict::Bound { .. })) => {
+                Err(StoreError::Conflict(
+                    Conflict::Control { .. } | Conflict::Fact { .. } | Conflict::Bound { .. },
+                )) => {
                     self.follow(tenant).await?;
                 }
                 Err(error) => return Err(error.into()),

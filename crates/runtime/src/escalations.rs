@@ -41,9 +41,10 @@ impl Runtime {
             return Ok(Standing::Open { expires_at });
         }
         let entries = self.store().entries_of(&principal.tenant.id, *record.input.id.as_bytes()).await?;
-        let denied = entries.iter().rev().any(
-            |e| matches!(crate::tenant::event_of(&e.leaf), Ok(Event::EscalationClosed(c)) if c.by.is_some()),
-        );
+        let denied = entries
+            .iter()
+            .rev()
+            .any(|e| matches!(crate::tenant::event_of(&e.leaf), Ok(Event::EscalationClosed(c)) if c.by.is_some()));
         Ok(if denied { Standing::Denied } else { Standing::TimedOut })
     }
 

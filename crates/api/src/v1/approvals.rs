@@ -299,7 +299,13 @@ fn view<'a>(principal: &Principal, shown: &'a Shown) -> View<'a> {
         notes: shown
             .notes
             .iter()
-            .map(|n| Note { index: n.index, at: n.at.to_string(), by: who(&n.by, &n.member), answer: n.answer, text: &n.text })
+            .map(|n| Note {
+                index: n.index,
+                at: n.at.to_string(),
+                by: who(&n.by, &n.member),
+                answer: n.answer,
+                text: &n.text,
+            })
             .collect(),
         similar: shown
             .similar
@@ -394,7 +400,12 @@ struct Reason {
 /// again at once.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/approvals/{id}/approve", tag = "approvals", params(("tenant" = String, Path), ("id" = String, Path), ("if-match" = String, Header), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::ApprovalReason, description = "why"), responses((status = 200, description = "the request", body = schema::Approval), (status = 403, description = "this person cannot approve this"), (status = 409, description = "it is closed, or this person has approved it"), (status = 412, description = "it has changed since"), (status = 428, description = "no entity tag")))]
-async fn approve(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn approve(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     principal.require(Scope::ApprovalDecide, None)?;
     let (id, tag) = (parsed(&id)?, if_match(&headers)?);
@@ -406,7 +417,12 @@ async fn approve(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
 /// One person's no, which ends it.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/approvals/{id}/deny", tag = "approvals", params(("tenant" = String, Path), ("id" = String, Path), ("if-match" = String, Header), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::ApprovalReason, description = "why"), responses((status = 200, description = "the request", body = schema::Approval), (status = 403, description = "this person has no say in this"), (status = 412, description = "it has changed since"), (status = 428, description = "no entity tag")))]
-async fn deny(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn deny(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     principal.require(Scope::ApprovalDecide, None)?;
     let (id, tag) = (parsed(&id)?, if_match(&headers)?);
@@ -418,7 +434,12 @@ async fn deny(State(app): State<App>, Path((tenant, id)): Path<(String, String)>
 /// Takes back one's approval, before it has come to anything.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/approvals/{id}/withdraw", tag = "approvals", params(("tenant" = String, Path), ("id" = String, Path), ("if-match" = String, Header), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::ApprovalReason, description = "why"), responses((status = 200, description = "the request", body = schema::Approval), (status = 412, description = "it has changed since"), (status = 428, description = "no entity tag")))]
-async fn withdraw(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn withdraw(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     principal.require(Scope::ApprovalDecide, None)?;
     let (id, tag) = (parsed(&id)?, if_match(&headers)?);
@@ -436,7 +457,12 @@ struct Text {
 /// Asks whoever wants it done. It waits no longer for that.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/approvals/{id}/ask", tag = "approvals", params(("tenant" = String, Path), ("id" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::ApprovalText, description = "the question"), responses((status = 200, description = "the request", body = schema::Approval)))]
-async fn ask(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn ask(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     principal.require(Scope::ApprovalDecide, None)?;
     let id = parsed(&id)?;
@@ -448,7 +474,12 @@ async fn ask(State(app): State<App>, Path((tenant, id)): Path<(String, String)>,
 /// Answers a question, with the credential that submitted the intent.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/approvals/{id}/answer", tag = "approvals", params(("tenant" = String, Path), ("id" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content = schema::ApprovalText, description = "the answer"), responses((status = 204, description = "noted")))]
-async fn answer(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap, body: Bytes) -> Answer {
+async fn answer(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     principal.require(Scope::IntentSubmit, None)?;
     let id = parsed(&id)?;

@@ -138,7 +138,8 @@ async fn submit(
         other => other,
     };
     let decided = app.runtime.submit(&principal, Submission { intent, idempotency_key, audience }).await?;
-    let standing = if decided.replayed { app.runtime.standing(&principal, &decided.record).await? } else { opened(&decided) };
+    let standing =
+        if decided.replayed { app.runtime.standing(&principal, &decided.record).await? } else { opened(&decided) };
     let body = DecisionBody::new(&tenant, &decided, standing)?;
     json(status_of(body.decision), &body)
 }
@@ -324,7 +325,10 @@ async fn reader(app: &App, caller: &Principal, id: &IntentId) -> Result<Principa
         Err(error) => {
             let own = caller.clone().reading(Scope::IntentSubmit).map_err(|_| error)?;
             let decided = app.runtime.decision(&own, id).await?;
-            decided.filter(|d| d.record.input.credential == own.credential).map(|_| own).ok_or_else(|| Code::NotFound.into())
+            decided
+                .filter(|d| d.record.input.credential == own.credential)
+                .map(|_| own)
+                .ok_or_else(|| Code::NotFound.into())
         }
     }
 }

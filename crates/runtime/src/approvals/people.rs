@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use intended_engine::approvals::{self, Ineligible};
 use intended_engine::{State, keys};
-use intended_model::entry::{
-    ApprovalGranted, ApprovalNote, ApprovalWithdrawn, BODY_VERSION, EscalationClosed, Scope,
-};
+use intended_model::entry::{ApprovalGranted, ApprovalNote, ApprovalWithdrawn, BODY_VERSION, EscalationClosed, Scope};
 use intended_model::{Code, Event, IntentId, MemberId};
 use intended_store::Write;
 use serde::{Deserialize, Serialize};
@@ -272,13 +270,7 @@ impl Runtime {
     }
 
     /// It is open, still the same, and in time.
-    fn fence(
-        &self,
-        by: &Principal,
-        state: &State,
-        open: &Open,
-        scope: Scope,
-    ) -> Result<(Box<str>, u64), RuntimeError> {
+    fn fence(&self, by: &Principal, state: &State, open: &Open, scope: Scope) -> Result<(Box<str>, u64), RuntimeError> {
         by.require(scope, Some(&open.record.input.intent.environment))?;
         if let Some(why) = &state.suspended {
             return Err(RuntimeError::new(Code::TenantSuspended, &**why));

@@ -175,9 +175,9 @@ impl Runtime {
         let progress = approvals::progress(&state, record, now);
         let given = given(&state, record, now);
         let of = approvals::Request::of(record, request);
-        let may_approve = open.as_ref().map_or(Err(approvals::Ineligible::Later), |o| may(&state, by, o, &progress, now));
-        let eligible =
-            if open.is_some() { approvals::eligible(&state, &of, &progress, now) } else { Vec::new() };
+        let may_approve =
+            open.as_ref().map_or(Err(approvals::Ineligible::Later), |o| may(&state, by, o, &progress, now));
+        let eligible = if open.is_some() { approvals::eligible(&state, &of, &progress, now) } else { Vec::new() };
         let environment = state.environments.get(&record.input.intent.environment);
         let deployed = environment.and_then(|e| e.deployed.as_ref()).map(|v| v.digest);
         let last = decisions.last().map(|(_, r)| r);

@@ -26,7 +26,11 @@ const MAX_CONTEXT: usize = 64 << 10;
 
 impl Runtime {
     /// Decides an intent again if that is due, and then what waited for it in its session.
-    pub(crate) async fn decide_due(&self, tenant: &Arc<Tenant>, id: &IntentId) -> Result<Option<Decided>, RuntimeError> {
+    pub(crate) async fn decide_due(
+        &self,
+        tenant: &Arc<Tenant>,
+        id: &IntentId,
+    ) -> Result<Option<Decided>, RuntimeError> {
         let decided = self.settle_one(tenant, id, None, None).await?;
         if let Some(decided) = &decided {
             self.settle_session(tenant, &decided.record.input.intent).await?;
@@ -48,15 +52,11 @@ impl Runtime {
 
     /// Adds what was missing to a deferred intent, which is then decided again. Only by the credential
     /// that submitted it, and only what was not there.
-    pub async fn add_context(
-        &self,
-        by: &Principal,
-        id: &IntentId,
-        context: &Value,
-    ) -> Result<Decided, RuntimeError> {
+    pub async fn add_context(&self, by: &Principal, id: &IntentId, context: &Value) -> Result<Decided, RuntimeError> {
         by.require(Scope::IntentSubmit, None)?;
         let added = context.as_object().filter(|c| !c.is_empty());
-        let added = added.ok_or_else(|| RuntimeError::at(Code::RequestInvalid, "/context", "an object with members"))?;
+        let added =
+            added.ok_or_else(|| RuntimeError::at(Code::RequestInvalid, "/context", "an object with members"))?;
         let tenant = &by.tenant;
         let once = by.idempotency_key.as_deref().map(|k| keys::idempotency(&by.credential, k));
         if let Some(key) = &once
@@ -193,17 +193,11 @@ impl Runtime {
         // What had to wait gets its token when it is asked for; what had not, got it at once.
         let waited = record.input.expires_at.is_some();
         let environment = &record.input.intent.environment;
-        if waited
-            && decided.token.is_none()
-            && record.input.credential == by.credential
-        {
+        if waited && decided.token.is_none() && record.input.credential == by.credential {
             // As the caller is now: waiting takes a while.
             let state = by.tenant.state();
             let may = by.current(&state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
-            if may
-                && state.halt_over(environment).is_none()
-                && self.still_stands(by, &state, record)?
-            {
+            if may && state.halt_over(environment).is_none() && self.still_stands(by, &state, record)? {
                 decided.token = self.authority(&by.tenant, record, decided.index, &decided.head)?;
             }
         }

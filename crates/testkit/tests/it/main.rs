@@ -9,6 +9,7 @@
 )]
 
 mod approvals;
+mod approving;
 mod authzen;
 mod changes;
 mod forged;
