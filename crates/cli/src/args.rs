@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod approval;
 mod policy;
 mod webhook;
 
+pub use approval::{Approval, Say};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use webhook::Webhook;
 
@@ -128,6 +130,12 @@ pub enum Command {
         before_help = "Examples:\n  intended policy new support                                      a pack that passes\n  intended policy test support\n  intended policy simulate support -e production\n  intended policy submit support -e production --title 'refunds'\n  intended policy list"
     )]
     Policy(Policy),
+    /// What waits for people: look at it, approve it, deny it.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended approval list --mine\n  intended approval show <id>\n  intended approval approve <id> --reason 'spoke to the customer'"
+    )]
+    Approval(Approval),
     /// Incidents: while one is open, one person can roll back.
     #[command(
         subcommand,

@@ -8,6 +8,7 @@ use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::note;
 
+mod approval;
 mod audit;
 mod dev;
 mod incident;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
+        Command::Approval(args) => approval::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
         Command::Completions { shell } => {

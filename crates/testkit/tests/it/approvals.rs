@@ -5,7 +5,7 @@ use intended_engine::{State, decide};
 use intended_ledger::Leaf;
 use intended_model::decision::{ApprovalRef, DecisionRecord, Grant, Outcome};
 use intended_model::entry::{ApprovalGranted, BODY_VERSION, CredentialCreated, MemberSet, Role, RoleGrant, Scope};
-use intended_model::{CredentialId, Digest, Event, MemberId, Name, Timestamp};
+use intended_model::{Code, CredentialId, Digest, Event, MemberId, Name, Timestamp};
 use intended_runtime::Submission;
 use intended_testkit::{World, environment, refund};
 use intended_verify::Check;
@@ -31,8 +31,14 @@ struct Waiting {
 impl Waiting {
     /// The refund is asked for with this credential.
     async fn new(asked_by: &str) -> Self {
+        Self::of(asked_by, &["support-leads"]).await
+    }
+
+    /// The lead is in these groups.
+    async fn of(asked_by: &str, groups: &[&str]) -> Self {
+        let leads: Vec<Name> = groups.iter().map(|g| Name::new(g).unwrap()).collect();
         let world = World::new().await.unwrap();
-        for (person, groups) in [("lead", vec![Name::new("support-leads").unwrap()]), ("clerk", vec![])] {
+        for (person, groups) in [("lead", leads), ("clerk", vec![])] {
             let set = MemberSet {
                 by: world.owner.credential.clone(),
                 groups,
@@ -231,14 +237,6 @@ async fn an_approval_is_given_by_the_person_with_their_own_credential_and_not_by
         let index = waiting.approve(&approval);
         waiting.fails(check, index, what);
     }
-    // A member who may approve nothing: recorded, and not counted.
-    let mut waiting = Waiting::new("asker").await;
-    let approval = ApprovalGranted { by: credential("clerk-key"), approver: member("clerk"), ..waiting.approval() };
-    let entry = waiting.approve(&approval);
-    let again = waiting.again(entry, &approval, |_| {});
-    assert_eq!(again.decision.decision, Outcome::Escalate);
-    waiting.push(&again);
-    verify(waiting.forge.rebuild()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,5 +266,105 @@ async fn members_are_made_by_who_may() {
         forge.edit(at, |b| b["by"] = by.into());
         let failure = verify(forge.rebuild()).unwrap_err();
         assert_eq!((failure.check, failure.index), (Check::Authority, Some(at as u64)), "{failure}");
+    }
+}
+
+/// What the runtime refuses, the verifier finds: each written past the runtime by somebody with all keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_that_nobody_may_give_is_found() {
+    type Change = fn(&mut ApprovalGranted, &Waiting);
+    let changes: [(Change, &str); 6] = [
+        (|a, _| a.request = Some(a.request.unwrap() - 1), "another request"),
+        (|a, _| a.request = None, "another request"),
+        (|a, w| a.expires_at = w.at.plus_secs(86_400), "longer than what it approves"),
+        (|a, _| a.at = None, "when it was given"),
+        (|a, w| a.at = Some(w.at.plus_secs(-60)), "another time"),
+        (|a, _| (a.approver, a.by) = (member("clerk"), credential("clerk-key")), "none of the groups"),
+    ];
+    for (change, what) in changes {
+        let mut waiting = Waiting::new("asker").await;
+        let mut approval = waiting.approval();
+        change(&mut approval, &waiting);
+        let at = approval.at;
+        let index = waiting.approve(&approval);
+        // An entry without `request` is of a time before there were any, and has no time either.
+        let what = if approval.request.is_none() && at.is_some() { "another request" } else { what };
+        waiting.fails(Check::Approval, index, what);
+    }
+    // The owner of the agent, who is a member of the group that the registration names.
+    let mut waiting = Waiting::of("asker", &["support-leads", "platform"]).await;
+    let approval = waiting.approval();
+    let index = waiting.approve(&approval);
+    waiting.fails(Check::Approval, index, "owns the agent");
+    // One person twice is no history.
+    let mut waiting = Waiting::new("asker").await;
+    let approval = waiting.approval();
+    waiting.approve(&approval);
+    let event = Event::ApprovalGranted(approval);
+    waiting.forge.0.push((waiting.at, event.kind().as_str().to_owned(), event.to_canonical().unwrap()));
+    let index = waiting.forge.0.len() as u64 - 1;
+    waiting.fails(Check::Approval, index, "has approved it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deciding_again_without_a_reason_or_for_longer_is_found() {
+    type Change = fn(&mut DecisionRecord);
+    let changes: [(Change, &str); 4] = [
+        (|r| r.input.approvals.clear(), "without anything that is new"),
+        (|r| r.input.expires_at = Some(r.input.at.plus_secs(86_400)), "until when it waits"),
+        (|r| r.input.expires_at = None, "until when it waits"),
+        (|r| r.input.audience = Some("another".into()), "for somebody else"),
+    ];
+    for (change, what) in changes {
+        let mut waiting = Waiting::new("asker").await;
+        let approval = waiting.approval();
+        let entry = waiting.approve(&approval);
+        let record = waiting.again(entry, &approval, change);
+        let index = waiting.push(&record);
+        waiting.fails(Check::Approval, index, what);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_or_a_word_by_somebody_without_a_say_is_found() {
+    for (by, note, check, what) in [
+        (Some("lead-key"), Some("no"), None, ""),
+        (Some("clerk-key"), Some("no"), Some(Check::Approval), "none of the groups"),
+        (Some("asker"), Some("no"), Some(Check::Authority), "approval:decide"),
+        (Some("nobody"), Some("no"), Some(Check::Authority), "not a credential"),
+        (Some("lead-key"), None, Some(Check::Decision), "another reason"),
+        (None, Some("no"), Some(Check::Decision), "another reason"),
+    ] {
+        let mut waiting = Waiting::new("asker").await;
+        let event = Event::EscalationClosed(EscalationClosed {
+            by: by.map(credential),
+            environment: environment("production").unwrap(),
+            expires_at: waiting.escalated.decision.obligations.expires_at.unwrap(),
+            intent: waiting.escalated.input.id,
+            note: note.map(Into::into),
+            reason: Code::EscalationDenied,
+            v: BODY_VERSION,
+        });
+        waiting.forge.0.push((waiting.at, event.kind().as_str().to_owned(), event.to_canonical().unwrap()));
+        let index = waiting.forge.0.len() as u64 - 1;
+        match check {
+            Some(check) => waiting.fails(check, index, what),
+            None => drop(verify(waiting.forge.rebuild()).unwrap()),
+        }
+    }
+    for (by, answer, good) in
+        [("lead-key", false, true), ("asker", true, true), ("clerk-key", true, false), ("asker", false, false)]
+    {
+        let mut waiting = Waiting::new("asker").await;
+        let event = Event::ApprovalNote(ApprovalNote {
+            answer,
+            by: credential(by),
+            environment: environment("production").unwrap(),
+            intent: waiting.escalated.input.id,
+            text: "why?".into(),
+            v: BODY_VERSION,
+        });
+        waiting.forge.0.push((waiting.at, event.kind().as_str().to_owned(), event.to_canonical().unwrap()));
+        assert_eq!(verify(waiting.forge.rebuild()).is_ok(), good, "{by} {answer}");
     }
 }

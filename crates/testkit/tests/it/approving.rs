@@ -222,10 +222,10 @@ async fn what_is_approved_is_decided_again_and_its_token_waits_for_who_asked() {
     };
     // Approve A, run B.
     let code = |v: Verification| if let Verification::Refused(r) = v { Some(r.code()) } else { None };
-    assert_eq!(code(verify(4_000).await.unwrap()), Some(Code::TokenBinding));
+    assert_eq!(code(verify(4_000).await.unwrap()), Some("token.binding"));
     assert_eq!(code(verify(400).await.unwrap()), None);
     // And once.
-    assert_eq!(code(verify(400).await.unwrap()), Some(Code::TokenConsumed));
+    assert_eq!(code(verify(400).await.unwrap()), Some("token.consumed"));
     office.verifies().await;
     // Not for ever.
     office.world.clock.advance_millis(101_000);

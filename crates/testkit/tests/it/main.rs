@@ -12,6 +12,7 @@ mod approvals;
 mod approving;
 mod authzen;
 mod changes;
+mod deferring;
 mod forged;
 mod gates;
 mod golden;
