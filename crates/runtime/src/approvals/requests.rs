@@ -173,7 +173,7 @@ impl Runtime {
         let open = self.open_intent(tenant, id).await?.filter(|o| self.now() < o.expires_at);
         let now = self.now();
         let progress = approvals::progress(&state, record, now);
-        let given = given(&state, record, now);
+        let given = given(&state, record, &progress);
         let of = approvals::Request::of(record, request);
         let may_approve =
             open.as_ref().map_or(Err(approvals::Ineligible::Later), |o| may(&state, by, o, &progress, now));
@@ -276,16 +276,16 @@ pub(super) fn decisions(entries: &[StoredEntry]) -> Result<Vec<(&StoredEntry, De
     Ok(out)
 }
 
-fn given(state: &State, record: &DecisionRecord, now: Timestamp) -> Vec<Given> {
-    let input = intended_model::decision::Input { at: now, ..record.input.clone() };
-    let counting = approvals::counting_references(state, &input);
+/// What was given, and whether it counts for a step now.
+fn given(state: &State, record: &DecisionRecord, progress: &[RequirementProgress]) -> Vec<Given> {
+    let taken = |m: &MemberId| progress.iter().flat_map(|p| &p.steps).any(|s| s.by.contains(m));
     let recorded = state.approvals.get(&record.input.id).into_iter().flatten();
     let given = recorded.map(|(entry, g)| Given {
         entry: *entry,
         approver: g.approver.clone(),
         at: g.at,
         reason: g.reason.clone(),
-        counts: counting.iter().any(|c| c.entry == *entry),
+        counts: taken(&g.approver),
     });
     given.collect()
 }

@@ -117,7 +117,7 @@ impl Office {
         self.ask_as(&self.agent).await
     }
     pub async fn ask_as(&self, by: &Principal) -> IntentId {
-        let decided = self.submit_as(by, refund(400, None).unwrap()).await;
+        let decided = self.submit_as(by, refund(150, None).unwrap()).await;
         assert_eq!(decided.record.decision.decision, Outcome::Escalate, "{:?}", decided.record.decision);
         decided.record.input.id
     }
@@ -223,9 +223,9 @@ async fn what_is_approved_is_decided_again_and_its_token_waits_for_who_asked() {
     // Approve A, run B.
     let code = |v: Verification| if let Verification::Refused(r) = v { Some(r.code()) } else { None };
     assert_eq!(code(verify(4_000).await.unwrap()), Some("token.binding"));
-    assert_eq!(code(verify(400).await.unwrap()), None);
+    assert_eq!(code(verify(150).await.unwrap()), None);
     // And once.
-    assert_eq!(code(verify(400).await.unwrap()), Some("token.consumed"));
+    assert_eq!(code(verify(150).await.unwrap()), Some("token.consumed"));
     office.verifies().await;
     // Not for ever.
     office.world.clock.advance_millis(101_000);

@@ -10,6 +10,7 @@
 
 mod approvals;
 mod approving;
+mod approving_http;
 mod authzen;
 mod changes;
 mod deferring;
