@@ -633,7 +633,7 @@ async fn many_are_approved_at_once_only_where_none_of_them_is_risky() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_an_approval_and_a_revocation_that_race_the_ledger_knows_the_first() {
     let mut both = [0; 2];
-    for round in 0..24 {
+    for round in 0..12 {
         let office = Arc::new(Office::new().await);
         let lead = office.person("lead", &["leads"]).await;
         let id = office.ask().await;
