@@ -179,15 +179,9 @@ fn rows(rows: &[Value]) {
         return note("nothing waits");
     }
     for row in rows {
-        say(&format!(
-            "{}  risk {}  {} left  {}",
-            text(row, "/id"),
-            text(row, "/risk"),
-            left(raw(row, "/expires_at")),
-            if row.pointer("/you/approve") == Some(&Value::Bool(true)) { "you may approve" } else { "" },
-        )
-        .trim_end()
-        .to_owned());
+        let may = if row.pointer("/you/approve") == Some(&Value::Bool(true)) { "  you may approve" } else { "" };
+        let (risk, left) = (text(row, "/risk"), left(raw(row, "/expires_at")));
+        say(&format!("{}  risk {risk}  {left} left{may}", text(row, "/id")));
         say(&format!("  {} on {}", text(row, "/action"), text(row, "/resource")));
         say(&format!(
             "  by {} in {}, asked {}",
@@ -283,7 +277,7 @@ pub fn lines(body: &Value, full: bool, width: usize) -> Vec<String> {
             (number("value") * number("weight"), format!("{} {}", text(f, "/name").replace('_', " "), number("value")))
         })
         .collect();
-    factors.sort_by(|a, b| b.0.cmp(&a.0));
+    factors.sort_by_key(|f| std::cmp::Reverse(f.0));
     let most: Vec<String> = factors.into_iter().take(4).map(|(_, f)| f).collect();
     field(&mut out, "risk", &format!("{} of 100: {}", text(body, "/risk/score"), most.join(", ")), width);
     let objections: Vec<String> = items(body, "/gates")

@@ -23,7 +23,7 @@ fn approval(server: &Server, key: &str, arguments: &[&str]) -> Ran {
 fn refund(memo: &str) -> Value {
     let mut intent = intents::refund(400);
     intent["action"]["properties"]["memo"] = memo.into();
-    intent["goal"] = "calm\u{202e} the customer".into();
+    intent["goal"] = "calm the customer".into();
     intent
 }
 
@@ -39,7 +39,7 @@ fn a_request_is_read_approved_and_denied_at_the_command_line() {
     let nothing = approval(&server, &key, &["list"]).expect(0);
     assert!(nothing.out.is_empty() && nothing.err.contains("nothing waits"), "{}", nothing.err);
     assert_eq!(approval(&server, &key, &["list", "-o", "json"]).expect(0).json(), json!([]));
-    let memo = format!("p\u{430}y\u{1b}[2J\n{}", "x".repeat(3_000));
+    let memo = format!("p\u{430}y\u{1b}[2J\u{202e}\n{}", "x".repeat(3_000));
     let id = ask(&site, &server, &memo);
     let listed = approval(&server, &key, &["list", "--mine"]).expect(0).out;
     assert!(
@@ -55,8 +55,8 @@ fn a_request_is_read_approved_and_denied_at_the_command_line() {
         "support-agent",
         "risk       ",
         "denied by itself in 59 min",
-        "\\u{1b}[2J\\n",
-        "\"calm\\u{202e} the customer\"",
+        "\\u001b[2J\\u{202e}\\n",
+        "\"calm the customer\" (in the agent's words)",
         "BYTES MORE ARE NOT SHOWN: --full shows all",
         "\u{430} U+0430",
         "who can    lea",

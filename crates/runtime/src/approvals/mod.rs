@@ -56,6 +56,9 @@ impl Open {
     }
 }
 
+/// A fact that must still be as it was read.
+pub(crate) type Fence = (Box<str>, u64);
+
 /// Something that was asked or answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {

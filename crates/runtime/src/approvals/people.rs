@@ -10,7 +10,7 @@ use intended_model::{Code, Event, IntentId, MemberId};
 use intended_store::Write;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_BULK, MAX_REASON, Open, tag};
+use super::{Fence, MAX_BULK, MAX_REASON, Open, tag};
 use crate::admin::Change;
 use crate::{Principal, Runtime, RuntimeError};
 
@@ -264,13 +264,13 @@ impl Runtime {
         state: &State,
         open: &Open,
         scope: Scope,
-    ) -> Result<(MemberId, (Box<str>, u64)), RuntimeError> {
+    ) -> Result<(MemberId, Fence), RuntimeError> {
         let fence = self.fence(by, state, open, scope)?;
         Ok((by.member().ok_or_else(nobody)?.clone(), fence))
     }
 
     /// It is open, still the same, and in time.
-    fn fence(&self, by: &Principal, state: &State, open: &Open, scope: Scope) -> Result<(Box<str>, u64), RuntimeError> {
+    fn fence(&self, by: &Principal, state: &State, open: &Open, scope: Scope) -> Result<Fence, RuntimeError> {
         by.require(scope, Some(&open.record.input.intent.environment))?;
         if let Some(why) = &state.suspended {
             return Err(RuntimeError::new(Code::TenantSuspended, &**why));

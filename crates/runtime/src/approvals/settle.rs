@@ -16,7 +16,7 @@ use intended_model::{Code, Intent, IntentId, Timestamp, Value};
 use intended_store::{Conflict, StoreError, Write};
 
 use super::people::policy_changed;
-use super::{Open, met, read_session};
+use super::{Fence, Open, met, read_session};
 use crate::draft::{Asked, Draft, commit_of};
 use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS, answer_of, read_answer};
 use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
@@ -173,11 +173,7 @@ impl Runtime {
     }
 
     /// The session without an intent that is closed, as a fence and a write.
-    pub(crate) fn leaves_session(
-        &self,
-        tenant: &Tenant,
-        open: &Open,
-    ) -> Result<Option<((Box<str>, u64), Write)>, RuntimeError> {
+    pub(crate) fn leaves_session(&self, tenant: &Tenant, open: &Open) -> Result<Option<(Fence, Write)>, RuntimeError> {
         let Some(key) = needs(&tenant.state(), &open.record.input.intent, self.now()).session else { return Ok(None) };
         let Some(fact) = self.store().fact_now(&tenant.id, &key)? else { return Ok(None) };
         let Some(kept) = closed(&read_session(&fact.value)?, open.record.input.id) else { return Ok(None) };

@@ -232,7 +232,7 @@ async fn an_approval_is_given_by_the_person_with_their_own_credential_and_not_by
     for (asked_by, by, approver, check, what) in [
         ("asker", "owner", "lead", Check::Approval, "the approver's own"),
         ("asker", "clerk-key", "lead", Check::Approval, "the approver's own"),
-        ("asker", "nobody", "lead", Check::Authority, "no such credential"),
+        ("asker", "nobody", "lead", Check::Authority, "not a credential"),
         ("lead-key", "lead-key", "lead", Check::Approval, "nobody approves what they asked for"),
     ] {
         let mut waiting = Waiting::new(asked_by).await;
@@ -334,7 +334,7 @@ async fn a_denial_or_a_word_by_somebody_without_a_say_is_found() {
         (Some("lead-key"), Some("no"), None, ""),
         (Some("clerk-key"), Some("no"), Some(Check::Approval), "none of the groups"),
         (Some("asker"), Some("no"), Some(Check::Authority), "approval:decide"),
-        (Some("nobody"), Some("no"), Some(Check::Authority), "no such credential"),
+        (Some("nobody"), Some("no"), Some(Check::Authority), "not a credential"),
         (Some("lead-key"), None, Some(Check::Decision), "another reason"),
         (None, Some("no"), Some(Check::Decision), "another reason"),
     ] {
