@@ -13,7 +13,9 @@ use crate::output::{list, note, one, say, width};
 use crate::when;
 
 /// Most bytes of arguments that are shown without --full.
-const MAX_SHOWN: usize = 2_000;
+const MAX_SHOWN: usize = 800;
+/// Characters of the column with the labels.
+const LABEL: usize = 11;
 
 pub async fn run(global: &Global, args: Approval) -> Outcome {
     let client = Client::new(global)?;
@@ -222,7 +224,6 @@ fn state_line(body: &Value) -> String {
 
 /// Label and text, wrapped to the width with the text in one column.
 fn field(out: &mut Vec<String>, label: &str, text: &str, width: usize) {
-    const LABEL: usize = 11;
     let room = width.saturating_sub(LABEL).max(20);
     let mut line = String::new();
     let mut first = true;
@@ -259,7 +260,9 @@ fn field(out: &mut Vec<String>, label: &str, text: &str, width: usize) {
 /// A request as a person reads it.
 pub fn lines(body: &Value, full: bool, width: usize) -> Vec<String> {
     let mut out = Vec::new();
-    field(&mut out, "", &state_line(body), width + 11);
+    // The first line begins at the edge.
+    field(&mut out, "", &state_line(body), width + LABEL);
+    out.iter_mut().for_each(|line| *line = line.trim_start().to_owned());
     let heading = format!("{} on {}", text(body, "/action"), text(body, "/resource"));
     field(&mut out, "what", &heading, width);
     let on_behalf = texts(body, "/on_behalf_of");
@@ -413,7 +416,7 @@ mod tests {
             arguments(&mut out, &body, full, 80);
             out.join("\n")
         };
-        assert!(text(false).contains("3008 BYTES MORE ARE NOT SHOWN: --full shows all 5008"), "{}", text(false));
+        assert!(text(false).contains("4208 BYTES MORE ARE NOT SHOWN: --full shows all 5008"), "{}", text(false));
         assert!(!text(true).contains("NOT SHOWN"));
     }
 }
