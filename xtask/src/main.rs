@@ -291,6 +291,10 @@ fn access_table() -> String {
                 let has = |r: &&Role| scopes.iter().all(|s| r.scopes().contains(*s));
                 Role::ALL.iter().filter(has).map(|r| r.as_str()).collect::<Vec<_>>().join(", ")
             }
+            needs::Need::Any(scopes) => {
+                let has = |r: &&Role| scopes.iter().any(|s| r.scopes().contains(*s));
+                Role::ALL.iter().filter(has).map(|r| r.as_str()).collect::<Vec<_>>().join(", ")
+            }
             needs::Need::Operator => "none".to_owned(),
             _ => "all".to_owned(),
         };

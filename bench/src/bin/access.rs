@@ -165,7 +165,7 @@ async fn people(runtime: &Runtime, by: &Principal, which: &[usize]) -> Result<()
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let make = |_: &Principal, _: &intended_engine::State| {
-        Ok(Change { events: events.clone(), writes: Vec::new(), answer: (), at: 0 })
+        Ok(Change { events: events.clone(), reads: Vec::new(), writes: Vec::new(), answer: (), at: 0 })
     };
     runtime.change(by, (), make).await?;
     Ok(())

@@ -70,6 +70,8 @@ fn admit(app: &App, request: &Request) -> Result<Option<Caller>, Problem> {
             match need {
                 Need::Operator => return Err(Code::OperatorOnly.into()),
                 Need::Scopes(scopes) => scopes.iter().try_for_each(|s| principal.require(*s, None))?,
+                Need::Any(scopes) if scopes.iter().any(|s| principal.access.may(*s, None)) => {}
+                Need::Any(scopes) => scopes.iter().take(1).try_for_each(|s| principal.require(*s, None))?,
                 Need::Told(scope) => principal.require(scope, None)?,
                 Need::Public | Need::Credential | Need::CredentialOrOperator => {}
             }

@@ -24,6 +24,8 @@ pub enum Need {
     Credential,
     /// All of these.
     Scopes(&'static [Scope]),
+    /// One of these.
+    Any(&'static [Scope]),
     /// The key of who operates the server.
     Operator,
     /// Any credential, or the operator's key.
@@ -43,7 +45,7 @@ const fn line(method: &'static str, path: &'static str, need: Need) -> Line {
     Line { method, path, need }
 }
 
-use Need::{Credential, CredentialOrOperator, Operator, Public, Scopes, Told};
+use Need::{Any, Credential, CredentialOrOperator, Operator, Public, Scopes, Told};
 
 macro_rules! under_tenant {
     ($path:literal) => {
@@ -72,6 +74,8 @@ const OTHERS: &[Line] = &[
     line("POST", under_tenant!("reinstate"), Operator),
     line("GET", under_tenant!("roles"), Credential),
     line("GET", under_tenant!("jwks.json"), Credential),
+    // Whoever asked waits for the answer, whether or not they read others'.
+    line("GET", under_tenant!("intents/{id}"), Any(&[Scope::IntentRead, Scope::IntentSubmit])),
     // Whoever signs in is nobody yet.
     line("POST", under_tenant!("sessions"), Public),
     line("POST", under_tenant!("identity-providers/{provider}/begin"), Public),
@@ -90,12 +94,20 @@ const OTHERS: &[Line] = &[
 const AREAS: &[Line] = table! {
     POST "intents": IntentSubmit;
     GET "intents": IntentRead;
-    GET "intents/{id}": IntentRead;
     GET "intents/{id}/explain": IntentRead;
     GET "intents/{id}/receipt": IntentRead;
     GET "intents/{id}/evidence": IntentRead;
     GET "intents/{id}/policies": IntentRead & PolicyRead;
     POST "intents/{id}/replay": IntentRead;
+    POST "intents/{id}/context": IntentSubmit;
+    GET "approvals": ApprovalRead;
+    POST "approvals/bulk": ApprovalDecide;
+    GET "approvals/{id}": ApprovalRead;
+    POST "approvals/{id}/approve": ApprovalDecide;
+    POST "approvals/{id}/deny": ApprovalDecide;
+    POST "approvals/{id}/withdraw": ApprovalDecide;
+    POST "approvals/{id}/ask": ApprovalDecide;
+    POST "approvals/{id}/answer": IntentSubmit;
     POST "tokens/verify": TokenVerify;
     POST "tokens/{jti}/revoke": TokenRevoke;
     GET "revocations": TokenVerify;
@@ -199,6 +211,7 @@ impl Need {
             Self::Told(scope) => format!("public, more with {}", scope.as_str()),
             Self::Credential => "any".to_owned(),
             Self::Scopes(scopes) => scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" "),
+            Self::Any(scopes) => scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" or "),
             Self::Operator => "operator".to_owned(),
             Self::CredentialOrOperator => "any, or operator".to_owned(),
         }

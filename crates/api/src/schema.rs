@@ -111,7 +111,7 @@ pub struct DecisionAnswer {
     /// A code of the catalogue.
     reason: String,
     message: String,
-    /// `final`, `open` or `timed_out`.
+    /// `final`, `open`, `timed_out` or `denied`.
     state: String,
     risk: Option<Risk>,
     classification: Classification,
@@ -178,6 +178,18 @@ pub struct Obligations {
 }
 #[derive(ToSchema)]
 pub struct Requirement {
+    count: u32,
+    /// The agent's owner does not count.
+    except_owner: Option<bool>,
+    group: String,
+    /// What meets the first step as well.
+    or: Option<Vec<Quorum>>,
+    /// The steps after the first, in order: each is met by any of its quorums.
+    then: Option<Vec<Vec<Quorum>>>,
+}
+/// So many people of one group.
+#[derive(ToSchema)]
+pub struct Quorum {
     count: u32,
     group: String,
 }
@@ -613,4 +625,172 @@ pub struct SignInBegun {
     authorization_url: String,
     state: String,
     expires_at: String,
+}
+/// Context that was missing.
+#[derive(ToSchema)]
+pub struct ContextRequest {
+    /// Members to add.
+    context: Object,
+}
+#[derive(ToSchema)]
+pub struct ApprovalReason {
+    /// 1–500 characters.
+    reason: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalText {
+    /// 1–500 characters.
+    text: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalBulk {
+    approvals: Vec<ApprovalNamed>,
+    reason: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalNamed {
+    id: String,
+    etag: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalResults {
+    results: Vec<ApprovalResult>,
+}
+#[derive(ToSchema)]
+pub struct ApprovalResult {
+    id: String,
+    approved: bool,
+    /// Why not.
+    code: Option<String>,
+    detail: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct ApprovalList {
+    approvals: Vec<ApprovalSummary>,
+    cursor: Option<String>,
+}
+/// What waits for people.
+#[derive(ToSchema)]
+pub struct ApprovalSummary {
+    id: String,
+    environment: String,
+    agent: String,
+    action: String,
+    resource: String,
+    goal: Option<String>,
+    risk: Option<u8>,
+    reason: String,
+    requested_at: String,
+    expires_at: String,
+    requirements: Vec<ApprovalProgress>,
+    you: ApprovalMay,
+    etag: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalProgress {
+    /// As policy writes it.
+    requirement: String,
+    except_owner: bool,
+    steps: Vec<ApprovalStep>,
+    /// Which step is asked now, from 0.
+    current: u64,
+    met: bool,
+}
+#[derive(ToSchema)]
+pub struct ApprovalStep {
+    /// Met when one of these is.
+    quorums: Vec<ApprovalQuorum>,
+    by: Vec<String>,
+    met: bool,
+}
+#[derive(ToSchema)]
+pub struct ApprovalQuorum {
+    count: u32,
+    group: String,
+    given: u32,
+}
+/// Whether the caller may approve it now.
+#[derive(ToSchema)]
+pub struct ApprovalMay {
+    approve: bool,
+    code: Option<String>,
+    why: Option<String>,
+}
+/// Everything about one request.
+#[derive(ToSchema)]
+pub struct Approval {
+    id: String,
+    /// `open`, `allowed`, `denied` or `timed_out`.
+    state: String,
+    environment: String,
+    agent: String,
+    agent_owner: Option<String>,
+    /// Whom the agent acts for, and whom that one acts for.
+    on_behalf_of: Vec<String>,
+    requested_by: String,
+    action: String,
+    resource: String,
+    goal: Option<String>,
+    /// Exactly what would run, in canonical form: what is hashed is what is here.
+    arguments: String,
+    arguments_bytes: u64,
+    intent: Object,
+    intent_hash: String,
+    policy: Option<PolicyUsed>,
+    /// Policy was changed since it was asked for: what was approved before does not count.
+    policy_changed: bool,
+    risk: Option<Risk>,
+    classification: Classification,
+    gates: Vec<Gate>,
+    /// What the session had done before.
+    session: Option<Object>,
+    requested_at: String,
+    expires_at: Option<String>,
+    asks: Vec<Requirement>,
+    requirements: Vec<ApprovalProgress>,
+    approvals: Vec<ApprovalGiven>,
+    /// Who may approve it now.
+    eligible: Vec<String>,
+    notes: Vec<ApprovalNote>,
+    /// The last times when the same agent asked for the same tool.
+    similar: Vec<ApprovalSimilar>,
+    closed: Option<ApprovalClosed>,
+    you: ApprovalMay,
+    rate: ApprovalRate,
+    etag: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalGiven {
+    entry: u64,
+    member: String,
+    reason: String,
+    at: Option<String>,
+    /// Whether it counts now.
+    counts: bool,
+}
+#[derive(ToSchema)]
+pub struct ApprovalNote {
+    index: u64,
+    at: String,
+    by: String,
+    answer: bool,
+    text: String,
+}
+#[derive(ToSchema)]
+pub struct ApprovalSimilar {
+    id: String,
+    at: String,
+    state: String,
+    approvers: Vec<String>,
+}
+#[derive(ToSchema)]
+pub struct ApprovalClosed {
+    by: Option<String>,
+    reason: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct ApprovalRate {
+    given_this_hour: u32,
+    /// 0: no limit.
+    most_per_hour: u32,
 }

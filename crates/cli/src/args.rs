@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod access;
+mod approval;
 mod policy;
 mod sign_in;
 mod tenant;
 mod webhook;
 
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
+pub use approval::{Approval, Say};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use sign_in::Login;
 pub use tenant::{Environment, Tenant};
@@ -140,6 +142,12 @@ pub enum Command {
         before_help = "Examples:\n  intended access members list\n  intended access credentials create deploy-bot --scope intent:submit --in staging --expires 90d\n  intended access agents show support-agent\n  intended access review make"
     )]
     Access(Access),
+    /// What waits for people: look at it, approve it, deny it.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended approval list --mine\n  intended approval show <id>\n  intended approval approve <id> --reason 'spoke to the customer'"
+    )]
+    Approval(Approval),
     /// Incidents: while one is open, one person can roll back.
     #[command(
         subcommand,

@@ -74,6 +74,12 @@ pub fn one(format: Format, value: &Value) {
     }
 }
 
+/// How wide what people read may be: the terminal, or a line that is easily read where there is none.
+pub fn width() -> usize {
+    let terminal = Table::new().width().map_or(100, usize::from);
+    terminal.clamp(usize::from(NARROWEST), 120)
+}
+
 /// Below this a table is not squeezed: it runs over.
 const NARROWEST: u16 = 40;
 

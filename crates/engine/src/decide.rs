@@ -12,11 +12,10 @@ use std::collections::BTreeSet;
 
 use intended_intents::domain_of;
 use intended_model::decision::{
-    ApprovalRef, DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Requirement,
-    Risk,
+    ApprovalRef, DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Risk,
 };
 use intended_model::entry::{AgentState, BreakerScope, Criticality};
-use intended_model::{Code, MemberId, Value};
+use intended_model::{Code, IntentId, MemberId, Value};
 pub use intended_policy::PolicyTrace;
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
@@ -62,7 +61,11 @@ pub fn decide(state: &State, input: &Input) -> Decision {
         approval(state, environment, input, &evaluated, &mut obligations),
     ];
 
-    let denied = gates.iter().find(|g| g.outcome == GateOutcome::Deny);
+    // What waits for another action of its session is asked about by policy once that is settled: what
+    // it would say now, it would say of a session that is not yet what it will be.
+    let waits = gates.iter().any(|g| g.gate == GateName::Context && g.outcome == GateOutcome::Defer);
+    let early = |g: &&Gate| waits && matches!(g.gate, GateName::Policy | GateName::Approval);
+    let denied = gates.iter().filter(|g| !early(g)).find(|g| g.outcome == GateOutcome::Deny);
     let (decision, reason) = match (denied, settle(&gates)) {
         (Some(gate), _) => (Outcome::Deny, gate.code),
         (None, Some(settled)) => settled,
@@ -73,7 +76,16 @@ pub fn decide(state: &State, input: &Input) -> Decision {
         obligations = Obligations::default();
     } else if matches!(decision, Outcome::Escalate | Outcome::Defer) {
         obligations.arguments = None;
-        obligations.expires_at = Some(input.at.plus_secs(i64::from(environment.settings.escalation_timeout_secs)));
+        let expires_at = input.at.plus_secs(i64::from(environment.settings.escalation_timeout_secs));
+        // What is decided again waits no longer than it would have.
+        obligations.expires_at = Some(input.expires_at.map_or(expires_at, |first| first.min(expires_at)));
+        if let Some(first) = waits_for(input).filter(|_| reason == Code::SessionWaiting) {
+            obligations = Obligations {
+                needs: vec![first.to_string().into()],
+                expires_at: obligations.expires_at,
+                ..Obligations::default()
+            };
+        }
     }
     let policy = environment.deployed.as_ref().map(|version| policy_ref(version, &evaluated));
     Decision { decision, gates, obligations, policy, reason, risk: Some(risk) }
@@ -126,6 +138,9 @@ fn settle(gates: &[Gate]) -> Option<(Outcome, Code)> {
     let (policy, approval) = (find(GateName::Policy)?, find(GateName::Approval)?);
     if gates.iter().any(|g| g.outcome == GateOutcome::Skipped) {
         return None;
+    }
+    if let Some(context) = find(GateName::Context).filter(|g| g.outcome == GateOutcome::Defer) {
+        return Some((Outcome::Defer, context.code));
     }
     match (policy.outcome, approval.outcome) {
         (GateOutcome::Defer, _) => Some((Outcome::Defer, policy.code)),
@@ -279,6 +294,15 @@ fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Opt
     }
 }
 
+/// How many intents of a session wait for one that is deferred.
+pub const MAX_WAITING: usize = 16;
+
+/// The intent of the session that has to be settled first.
+fn waits_for(input: &Input) -> Option<&IntentId> {
+    let first = input.session.as_ref().filter(|_| input.procedure > 1)?.waiting.first()?;
+    (*first != input.id).then_some(first)
+}
+
 /// The order of actions that the agent declares, held against what the session was allowed before.
 fn workflow(agent: Option<&Agent>, input: &Input) -> Option<(Code, String)> {
     let agent = agent.filter(|a| !a.workflow.is_empty())?;
@@ -343,6 +367,13 @@ fn context(
     }
     if input.session.as_ref().is_some_and(|s| s.overflow) {
         return deny(Code::SessionOverflow, String::new());
+    }
+    if let Some(first) = waits_for(input) {
+        let waiting = input.session.as_ref().map_or(&[][..], |s| &s.waiting);
+        if waiting.len() > MAX_WAITING && !waiting.contains(&input.id) {
+            return deny(Code::SessionWaitingFull, format!("{MAX_WAITING} wait for intent {first}"));
+        }
+        return gate(GateName::Context, GateOutcome::Defer, Code::SessionWaiting, format!("intent {first}"));
     }
     if let Some((code, detail)) = workflow(agent, input) {
         return deny(code, detail);
@@ -427,6 +458,7 @@ fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -
     let intent = &input.intent;
     let empty = intended_model::decision::SessionContext::default();
     let session = input.session.as_ref().unwrap_or(&empty);
+    let nothing = Value::object();
     let mentions = mentions(intent.goal.as_deref(), &intent.action.properties);
     let hours = &environment.settings.hours;
     let factor = |name: &str| risk.factors.iter().find(|f| f.name == name).map_or(100, |f| i64::from(f.value));
@@ -470,6 +502,8 @@ fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -
         arguments: &intent.action.properties,
         subject_claims: &intent.subject.properties,
         resource_claims: &intent.resource.properties,
+        // The first procedure did not ask about it.
+        context_claims: if input.procedure > 1 { &intent.context } else { &nothing },
         goal_declared: intent.goal.is_some(),
         goal_mentions: &mentions,
         session_declared: intent.session.is_some(),
@@ -479,7 +513,7 @@ fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -
         minute: input.at.minute_of_day(hours.offset_minutes) % 60,
         weekday: input.at.weekday(hours.offset_minutes),
         epoch: input.at.as_secs(),
-        approvals: i64::try_from(counting(state, environment, input).count()).unwrap_or(i64::MAX),
+        approvals: i64::try_from(counting(state, environment, input)).unwrap_or(i64::MAX),
     };
     Some(ask(&request))
 }
@@ -530,10 +564,7 @@ fn policy(evaluated: &Evaluated, input: &Input, obligations: &mut Obligations) -
             say(GateOutcome::Deny, code, detail)
         }
         PolicyDecision::Escalate { requirements } => {
-            obligations.approvals = requirements
-                .iter()
-                .map(|r| Requirement { count: r.count, group: r.group.clone(), or: Vec::new(), then: Vec::new() })
-                .collect();
+            obligations.approvals.clone_from(requirements);
             say(GateOutcome::Escalate, Code::PolicyEscalate, determining())
         }
         PolicyDecision::Defer { needs } => {
@@ -550,9 +581,18 @@ fn policy(evaluated: &Evaluated, input: &Input, obligations: &mut Obligations) -
     }
 }
 
-/// The members whose approvals count, each once: recorded for this intent as it is and in its
+/// How many people's approvals count.
+fn counting(state: &State, environment: &Environment, input: &Input) -> usize {
+    if input.procedure > 1 {
+        crate::approvals::counted(state, input).len()
+    } else {
+        counting_members(state, environment, input).count()
+    }
+}
+
+/// The first procedure's: the members whose approvals count, each once: recorded for this intent as it is and in its
 /// environment, under the deployed version, not expired, by an active member who is not the requester.
-fn counting<'i>(
+fn counting_members<'i>(
     state: &'i State,
     environment: &'i Environment,
     input: &'i Input,
@@ -592,10 +632,21 @@ fn approval(
     let Evaluated::Done(PolicyOutcome { outcome: PolicyDecision::Escalate { requirements }, .. }) = evaluated else {
         return gate(GateName::Approval, GateOutcome::Pass, Code::ApprovalNotRequired, "");
     };
+    if input.procedure > 1 {
+        let missing = crate::approvals::missing(state, input, requirements);
+        return if input.expires_at.is_some_and(|until| input.at >= until) {
+            gate(GateName::Approval, GateOutcome::Deny, Code::EscalationTimedOut, "")
+        } else if missing.is_empty() {
+            obligations.approvals.clear();
+            gate(GateName::Approval, GateOutcome::Pass, Code::ApprovalMet, "")
+        } else {
+            gate(GateName::Approval, GateOutcome::Escalate, Code::ApprovalMissing, missing.join(", "))
+        };
+    }
     let eligible = |group: &str| {
         let of_group =
             |m: &&MemberId| state.members.get(*m).is_some_and(|m| m.groups.iter().any(|g| g.as_str() == group));
-        counting(state, environment, input).filter(of_group).count()
+        counting_members(state, environment, input).filter(of_group).count()
     };
     let missing: Vec<String> = requirements
         .iter()

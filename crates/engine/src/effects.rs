@@ -4,8 +4,9 @@
 
 use std::borrow::Cow;
 
-use intended_model::decision::{DecisionRecord, Outcome, SessionContext};
-use intended_model::{Intent, Timestamp};
+use intended_model::decision::{DecisionRecord, Input, Outcome, SessionContext};
+use intended_model::entry::Settings;
+use intended_model::{Intent, IntentId, Timestamp};
 
 use crate::keys;
 use crate::needs::needs;
@@ -80,17 +81,49 @@ pub fn effects(state: &State, record: &DecisionRecord) -> Vec<Effect> {
     }
     if let Some(expires_at) = record.decision.obligations.expires_at {
         out.push(Effect::Open { key: keys::open(&record.input.id), expires_at });
-    } else if !record.input.approvals.is_empty() {
-        // Decided again with what people said of it, and for good.
+    } else if !record.input.approvals.is_empty() || record.input.expires_at.is_some() {
+        // Decided again with what people said of it or what was missing, and for good.
         out.push(Effect::Close { key: keys::open(&record.input.id) });
     }
     out
 }
 
+/// The first in line waits for context, and the others for it.
+fn wait(waiting: &mut Vec<IntentId>, id: IntentId, waits: bool) {
+    match waiting.iter().position(|w| *w == id) {
+        None if waits => waiting.push(id),
+        Some(at) if !waits => {
+            waiting.remove(at);
+        }
+        _ => {}
+    }
+}
+
+/// A session in which an intent no longer waits, because it was closed: `None` when it did not.
+#[must_use]
+pub fn closed(kept: &KeptSession, id: IntentId) -> Option<KeptSession> {
+    kept.context.waiting.contains(&id).then(|| {
+        let mut kept = kept.clone();
+        wait(&mut kept.context.waiting, id, false);
+        kept
+    })
+}
+
+/// How long the token of what is allowed is good for: what had to wait gets one that waits as well.
+#[must_use]
+pub fn token_ttl_secs(settings: &Settings, input: &Input) -> u32 {
+    if input.expires_at.is_some() { settings.approvals.token_ttl_secs } else { settings.token_ttl_secs }
+}
+
 /// The session's context after this decision.
 fn after(state: &State, mut context: SessionContext, record: &DecisionRecord) -> SessionContext {
     let input = &record.input;
-    context.intents = context.intents.saturating_add(1);
+    if input.expires_at.is_none() {
+        context.intents = context.intents.saturating_add(1);
+    }
+    if input.procedure > 1 {
+        wait(&mut context.waiting, input.id, record.decision.decision == Outcome::Defer);
+    }
     match record.decision.decision {
         Outcome::Deny => context.denied = context.denied.saturating_add(1),
         outcome if outcome.permits() => {

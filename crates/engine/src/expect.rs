@@ -51,11 +51,13 @@ pub fn input(state: &State, intent: Intent, credential: CredentialId, at: Timest
     Input {
         approvals: Vec::new(),
         at,
+        audience: None,
         catalogue: state.catalogue.digest(),
         classification: state.catalogue.classify(&intent.action.name),
         control: state.control,
         counters: BTreeMap::new(),
         credential,
+        expires_at: None,
         id: IntentId::v7(at, [0; 10]),
         intent_hash: intent.digest().unwrap_or_else(|_| Digest::of(b"")),
         intent,

@@ -1,7 +1,7 @@
 //! The names of facts. A fact is a working copy of what the ledger says; its name says what it is
 //! of, with `/` between the parts. Names and ids cannot hold a `/`, free texts come last or hashed.
 
-use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, MemberId};
+use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, MemberId, Timestamp};
 
 /// The context of one session of one agent.
 #[must_use]
@@ -15,6 +15,17 @@ pub fn budget(environment: &EnvironmentId, budget: &str, agent: Option<&str>, wi
     let agent = agent.map_or_else(|| "*".to_owned(), |a| Digest::of(a.as_bytes()).to_hex());
     format!("b/{environment}/{budget}/{agent}/{window_start_secs}")
 }
+/// How many approvals a person gave in one hour of an environment, and until when that is needed.
+#[must_use]
+pub fn approvals(environment: &EnvironmentId, approver: &MemberId, at: Timestamp) -> (String, Timestamp) {
+    let hour = at.as_secs().div_euclid(HOUR_SECS);
+    // The last hour is part of two of these.
+    let until = Timestamp::from_millis((hour + 3) * HOUR_SECS * 1000);
+    (format!("a/{environment}/{approver}/{hour}"), until)
+}
+const HOUR_SECS: i64 = 3600;
+/// All counts of approvals.
+pub const APPROVALS_PREFIX: &str = "a/";
 /// An escalation or deferral that is still open.
 #[must_use]
 pub fn open(intent: &IntentId) -> String {

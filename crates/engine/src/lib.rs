@@ -3,6 +3,7 @@
 //! * [`state`]: a tenant's state, and the fold that makes it out of control entries
 //! * [`needs`]: what the shell has to read before it can decide
 //! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
+//! * [`approvals`]: who may approve what, and how far the approvals of it reach
 //! * [`access`]: what a credential or a member may do, where
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
@@ -16,6 +17,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod approvals;
 pub mod decide;
 pub mod effects;
 pub mod expect;

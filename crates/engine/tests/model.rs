@@ -475,11 +475,13 @@ fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
     let input = Input {
         approvals: vec![],
         at,
+        audience: None,
         catalogue: state.catalogue.digest(),
         classification: state.catalogue.classify(asked.tool),
         control: state.control,
         counters: wanted.budgets.iter().map(|b| (b.key.as_str().into(), asked.seen)).collect(),
         credential: by(),
+        expires_at: None,
         id: IntentId::v7(at, [7; 10]),
         intent_hash: intent.digest().unwrap(),
         intent,

@@ -2,6 +2,7 @@
 //! All of it is recorded; fields stand in canonical order, because the bytes are hashed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,8 @@ use crate::{Code, CredentialId, Digest, Intent, IntentId, MemberId, Timestamp, V
 /// Raised by any change that would alter a recorded outcome; earlier procedures stay callable.
 ///
 /// * 1: as it began
-/// * 2: of those who act for each other, all are looked at
+/// * 2: of those who act for each other, all are looked at; approvals count by whose they are and
+///   what the approver was before the request, in steps; a session waits for what is deferred in it
 pub const PROCEDURE: u32 = 2;
 
 /// The five outcomes (AARM v1.0, R4; `escalate` is its STEP_UP).
@@ -246,12 +248,21 @@ pub struct Quorum {
     pub group: Box<str>,
 }
 
+impl fmt::Display for Quorum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.count, self.group)
+    }
+}
+
 /// `1 of owners then 1 of security or 2 of leads`: steps in order, each met by any of its quorums.
 /// The first step stands in the requirement itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
     pub count: u32,
+    /// The agent's owner does not count, whatever the environment's settings say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub except_owner: bool,
     pub group: Box<str>,
     /// What meets the first step as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -259,6 +270,39 @@ pub struct Requirement {
     /// The steps after the first, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<Vec<Quorum>>,
+}
+
+impl Requirement {
+    /// So many people of one group.
+    #[must_use]
+    pub fn of(count: u32, group: &str) -> Self {
+        Self { count, except_owner: false, group: group.into(), or: Vec::new(), then: Vec::new() }
+    }
+    /// Its steps in order, each with what meets it.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Vec<Quorum>> {
+        let first = Quorum { count: self.count, group: self.group.clone() };
+        let first = std::iter::once(first).chain(self.or.iter().cloned()).collect();
+        std::iter::once(first).chain(self.then.iter().cloned()).collect()
+    }
+    /// The groups that it asks, as they are written.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.group).chain(self.or.iter().chain(self.then.iter().flatten()).map(|q| &*q.group))
+    }
+}
+
+/// As the annotation writes it.
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.count, self.group)?;
+        self.or.iter().try_for_each(|q| write!(f, " or {q}"))?;
+        for step in &self.then {
+            for (at, quorum) in step.iter().enumerate() {
+                write!(f, " {} {quorum}", if at == 0 { "then" } else { "or" })?;
+            }
+        }
+        if self.except_owner { f.write_str(" except owner") } else { Ok(()) }
+    }
 }
 
 /// What must happen before the action may run.
@@ -328,6 +372,9 @@ pub struct SessionContext {
     /// Set when there were more tools than are tracked.
     pub overflow: bool,
     pub tools: BTreeSet<Box<str>>,
+    /// The intents of it that wait for context, the first of them first: the others wait for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<IntentId>,
 }
 
 /// One approval that the decision may count: a reference to its ledger entry.
@@ -350,6 +397,9 @@ pub struct Input {
     pub approvals: Vec<ApprovalRef>,
     /// When it was evaluated.
     pub at: Timestamp,
+    /// Who is to verify the token, where the request names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Box<str>>,
     pub catalogue: Digest,
     pub classification: Classification,
     /// How many control entries the state had seen.
@@ -358,6 +408,9 @@ pub struct Input {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<Box<str>, i64>,
     pub credential: CredentialId,
+    /// Of what was escalated or deferred and is decided again: until when it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     pub id: IntentId,
     pub intent: Intent,
     pub intent_hash: Digest,

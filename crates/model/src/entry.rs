@@ -450,6 +450,9 @@ bodies! {
     /// One person's approval of one escalated intent.
     ApprovalGranted {
         approver: MemberId,
+        /// When it was given, as the person's rate counts it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
         by: CredentialId,
         environment: EnvironmentId,
         expires_at: Timestamp,

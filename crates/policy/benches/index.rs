@@ -134,6 +134,7 @@ fn request<'a>(asked: &'a Asked, teams: &'a [&'a str], common: &'a Common) -> Ev
         arguments: &common.arguments,
         subject_claims: &common.none,
         resource_claims: &common.none,
+        context_claims: &common.none,
         goal_declared: false,
         goal_mentions: &[],
         session_declared: false,

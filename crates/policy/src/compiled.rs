@@ -220,7 +220,7 @@ impl PolicySetVersion {
             Some(Obligation::Escalate(requirements)) => requirements.as_slice(),
             _ => &[],
         });
-        all.map(|r| &*r.group).collect::<BTreeSet<_>>().into_iter()
+        all.flat_map(Requirement::groups).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// What its escalations ask for, policy by policy in the order of their ids.

@@ -1,24 +1,21 @@
 //! Obligations: what a permit asks for besides. Written as annotations, checked when the pack is
 //! read, so that a typing error is found before anything is decided by it.
 //!
-//! * `@escalate("2 of release-managers; 1 of security")`: people must approve
+//! * `@escalate("1 of owners then 1 of security or 2 of leads; 1 of legal")`: people must approve
 //! * `@defer("ticket")`: context is missing, named
 //! * `@modify("set draft = true; cap amount = 100; drop cc")`: the arguments are transformed
 
 use std::collections::BTreeMap;
 
+pub use intended_model::decision::{Quorum, Requirement};
 use intended_model::json::Number;
 use intended_model::{Name, Value};
 
 /// Most approvals one requirement can ask for.
 pub const MAX_COUNT: u32 = 20;
 
-/// `2 of release-managers`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Requirement {
-    pub count: u32,
-    pub group: Box<str>,
-}
+/// Most steps of one requirement, and most ways to meet a step.
+pub const MAX_STEPS: usize = 8;
 
 /// One transformation of the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,22 +70,59 @@ impl Obligation {
     }
 }
 
+/// `1 of a then 1 of b or 2 of c; 1 of d except owner`. What the last says of the owner is said of all:
+/// who reads it at the end of a line does not ask which part it belongs to.
 fn requirements(text: &str) -> Result<Vec<Requirement>, String> {
-    let mut out = text
-        .split(';')
-        .map(|part| {
-            let wrong = || format!("`@escalate` wants `<count> of <group>`, not `{}`", part.trim());
-            let (count, group) = part.trim().split_once(" of ").ok_or_else(wrong)?;
-            let count: u32 = count.trim().parse().map_err(|_| wrong())?;
-            if !(1..=MAX_COUNT).contains(&count) {
-                return Err(format!("`@escalate` asks for 1 to {MAX_COUNT} approvals"));
-            }
-            let group = Name::new(group.trim()).map_err(|e| format!("`@escalate`: the group: {e}"))?;
-            Ok(Requirement { count, group: group.as_str().into() })
-        })
-        .collect::<Result<Vec<_>, String>>()?;
+    let mut words: Vec<&str> = text.split(';').next_back().unwrap_or_default().split_whitespace().collect();
+    let except_owner = words.ends_with(&["except", "owner"]) && words.len() > 2;
+    if except_owner {
+        words.truncate(words.len() - 2);
+    }
+    let last = words.join(" ");
+    let mut parts: Vec<&str> = text.split(';').collect();
+    parts.pop();
+    let parts = parts.into_iter().chain(std::iter::once(&*last));
+    let mut out = parts.map(|part| requirement(part, except_owner)).collect::<Result<Vec<_>, String>>()?;
     out.sort();
     Ok(out)
+}
+
+fn requirement(text: &str, except_owner: bool) -> Result<Requirement, String> {
+    let wrong = || format!("`@escalate` wants `<count> of <group>`, joined by `or` and `then`, not `{}`", text.trim());
+    let mut words = text.split_whitespace();
+    let (mut steps, mut step) = (Vec::new(), Vec::<Quorum>::new());
+    loop {
+        let (count, of, group) = (words.next(), words.next(), words.next());
+        let (Some(count), Some("of"), Some(group)) = (count, of, group) else { return Err(wrong()) };
+        let count: u32 = count.parse().map_err(|_| wrong())?;
+        if !(1..=MAX_COUNT).contains(&count) {
+            return Err(format!("`@escalate` asks for 1 to {MAX_COUNT} approvals"));
+        }
+        let group = Name::new(group).map_err(|e| format!("`@escalate`: the group: {e}"))?;
+        if step.iter().any(|q| *q.group == *group.as_str()) {
+            return Err(format!("`@escalate`: `{group}` stands twice in one step"));
+        }
+        step.push(Quorum { count, group: group.as_str().into() });
+        match words.next() {
+            Some("or") => {}
+            Some("then") => steps.push(std::mem::take(&mut step)),
+            None => break,
+            Some(_) => return Err(wrong()),
+        }
+    }
+    steps.push(step);
+    if steps.len() > MAX_STEPS || steps.iter().any(|s| s.len() > MAX_STEPS) {
+        return Err(format!("`@escalate` has at most {MAX_STEPS} steps, and as many ways to meet one"));
+    }
+    // A person counts for one step of a chain: it takes as many as all steps together.
+    let people: u32 = steps.iter().map(|s| s.iter().map(|q| q.count).min().unwrap_or(0)).sum();
+    if people > MAX_COUNT {
+        return Err(format!("`@escalate`: its steps take {people} people; at most {MAX_COUNT}"));
+    }
+    let mut steps = steps.into_iter();
+    let mut first = steps.next().unwrap_or_default().into_iter();
+    let Quorum { count, group } = first.next().ok_or_else(wrong)?;
+    Ok(Requirement { count, except_owner, group, or: first.collect(), then: steps.collect() })
 }
 
 fn changes(text: &str) -> Result<Vec<Change>, String> {
@@ -183,10 +217,7 @@ mod tests {
         let parse = |n: &str, t: &str| Obligation::parse(n, t).unwrap();
         assert_eq!(
             parse("escalate", "2 of release-managers; 1 of security"),
-            Ok(Obligation::Escalate(vec![
-                Requirement { count: 1, group: "security".into() },
-                Requirement { count: 2, group: "release-managers".into() },
-            ]))
+            Ok(Obligation::Escalate(vec![Requirement::of(1, "security"), Requirement::of(2, "release-managers"),]))
         );
         for (name, text) in [
             ("escalate", ""),
@@ -194,6 +225,16 @@ mod tests {
             ("escalate", "0 of x"),
             ("escalate", "1 of X"),
             ("escalate", "1 x"),
+            ("escalate", "1 of x;"),
+            ("escalate", "1 of x then"),
+            ("escalate", "or 1 of x"),
+            ("escalate", "1 of x and 1 of y"),
+            ("escalate", "1 of x or 2 of x"),
+            ("escalate", "1 of x except owner; 1 of y"),
+            ("escalate", "except owner"),
+            ("escalate", "1 of x except owner except owner"),
+            ("escalate", "11 of x then 10 of y"),
+            ("escalate", "1 of a or 1 of b or 1 of c or 1 of d or 1 of e or 1 of f or 1 of g or 1 of h or 1 of i"),
             ("defer", " "),
             ("modify", ""),
             ("modify", "cap amount = \"x\""),
@@ -204,6 +245,23 @@ mod tests {
             assert!(parse(name, text).is_err(), "{name} {text}");
         }
         assert!(Obligation::parse("reason", "x").is_none());
+    }
+
+    #[test]
+    fn steps_and_alternatives_are_read_and_written_alike() {
+        for (text, written) in [
+            ("1 of owners then 1 of security or 2 of leads", "1 of owners then 1 of security or 2 of leads"),
+            ("2 of a or 1 of b\n  then 1 of c", "2 of a or 1 of b then 1 of c"),
+            ("1 of then then 1 of or or 1 of of", "1 of then then 1 of or or 1 of of"),
+            ("1 of owner except owner", "1 of owner except owner"),
+            ("1 of b; 1 of a  except  owner", "1 of a except owner; 1 of b except owner"),
+        ] {
+            let Ok(Obligation::Escalate(read)) = Obligation::parse("escalate", text).unwrap() else { panic!("{text}") };
+            let again = read.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            assert_eq!(again, written);
+            let all = Obligation::parse("escalate", written).unwrap();
+            assert_eq!(all, Ok(Obligation::Escalate(read)), "what is written reads back: {written}");
+        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct EvalRequest<'a> {
     /// Claims, not facts; a policy that trusts them trusts the caller.
     pub subject_claims: &'a Value,
     pub resource_claims: &'a Value,
+    /// What the caller says of the situation.
+    pub context_claims: &'a Value,
     pub goal_declared: bool,
     /// Arguments whose value occurs in the goal.
     pub goal_mentions: &'a [Box<str>],
@@ -265,7 +267,9 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
         }
         tags.add(name, value)?;
     }
-    for (name, claims) in [("@subject", r.subject_claims), ("@resource", r.resource_claims)] {
+    for (name, claims) in
+        [("@subject", r.subject_claims), ("@resource", r.resource_claims), ("@context", r.context_claims)]
+    {
         if claims.as_object().is_some_and(|o| !o.is_empty()) {
             tags.add(name, claims)?;
         }

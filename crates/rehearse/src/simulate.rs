@@ -488,7 +488,7 @@ fn same_obligation(a: &Obligations, b: &Obligations) -> bool {
 
 /// What must happen, for people: of arguments, those that are not as they were asked for.
 fn obligation_text(obligations: &Obligations, asked: &Value) -> Box<str> {
-    let mut parts: Vec<String> = obligations.approvals.iter().map(|r| format!("{} of {}", r.count, r.group)).collect();
+    let mut parts: Vec<String> = obligations.approvals.iter().map(ToString::to_string).collect();
     parts.extend(obligations.needs.iter().map(|n| format!("needs {n}")));
     if let Some(arguments) = &obligations.arguments {
         let members = |value| Value::as_object(value).into_iter().flat_map(|o| o.iter());
@@ -526,14 +526,7 @@ mod tests {
     #[test]
     fn an_obligation_is_the_same_in_another_order_and_until_another_time() {
         let of = |groups: [&str; 2], at| Obligations {
-            approvals: groups
-                .map(|g| intended_model::decision::Requirement {
-                    count: 1,
-                    group: g.into(),
-                    or: Vec::new(),
-                    then: Vec::new(),
-                })
-                .into(),
+            approvals: groups.map(|g| intended_model::decision::Requirement::of(1, g)).into(),
             expires_at: Some(Timestamp::from_millis(at)),
             ..Obligations::default()
         };

@@ -238,6 +238,7 @@ impl SessionFixture {
             intents: self.intents.max(self.allowed.saturating_add(self.denied)),
             overflow: false,
             tools: boxed(&self.tools),
+            waiting: Vec::new(),
         }
     }
 }

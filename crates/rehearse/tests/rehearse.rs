@@ -339,28 +339,31 @@ impl Ledger {
             groups: vec![Name::new("support-leads").unwrap()],
             member: lea.clone(),
             email: None,
-            grants: Vec::new(),
+            grants: vec![RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Approver, whole: true }],
             name: None,
             v: BODY_VERSION,
         }));
         let mut input = self.input("stripe.create_refund", "charge", Some(4_000), NOON.plus_secs(60 * minute));
+        let request = self.leaves.len() as u64;
         assert_eq!(self.record(input.clone()), Outcome::Escalate);
         let policy = self.state.environments[&production()].deployed.as_ref().unwrap().digest;
         let (entry, expires_at) = (self.leaves.len() as u64, input.at.plus_secs(600));
         self.control(&Event::ApprovalGranted(ApprovalGranted {
             approver: lea.clone(),
-            by: by(),
+            at: Some(input.at),
+            by: CredentialId::of_member(&lea).unwrap(),
             environment: production(),
             expires_at,
             intent: input.id,
             intent_hash: input.intent_hash,
             policy,
             reason: "r".into(),
-            request: None,
+            request: Some(request),
             v: BODY_VERSION,
         }));
         input.approvals =
             vec![ApprovalRef { approver: lea, entry, expires_at, intent_hash: input.intent_hash, policy }];
+        input.expires_at = Some(expires_at);
         self.record(input)
     }
 

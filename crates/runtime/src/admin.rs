@@ -50,6 +50,8 @@ pub struct NewKey {
 #[derive(Debug, Clone)]
 pub struct Change<T> {
     pub events: Vec<Event>,
+    /// The facts that must still be as they were read.
+    pub reads: Vec<(Box<str>, u64)>,
     /// The facts that go with them.
     pub writes: Vec<Write>,
     /// What the caller is told besides the ledger index.
@@ -61,7 +63,7 @@ pub struct Change<T> {
 impl<T> Change<T> {
     /// One event.
     pub fn new(event: Event, answer: T) -> Self {
-        Self { events: vec![event], writes: Vec::new(), answer, at: 0 }
+        Self { events: vec![event], reads: Vec::new(), writes: Vec::new(), answer, at: 0 }
     }
 }
 
@@ -80,7 +82,8 @@ pub struct Changed<T> {
 struct Kept {
     /// Its first entry is the first control entry from here on.
     from: u64,
-    at: u64,
+    /// Absent where it made no control entry.
+    at: Option<u64>,
     answer: serde_json::Value,
     request: Digest,
 }
@@ -230,15 +233,21 @@ impl Runtime {
             {
                 return Ok(changed);
             }
-            let Change { events, mut writes, answer, at } = make(by.as_ref(), &state)?;
+            let Change { events, mut reads, mut writes, answer, at } = make(by.as_ref(), &state)?;
             let mut tried = State::clone(&state);
-            events.iter().try_for_each(|event| tried.apply(u64::MAX, event))?;
+            // What does not change the state is fenced by it all the same: who may was looked up in it.
+            let mut is_control = false;
+            for event in &events {
+                if event.kind().is_control() {
+                    is_control = true;
+                    tried.apply(u64::MAX, event)?;
+                }
+            }
             let now = self.now();
-            let mut reads = Vec::new();
             let at = at as u64;
             if let Some((key, request)) = &once {
                 let answer = serde_json::to_value(&answer).map_err(RuntimeError::internal)?;
-                let kept = Kept { from: next, at, answer, request: *request };
+                let kept = Kept { from: next, at: is_control.then_some(at), answer, request: *request };
                 reads.push((key.as_str().into(), 0));
                 writes.push(Write::Put {
                     key: key.as_str().into(),
@@ -271,7 +280,9 @@ impl Runtime {
                     return Ok(Changed { answer, index: first + at, repeated: false });
                 }
                 Err(StoreError::Conflict(Conflict::Late { head })) => self.saw(head),
-                Err(StoreError::Conflict(Conflict::Control { .. } | Conflict::Fact { .. })) => {
+                Err(StoreError::Conflict(
+                    Conflict::Control { .. } | Conflict::Fact { .. } | Conflict::Bound { .. },
+                )) => {
                     self.follow(tenant).await?;
                 }
                 Err(error) => return Err(error.into()),
@@ -306,10 +317,11 @@ impl Runtime {
             return Err(Code::IdempotencyMismatch.into());
         }
         self.follow(&by.tenant).await?;
+        let answer = serde_json::from_value(kept.answer).map_err(RuntimeError::internal)?;
+        let Some(at) = kept.at else { return Ok(Some(Changed { answer, index: kept.from, repeated: true })) };
         let entries = self.store().control_entries(&by.tenant.id, kept.from, 1).await?;
         let first = entries.first().ok_or_else(|| RuntimeError::internal("a kept answer names no entry"))?.index;
-        let answer = serde_json::from_value(kept.answer).map_err(RuntimeError::internal)?;
-        Ok(Some(Changed { answer, index: first + kept.at, repeated: true }))
+        Ok(Some(Changed { answer, index: first + at, repeated: true }))
     }
 
     /// Creates an environment or changes its settings; a new one gets its signing key in the same
@@ -533,6 +545,8 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
         Event::TokenRevoked(e) => Some(*e.intent.as_bytes()),
         Event::EscalationClosed(e) => Some(*e.intent.as_bytes()),
         Event::ApprovalGranted(e) => Some(*e.intent.as_bytes()),
+        Event::ApprovalWithdrawn(e) => Some(*e.intent.as_bytes()),
+        Event::ApprovalNote(e) => Some(*e.intent.as_bytes()),
         _ => None,
     };
     Ok(NewEntry {

@@ -110,10 +110,11 @@ impl Runtime {
         }
     }
 
-    /// A recorded decision with its receipt against the current head.
+    /// The decision on an intent with its receipt against the current head: the last one, where it was
+    /// decided again.
     pub async fn decision(&self, principal: &Principal, id: &IntentId) -> Result<Option<Decided>, RuntimeError> {
         let tenant = &principal.tenant;
-        for entry in self.store().entries_of(&tenant.id, *id.as_bytes()).await? {
+        for entry in self.store().entries_of(&tenant.id, *id.as_bytes()).await?.into_iter().rev() {
             if let Event::Decision(record) = event_of(&entry.leaf)? {
                 if !principal.sees(&record.input.intent.environment) {
                     return Ok(None);

@@ -1,10 +1,12 @@
 //! What stays open: an escalated or deferred intent, until it is answered or its time is over.
 //! A timeout denies, and the denial is a ledger entry.
 
+use std::sync::Arc;
+
 use intended_engine::keys;
 use intended_model::entry::{BODY_VERSION, EscalationClosed};
 use intended_model::{Code, Event, IntentId, Timestamp};
-use intended_store::{Commit, StoreError, Write};
+use intended_store::{Commit, Fact, StoreError, Write};
 
 use crate::admin::entry_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
@@ -21,11 +23,13 @@ pub enum Standing {
     Open { expires_at: Timestamp },
     /// Nobody answered in time: denied.
     TimedOut,
+    /// Somebody denied it.
+    Denied,
 }
 
 impl Runtime {
     /// Where an intent that was escalated or deferred stands now.
-    pub fn standing(
+    pub async fn standing(
         &self,
         principal: &Principal,
         record: &intended_model::decision::DecisionRecord,
@@ -33,7 +37,15 @@ impl Runtime {
         let Some(expires_at) = record.decision.obligations.expires_at else { return Ok(Standing::Final) };
         let open = self.store().fact_now(&principal.tenant.id, &keys::open(&record.input.id))?.is_some();
         // Past its time it is denied, whether or not the sweep has written the entry yet.
-        if open && self.now() < expires_at { Ok(Standing::Open { expires_at }) } else { Ok(Standing::TimedOut) }
+        if open && self.now() < expires_at {
+            return Ok(Standing::Open { expires_at });
+        }
+        let entries = self.store().entries_of(&principal.tenant.id, *record.input.id.as_bytes()).await?;
+        let denied = entries
+            .iter()
+            .rev()
+            .any(|e| matches!(crate::tenant::event_of(&e.leaf), Ok(Event::EscalationClosed(c)) if c.by.is_some()));
+        Ok(if denied { Standing::Denied } else { Standing::TimedOut })
     }
 
     /// Closes everything whose time is over, and takes in what others changed. Called by the shell
@@ -51,8 +63,11 @@ impl Runtime {
                 let Some((last, _)) = page.last() else { break };
                 after = last.to_string();
                 for (key, fact) in page {
-                    if self.close_one(&tenant, &key, &fact).await? {
-                        closed += 1;
+                    match self.see_to(&tenant, &key, &fact).await {
+                        Ok(true) => closed += 1,
+                        Ok(false) => {}
+                        // One that cannot be dealt with keeps none of the others waiting.
+                        Err(error) => tracing::warn!(tenant = %tenant.id, %key, %error, "it stays open"),
                     }
                 }
             }
@@ -60,25 +75,22 @@ impl Runtime {
         Ok(closed)
     }
 
-    async fn close_one(&self, tenant: &Tenant, key: &str, fact: &intended_store::Fact) -> Result<bool, RuntimeError> {
-        let now = self.now();
+    /// Closes what is overdue, and decides again what is due; whether it was closed.
+    async fn see_to(&self, tenant: &Arc<Tenant>, key: &str, fact: &Fact) -> Result<bool, RuntimeError> {
         let text = String::from_utf8_lossy(&fact.value);
         let expires_at = Timestamp::from_millis(text.parse().unwrap_or(0));
-        if now < expires_at {
-            return Ok(false);
-        }
         let intent: IntentId = key
             .trim_start_matches(keys::OPEN_PREFIX)
             .parse()
             .map_err(|_| RuntimeError::internal("an open fact names no intent"))?;
-        let entries = self.store().entries_of(&tenant.id, *intent.as_bytes()).await?;
-        let record = entries.iter().find_map(|e| match crate::tenant::event_of(&e.leaf) {
-            Ok(Event::Decision(record)) => Some(record),
-            _ => None,
-        });
-        let record = record.ok_or_else(|| RuntimeError::internal("an open fact names an unknown intent"))?;
+        if self.now() < expires_at {
+            self.decide_due(tenant, &intent).await?;
+            return Ok(false);
+        }
+        let Some(open) = self.open_intent(tenant, &intent).await? else { return Ok(false) };
+        let environment = open.record.input.intent.environment.clone();
         let event = Event::EscalationClosed(EscalationClosed {
-            environment: record.input.intent.environment,
+            environment,
             expires_at,
             intent,
             reason: Code::EscalationTimedOut,
@@ -86,16 +98,26 @@ impl Runtime {
             note: None,
             v: BODY_VERSION,
         });
+        let mut reads = vec![(key.into(), fact.version)];
+        let mut writes = vec![Write::Delete { key: key.into() }];
+        if let Some((read, write)) = self.leaves_session(tenant, &open)? {
+            reads.push(read);
+            writes.push(write);
+        }
         let commit = Commit {
             tenant: tenant.id.clone(),
-            now,
+            now: self.now(),
             control_version: None,
-            reads: vec![(key.into(), fact.version)],
-            writes: vec![Write::Delete { key: key.into() }],
+            reads,
+            writes,
             entries: vec![entry_of(&event)?],
         };
         match self.append(commit).await {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.wake();
+                self.settle_session(tenant, &open.record.input.intent).await?;
+                Ok(true)
+            }
             Err(StoreError::Conflict(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -11,6 +11,7 @@
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
+//! * [`approvals`]: people and their say in what was escalated
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
 //! * [`verification`]: the ledger decided again, in the background
@@ -42,8 +43,10 @@ pub mod access;
 pub mod activity;
 pub mod admin;
 pub mod agents;
+pub mod approvals;
 pub mod audit;
 mod checkpoints;
+mod draft;
 mod error;
 pub mod escalations;
 pub mod health;
@@ -107,6 +110,10 @@ pub struct Runtime {
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
     desk: sign_in::Desk,
+    /// What is open, as was last read: see [`approvals`].
+    open: approvals::Cache,
+    /// Told when something that was open no longer is.
+    settled: tokio::sync::Notify,
 }
 
 /// How many decisions are made again at once.
@@ -339,6 +346,8 @@ impl Runtime {
             reviews: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
             desk: sign_in::Desk::default(),
+            open: approvals::Cache::default(),
+            settled: tokio::sync::Notify::new(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {

@@ -120,7 +120,7 @@ impl Runtime {
                 v: BODY_VERSION,
             }));
             let at = events.len() - 1;
-            Ok(Change { events, writes: Vec::new(), answer: id.clone(), at })
+            Ok(Change { events, reads: Vec::new(), writes: Vec::new(), answer: id.clone(), at })
         })
         .await
     }
@@ -345,7 +345,7 @@ impl Runtime {
                 v: BODY_VERSION,
             }));
             let at = events.len() - 1;
-            Ok(Change { events, writes: Vec::new(), answer: answer.clone(), at })
+            Ok(Change { events, reads: Vec::new(), writes: Vec::new(), answer: answer.clone(), at })
         });
         let index = changed.await?.index;
         let verification = self.settle(&by.tenant, environment, index).await?;

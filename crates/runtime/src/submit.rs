@@ -6,21 +6,20 @@
 //! bounded number of times; then nothing was decided.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, delegation, effective, effects, keys, needs};
+use intended_engine::{KeyStatus, State, decide, delegation, effective, keys};
 use intended_ledger::NodeHash;
-use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
-use intended_model::entry::{BODY_VERSION, Scope};
-use intended_model::json::{MAX_RECORDED_DEPTH, nests};
-use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
-use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
+use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome};
+use intended_model::entry::Scope;
+use intended_model::{Code, Digest, Intent, IntentId, Timestamp, Value};
+use intended_store::{Commit, Committed, Conflict, StoreError, TreeHead, Write};
 use intended_token::claims::Actor;
 use intended_token::{Action, Claims, LedgerPosition};
 
+use crate::draft::{Asked, Draft, commit_of};
 use crate::metrics::{Phases, Stopwatch};
-use crate::{Principal, Runtime, RuntimeError};
+use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 /// How often a decision that lost its commit is decided again. Sixteen concurrent writers of one
 /// session each lose at most to every other once.
@@ -99,60 +98,16 @@ impl Runtime {
             let at = self.now();
             // What the verifier will hold the decision against is the state that it is fenced by.
             may_submit(&principal.current(&state, at)?, &intent)?;
-            let wanted = needs(&state, &intent, at);
-            let mut reads = Vec::with_capacity(2);
-            let session = match &wanted.session {
-                None => None,
-                Some(key) => Some(match self.store().fact_now(&tenant.id, key)? {
-                    None => {
-                        reads.push((key.as_str().into(), 0));
-                        SessionContext::default()
-                    }
-                    Some(fact) => {
-                        reads.push((key.as_str().into(), fact.version));
-                        let kept: KeptSession = serde_json::from_slice(&fact.value).map_err(RuntimeError::internal)?;
-                        if at < kept.expires_at { kept.context } else { SessionContext::default() }
-                    }
-                }),
-            };
-            let mut counters = BTreeMap::new();
-            for budget in &wanted.budgets {
-                let seen = self.store().counter_now(&tenant.id, &budget.key)?;
-                counters.insert(budget.key.as_str().into(), seen);
-            }
-            let input = Input {
-                approvals: Vec::new(),
-                at,
-                catalogue: state.catalogue.digest(),
-                classification: state.catalogue.classify(&intent.action.name),
-                control: state.control,
-                counters,
-                credential: principal.credential.clone(),
+            let asked = Asked {
                 id,
                 intent,
                 intent_hash,
-                procedure: PROCEDURE,
-                session,
+                credential: &principal.credential,
+                audience: submission.audience.clone(),
+                approvals: Vec::new(),
+                expires_at: None,
             };
-            let decision = decide(&state, &input);
-            let grant = if decision.decision.permits() {
-                let environment = state.environments.get(&input.intent.environment).ok_or(Code::EnvironmentUnknown)?;
-                let iat = at.as_secs();
-                Some(Grant {
-                    aud: submission.audience.clone().unwrap_or_else(|| environment.settings.audience.clone()),
-                    exp: iat + i64::from(environment.settings.token_ttl_secs),
-                    iat,
-                    jti: jti.clone(),
-                    kid: tenant.signer(&input.intent.environment)?.kid().into(),
-                })
-            } else {
-                None
-            };
-            let record = DecisionRecord { decision, grant, input, v: BODY_VERSION };
-            let mut writes = Vec::with_capacity(3);
-            for effect in effects(&state, &record) {
-                writes.push(write_of(effect)?);
-            }
+            let Draft { record, mut reads, mut writes } = self.draft(tenant, &state, at, asked, &jti)?;
             if let Some(key) = &idempotency {
                 reads.push((key.as_str().into(), 0));
                 writes.push(Write::Put {
@@ -161,24 +116,7 @@ impl Runtime {
                     expires_at: Some(at.plus_millis(IDEMPOTENCY_TTL_MS)),
                 });
             }
-            let body = serde_json::to_string(&record).map_err(RuntimeError::internal)?;
-            // One level is the leaf's. What could not be read back is not recorded.
-            if nests(&body, MAX_RECORDED_DEPTH) {
-                return Err(Code::JsonTooDeep.into());
-            }
-            let commit = Commit {
-                tenant: tenant.id.clone(),
-                now: at,
-                control_version: Some(record.input.control),
-                reads,
-                writes,
-                entries: vec![NewEntry {
-                    kind: Kind::Decision.as_str().into(),
-                    control: false,
-                    subject: Some(*id.as_bytes()),
-                    body: body.into(),
-                }],
-            };
+            let commit = commit_of(tenant, &record, reads, writes)?;
             let evaluate = watch.lap();
             let committed = match &idempotency {
                 None => self.append(commit).await,
@@ -187,7 +125,7 @@ impl Runtime {
             match committed {
                 Ok(committed) => {
                     let commit = watch.lap();
-                    let decided = self.committed(principal, record, committed)?;
+                    let decided = self.committed(tenant, record, committed)?;
                     let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
                     self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
                     return Ok(decided);
@@ -255,21 +193,21 @@ impl Runtime {
     }
 
     /// The decision is durable: now, and only now, a token can be made of it.
-    fn committed(
+    pub(crate) fn committed(
         &self,
-        principal: &Principal,
+        tenant: &Tenant,
         record: DecisionRecord,
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
-        principal.tenant.activity.decided(&record);
-        self.metrics().decided(&principal.tenant.id, &record);
+        tenant.activity.decided(&record);
+        self.metrics().decided(&tenant.id, &record);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());
         }
-        let token = self.authority(principal, &record, c.first_index, &c.head)?;
-        let checkpoint = principal.tenant.checkpoint(&c.head)?;
+        let token = self.authority(tenant, &record, c.first_index, &c.head)?;
+        let checkpoint = tenant.checkpoint(&c.head)?;
         if token.is_some() {
             self.metrics().token_issued();
         }
@@ -287,20 +225,20 @@ impl Runtime {
     }
 
     /// Signs the token of a committed, permitting decision.
-    fn authority(
+    pub(crate) fn authority(
         &self,
-        principal: &Principal,
+        tenant: &Tenant,
         record: &DecisionRecord,
         index: u64,
         head: &TreeHead,
     ) -> Result<Option<Authority>, RuntimeError> {
         let Some(grant) = record.grant.as_ref().filter(|_| record.decision.decision.permits()) else { return Ok(None) };
-        let signer = principal.tenant.signer(&record.input.intent.environment)?;
+        let signer = tenant.signer(&record.input.intent.environment)?;
         if signer.kid() != &*grant.kid {
             // The key was rotated between decision and signature: its successor may sign.
             tracing::debug!(kid = %grant.kid, "signing with the successor of the recorded key");
         }
-        let claims = claims_of(self.issuer(), principal.tenant.id.as_str(), record, grant, index, head);
+        let claims = claims_of(self.issuer(), tenant.id.as_str(), record, grant, index, head);
         let token = intended_token::issue(&claims, &*signer).map_err(RuntimeError::internal)?;
         Ok(Some(Authority { token, expires_at: Timestamp::from_millis(grant.exp * 1000) }))
     }
@@ -319,7 +257,11 @@ impl Runtime {
         let mut decided = self.decision(principal, &id).await?.ok_or(Code::NotFound)?;
         let same_audience =
             decided.record.grant.as_ref().is_none_or(|g| submission.audience.as_ref().is_none_or(|a| *a == g.aud));
-        if decided.record.input.intent_hash != intent_hash || !same_audience {
+        // What was deferred may have got its context since.
+        let asked = Intent { context: submission.intent.context.clone(), ..decided.record.input.intent.clone() };
+        let same = decided.record.input.intent_hash == intent_hash
+            || (decided.record.input.expires_at.is_some() && asked == submission.intent);
+        if !same || !same_audience {
             return Err(Code::IdempotencyMismatch.into());
         }
         let state = principal.tenant.state();
@@ -334,7 +276,7 @@ impl Runtime {
             return Err(Code::EnvironmentSuspended.into());
         }
         if !late && self.still_stands(principal, &state, &decided.record)? {
-            decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
+            decided.token = self.authority(&principal.tenant, &decided.record, decided.index, &decided.head)?;
         }
         decided.replayed = true;
         Ok(Some(decided))
@@ -343,7 +285,7 @@ impl Runtime {
     /// Whether the token of a decision may be handed out again: it has not expired and was not
     /// revoked, the key that was to sign it is not retired, and if the state has changed since, the
     /// same input would still be decided the same way.
-    fn still_stands(
+    pub(crate) fn still_stands(
         &self,
         principal: &Principal,
         state: &State,
@@ -377,7 +319,7 @@ pub(crate) fn is_suspended(state: &State, environment: &intended_model::Environm
     state.environments.get(environment).is_some_and(|e| e.suspended.is_some())
 }
 
-fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError> {
+pub(crate) fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError> {
     principal.require(Scope::IntentSubmit, Some(&intent.environment))?;
     if principal.access.acts(&intent.action.name) {
         return Ok(());
@@ -386,34 +328,14 @@ fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError
 }
 
 /// The answer to an idempotency key: an intent's id, and whether it was decided too late for a token.
-fn answer_of(id: IntentId, late: bool) -> Vec<u8> {
+pub(crate) fn answer_of(id: IntentId, late: bool) -> Vec<u8> {
     if late { format!("{id} late").into_bytes() } else { id.to_string().into_bytes() }
 }
 
-fn read_answer(value: &[u8]) -> Option<(IntentId, bool)> {
+pub(crate) fn read_answer(value: &[u8]) -> Option<(IntentId, bool)> {
     let text = std::str::from_utf8(value).ok()?;
     let (id, late) = text.strip_suffix(" late").map_or((text, false), |id| (id, true));
     Some((id.parse().ok()?, late))
-}
-
-fn write_of(effect: Effect) -> Result<Write, RuntimeError> {
-    Ok(match effect {
-        Effect::Session { key, context, expires_at } => Write::Put {
-            key: key.into(),
-            value: serde_json::to_vec(&KeptSession { context, expires_at }).map_err(RuntimeError::internal)?,
-            expires_at: Some(expires_at),
-        },
-        Effect::Count { key, n, max, expires_at } => {
-            Write::Add { key: key.into(), n, max, expires_at: Some(expires_at) }
-        }
-        Effect::Close { key } => Write::Delete { key: key.into() },
-        Effect::Open { key, expires_at } => Write::Put {
-            key: key.into(),
-            value: expires_at.as_millis().to_string().into_bytes(),
-            // Removed when it is closed, never by age.
-            expires_at: None,
-        },
-    })
 }
 
 /// The arguments that the token is bound to: the transformed ones of a `modify`.

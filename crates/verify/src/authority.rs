@@ -28,9 +28,13 @@ enum Reach<'e> {
 pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     use Reach::{Any, Each, In, Whole};
     let (by, scope, reach): (&CredentialId, Scope, Reach<'_>) = match event {
-        // The first entry has nobody before it; a closing is made by the runtime; who submitted a
+        // The first entry has nobody before it; a closing without anybody is made by the runtime; who submitted a
         // decision is checked with it.
-        Event::TenantCreated(_) | Event::Decision(_) | Event::EscalationClosed(_) => return None,
+        Event::TenantCreated(_) | Event::Decision(_) => return None,
+        Event::EscalationClosed(e) => match &e.by {
+            None => return None,
+            Some(by) => (by, Scope::ApprovalDecide, In(&e.environment)),
+        },
         // The runtime's own: the fold decides the results again, and lets nothing be taken back unless
         // they were others.
         Event::PolicyVerified(_) => return None,

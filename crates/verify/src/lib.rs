@@ -15,12 +15,16 @@ mod difference;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use intended_engine::{Effect, KeptSession, KeyStatus, SignIns, State, decide, effects, keys, needs};
+use intended_engine::approvals::{self, Request, only_adds_context};
+use intended_engine::effects::{self, effects};
+use intended_engine::{Effect, KeptSession, KeyStatus, SignIns, State, decide, keys, needs};
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
 use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
-use intended_model::entry::{ApprovalGranted, BODY_VERSION, DeployCause, KeyAdded, Scope};
+use intended_model::entry::{
+    ApprovalGranted, ApprovalNote, BODY_VERSION, DeployCause, EscalationClosed, KeyAdded, Scope,
+};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 
@@ -89,7 +93,8 @@ pub struct Failure {
 }
 
 /// The facts that follow from the ledger.
-pub const FACTS: [&str; 6] = [
+pub const FACTS: [&str; 7] = [
+    keys::APPROVALS_PREFIX,
     keys::CONSUMED_PREFIX,
     keys::REVOKED_PREFIX,
     keys::OPEN_PREFIX,
@@ -130,12 +135,25 @@ struct Granted {
 
 /// An escalation or deferral that waits.
 struct Open {
-    credential: CredentialId,
-    environment: EnvironmentId,
     expires_at: Timestamp,
-    intent_hash: Digest,
-    outcome: Outcome,
-    policy: Option<Digest>,
+    /// Ledger position of the decision that first asked for it.
+    request: u64,
+    record: Box<DecisionRecord>,
+}
+
+impl Open {
+    fn environment(&self) -> &EnvironmentId {
+        &self.record.input.intent.environment
+    }
+    fn credential(&self) -> &CredentialId {
+        &self.record.input.credential
+    }
+    fn outcome(&self) -> Outcome {
+        self.record.decision.decision
+    }
+    fn policy(&self) -> Option<Digest> {
+        self.record.decision.policy.as_ref().map(|p| p.digest)
+    }
 }
 
 /// A budget's window.
@@ -196,6 +214,8 @@ pub struct Verifier {
     revoked: HashSet<Box<str>>,
     seen: HashSet<IntentId>,
     approvals: HashMap<u64, ApprovalGranted>,
+    /// How many approvals each person gave in each hour, and until when that is needed.
+    given: HashMap<String, (u32, Timestamp)>,
     report: Report,
 }
 
@@ -254,6 +274,7 @@ impl Verifier {
             revoked: HashSet::new(),
             seen: HashSet::new(),
             approvals: HashMap::new(),
+            given: HashMap::new(),
             report,
         })
     }
@@ -399,19 +420,10 @@ impl Verifier {
                 }
                 Ok(())
             }
-            Event::EscalationClosed(closed) => {
-                let wrong = |what: &str| {
-                    Err(fail(Check::Decision, index, format!("closing of intent {}: {what}", closed.intent)))
-                };
-                let Some(open) = self.open.remove(&closed.intent) else { return wrong("it was not open") };
-                if open.expires_at != closed.expires_at || at < open.expires_at {
-                    return wrong("it was closed before its time");
-                }
-                if open.environment != closed.environment || closed.reason != Code::EscalationTimedOut {
-                    return wrong("it was open in another environment, or is closed for another reason than time");
-                }
-                Ok(())
-            }
+            Event::EscalationClosed(closed) => self.closed(index, at, &closed),
+            Event::ApprovalNote(note) => self
+                .note(at, &note)
+                .map_err(|what| fail(Check::Approval, index, format!("note on intent {}: {what}", note.intent))),
             Event::SessionStarted(started) => {
                 let wrong =
                     |what: String| fail(Check::Authority, index, format!("session of `{}`: {what}", started.member));
@@ -427,10 +439,86 @@ impl Verifier {
         }
     }
 
+    /// What waits ends without being allowed: its time is over, or somebody denied it who has a say.
+    fn closed(&mut self, index: u64, at: Timestamp, closed: &EscalationClosed) -> Result<(), Failure> {
+        let wrong = |what: &str| fail(Check::Decision, index, format!("closing of intent {}: {what}", closed.intent));
+        let open = self.open.remove(&closed.intent).ok_or_else(|| wrong("it was not open"))?;
+        if open.expires_at != closed.expires_at || *open.environment() != closed.environment {
+            return Err(wrong("it was open in another environment or until another time"));
+        }
+        match (closed.reason, &closed.by, &closed.note) {
+            (Code::EscalationTimedOut, None, None) if at < open.expires_at => {
+                return Err(wrong("it was closed before its time"));
+            }
+            (Code::EscalationTimedOut, None, None) => {}
+            (Code::EscalationDenied, Some(by), Some(_)) => {
+                let state = self.state.as_ref().ok_or_else(|| wrong("there is no tenant"))?;
+                let denies = |what: &str| fail(Check::Approval, index, format!("denial of {}: {what}", closed.intent));
+                if open.outcome() != Outcome::Escalate {
+                    return Err(denies("it waits for context, not for people"));
+                }
+                if at >= open.expires_at.plus_millis(MAX_LAG_MS) {
+                    return Err(denies("its time was over"));
+                }
+                let member = state.member_behind(by).ok_or_else(|| denies("nobody denied it"))?;
+                let request = Request::of(&open.record, open.request);
+                approvals::may_decide(state, &request, by, &member, at.plus_millis(-MAX_LAG_MS))
+                    .map_err(|why| denies(why.why()))?;
+            }
+            _ => return Err(wrong("it is closed for another reason than time or a person's word")),
+        }
+        // Who waited for it in its session waits no more.
+        let wanted = self.state.as_ref().and_then(|s| needs(s, &open.record.input.intent, at).session);
+        if let Some(key) = wanted
+            && let Some(kept) = self.sessions.get(&key).and_then(|kept| effects::closed(kept, closed.intent))
+        {
+            self.sessions.insert(key, kept);
+        }
+        Ok(())
+    }
+
+    /// A question is somebody's who may decide here, an answer theirs who asked for the action.
+    fn note(&self, at: Timestamp, note: &ApprovalNote) -> Result<(), &'static str> {
+        let open = self.open.get(&note.intent).ok_or("the intent is not open")?;
+        if *open.environment() != note.environment || open.outcome() != Outcome::Escalate {
+            return Err("it waits in another environment, or not for people");
+        }
+        if at >= open.expires_at.plus_millis(MAX_LAG_MS) {
+            return Err("its time was over");
+        }
+        if note.answer {
+            return if note.by == *open.credential() { Ok(()) } else { Err("it was asked for by somebody else") };
+        }
+        let state = self.state.as_ref().ok_or("there is no tenant")?;
+        if state.member_behind(&note.by).is_none() { Err("nobody asked it") } else { Ok(()) }
+    }
+
+    /// How many approvals somebody gave in an hour, this one among them.
+    fn rate(&mut self, at: Timestamp, approval: &ApprovalGranted) -> Result<(), &'static str> {
+        let given_at = approval.at.ok_or("it does not say when it was given")?;
+        if given_at > at || at.millis_since(given_at) > MAX_LAG_MS {
+            return Err("it says that it was given at another time");
+        }
+        let most = self.state.as_ref().and_then(|s| s.environments.get(&approval.environment));
+        let most = most.map_or(0, |e| e.settings.approvals.max_per_person_per_hour);
+        let (key, until) = keys::approvals(&approval.environment, &approval.approver, given_at);
+        let (given, _) = self.given.entry(key).or_insert((0, until));
+        *given += 1;
+        if most > 0 && *given > most { Err("it is more than one person may approve in an hour") } else { Ok(()) }
+    }
+
     fn control(&mut self, index: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
         match event {
+            Event::ApprovalWithdrawn(gone) => {
+                let open = self.open.get(&gone.intent).filter(|o| *o.environment() == gone.environment);
+                if open.is_none_or(|o| at >= o.expires_at.plus_millis(MAX_LAG_MS)) {
+                    let what = format!("withdrawal of {}: it does not wait any more", gone.intent);
+                    return Err(fail(Check::Approval, index, what));
+                }
+            }
             Event::ApprovalGranted(approval) => {
-                self.approval(at, approval).map_err(|what| {
+                let rated = if approval.request.is_some() { self.rate(at, approval) } else { Ok(()) };
+                rated.and_then(|()| self.approval(at, approval)).map_err(|what| {
                     let by = &approval.approver;
                     fail(Check::Approval, index, format!("approval of {} by `{by}`: {what}", approval.intent))
                 })?;
@@ -477,27 +565,39 @@ impl Verifier {
     /// their own.
     fn approval(&self, at: Timestamp, approval: &ApprovalGranted) -> Result<(), &'static str> {
         let open = self.open.get(&approval.intent).ok_or("the intent is not open")?;
-        if open.outcome != Outcome::Escalate {
+        if open.outcome() != Outcome::Escalate {
             return Err("the intent waits for context, not for people");
         }
         if at >= open.expires_at {
             return Err("the escalation had timed out");
         }
-        if approval.intent_hash != open.intent_hash
-            || Some(approval.policy) != open.policy
-            || approval.environment != open.environment
+        if approval.intent_hash != open.record.input.intent_hash
+            || Some(approval.policy) != open.policy()
+            || approval.environment != *open.environment()
         {
             return Err("what waits is another intent, under another policy version or in another environment");
         }
-        let credentials = self.state.as_ref().map(|s| &s.credentials);
-        let member = |of: &CredentialId| credentials.and_then(|c| c.get(of)).and_then(|c| c.member.as_ref());
-        if member(&approval.by) != Some(&approval.approver) {
+        let state = self.state.as_ref().ok_or("there is no tenant")?;
+        if state.member_behind(&approval.by).as_ref() != Some(&approval.approver) {
             return Err("it was not given with a credential of the approver's own");
         }
-        if member(&open.credential) == Some(&approval.approver) {
+        if state.member_behind(open.credential()).as_ref() == Some(&approval.approver) {
             return Err("nobody approves what they asked for");
         }
-        Ok(())
+        if open.record.input.procedure == 1 {
+            return Ok(());
+        }
+        if approval.request != Some(open.request) {
+            return Err("it was given for another request than the one that waits");
+        }
+        if approval.expires_at > open.expires_at {
+            return Err("it is good for longer than what it approves");
+        }
+        let request = Request::of(&open.record, open.request);
+        let then = at.plus_millis(-MAX_LAG_MS);
+        let progress = approvals::progress(state, &open.record, then);
+        approvals::may_approve(state, &request, &progress, &approval.by, &approval.approver, then)
+            .map_err(|why| why.why())
     }
 
     /// I5: a decision that counts approvals is the second one of an intent that waits, unchanged and
@@ -507,11 +607,28 @@ impl Verifier {
         if input.at >= open.expires_at {
             return Err("it counts approvals after its time".to_owned());
         }
-        if input.intent_hash != open.intent_hash
-            || input.intent.environment != open.environment
-            || input.credential != open.credential
-        {
+        if input.intent.environment != *open.environment() || input.credential != *open.credential() {
             return Err("it is not the intent that waits, or somebody else's".to_owned());
+        }
+        if input.procedure > 1 {
+            if input.expires_at != Some(open.expires_at) {
+                return Err("it does not say until when it waits".to_owned());
+            }
+            if input.audience != open.record.input.audience {
+                return Err("its token is for somebody else".to_owned());
+            }
+        }
+        let same = input.intent_hash == open.record.input.intent_hash;
+        match open.outcome() {
+            Outcome::Defer => return self.resumed(input, open, same),
+            _ if !same => return Err("it is not the intent that waits, or somebody else's".to_owned()),
+            _ => {}
+        }
+        // Without approvals there is nothing to decide again, unless they would no longer count.
+        let policy = self.state.as_ref().and_then(|s| s.environments.get(open.environment()));
+        let policy = policy.and_then(|e| e.deployed.as_ref()).map(|v| v.digest);
+        if input.approvals.is_empty() && policy == open.policy() {
+            return Err("it is decided again without anything that is new".to_owned());
         }
         let recorded = |a: &ApprovalRef| {
             self.approvals.get(&a.entry).is_some_and(|k| {
@@ -526,6 +643,23 @@ impl Verifier {
             None => Ok(()),
             Some(a) => Err(format!("it counts an approval by `{}` that the ledger does not hold", a.approver)),
         }
+    }
+
+    /// What was deferred is decided again when what was missing is there, which only adds to it, or when
+    /// what it waited for in its session is settled.
+    fn resumed(&self, input: &Input, open: &Open, same: bool) -> Result<(), String> {
+        if !input.approvals.is_empty() {
+            return Err("it counts approvals and waits for none".to_owned());
+        }
+        if !same {
+            return match only_adds_context(&open.record.input.intent, &input.intent) {
+                true => Ok(()),
+                false => Err("more than its context is new".to_owned()),
+            };
+        }
+        let waited = open.record.decision.reason == Code::SessionWaiting;
+        let first = input.session.as_ref().is_none_or(|s| s.waiting.first().is_none_or(|w| *w == input.id));
+        if waited && first { Ok(()) } else { Err("it is decided again without anything that is new".to_owned()) }
     }
 
     fn decision(&mut self, index: u64, at: Timestamp, record: DecisionRecord) -> Result<(), Failure> {
@@ -553,7 +687,7 @@ impl Verifier {
         if input.intent.digest().ok() != Some(input.intent_hash) {
             return Err(wrong("the intent does not have the hash that is recorded".to_owned()));
         }
-        if !input.approvals.is_empty() {
+        if !input.approvals.is_empty() || input.expires_at.is_some() {
             self.decided_again(input)
                 .map_err(|what| fail(Check::Approval, index, format!("intent {}: {what}", input.id)))?;
         } else if !self.seen.insert(input.id) {
@@ -618,16 +752,10 @@ impl Verifier {
                     self.open.remove(&record.input.id);
                 }
                 Effect::Open { expires_at, .. } => {
-                    let (input, decision) = (&record.input, &record.decision);
-                    let open = Open {
-                        credential: input.credential.clone(),
-                        environment: input.intent.environment.clone(),
-                        expires_at,
-                        intent_hash: input.intent_hash,
-                        outcome: decision.decision,
-                        policy: decision.policy.as_ref().map(|p| p.digest),
-                    };
-                    self.open.insert(input.id, open);
+                    let before = self.open.get(&record.input.id).map(|o| (o.request, &*o.record));
+                    let asked = approvals::requested_at(before.into_iter().chain([(index, &record)]));
+                    let open = Open { expires_at, request: asked.unwrap_or(index), record: Box::new(record.clone()) };
+                    self.open.insert(record.input.id, open);
                 }
             }
         }
@@ -647,8 +775,11 @@ impl Verifier {
         let known = self.state.as_ref().and_then(|s| s.environments.get(environment));
         let known = known.ok_or_else(|| wrong("its environment does not exist"))?;
         let iat = record.input.at.as_secs();
-        if grant.iat != iat || grant.exp != iat + i64::from(known.settings.token_ttl_secs) {
+        if grant.iat != iat || grant.exp != iat + i64::from(effects::token_ttl_secs(&known.settings, &record.input)) {
             return Err(wrong("the grant's times are not those of the environment's settings"));
+        }
+        if record.input.audience.as_ref().is_some_and(|audience| *audience != grant.aud) {
+            return Err(wrong("the grant is for another audience than the one that was asked for"));
         }
         if !known.keys.iter().any(|k| k.kid == grant.kid && k.status == KeyStatus::Active) {
             return Err(wrong("the grant names a key that was not active"));
@@ -746,6 +877,9 @@ impl Verifier {
         for (intent, open) in &self.open {
             let value = open.expires_at.as_millis().to_string().into_bytes();
             expected.insert(keys::open(intent), (value, Timestamp::from_millis(i64::MAX)));
+        }
+        for (key, (given, until)) in &self.given {
+            expected.insert(key.clone(), (given.to_string().into_bytes(), *until));
         }
         for (key, counter) in &self.counters {
             expected.insert(key.clone(), (counter.sum.to_string().into_bytes(), counter.until));

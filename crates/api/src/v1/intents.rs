@@ -23,6 +23,7 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(submit, list))
         .routes(routes!(show))
+        .routes(routes!(context))
         .routes(routes!(explain))
         .routes(routes!(receipt))
         .routes(routes!(evidence))
@@ -43,7 +44,7 @@ pub struct DecisionBody<'a> {
     pub decision: Outcome,
     pub reason: Code,
     pub message: &'static str,
-    /// `final`, `open` or `timed_out`.
+    /// `final`, `open`, `timed_out` or `denied`.
     pub state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub risk: Option<&'a Risk>,
@@ -73,6 +74,7 @@ impl<'a> DecisionBody<'a> {
             Standing::Final => (decision.decision, decision.reason, "final"),
             Standing::Open { .. } => (decision.decision, decision.reason, "open"),
             Standing::TimedOut => (Outcome::Deny, Code::EscalationTimedOut, "timed_out"),
+            Standing::Denied => (Outcome::Deny, Code::EscalationDenied, "denied"),
         };
         Self {
             id: d.record.input.id,
@@ -150,7 +152,8 @@ async fn submit(
         other => other,
     };
     let decided = app.runtime.submit(&principal, Submission { intent, idempotency_key, audience }).await?;
-    let standing = if decided.replayed { app.runtime.standing(&principal, &decided.record)? } else { opened(&decided) };
+    let standing =
+        if decided.replayed { app.runtime.standing(&principal, &decided.record).await? } else { opened(&decided) };
     let body = DecisionBody::new(&tenant, &decided, standing);
     body.answer(status_of(body.decision), &decided)
 }
@@ -263,8 +266,8 @@ async fn find(app: &App, headers: &HeaderMap, tenant: &str, id: &str) -> Result<
 
 /// Longest time that a request waits for an answer to an escalation.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often it looks for what was settled on another node, or for a server that is about to stop.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -284,8 +287,9 @@ fn duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// One decision. The token is not shown again. With `wait`, answers when it is no longer open, or
-/// when the time is over.
+/// One decision: the last one, where it was decided again. The token of what had to wait is given to the
+/// credential that submitted the intent, as long as it stands; no other is shown again. With `wait`,
+/// answers when it is no longer open, or when the time is over.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path), ("wait" = Option<String>, Query, description = "such as 30s; at most 60s")),
     responses((status = 200, description = "the decision", body = schema::DecisionAnswer), (status = 404, description = "no such intent")))]
 async fn show(
@@ -294,23 +298,83 @@ async fn show(
     uri: http::Uri,
     headers: HeaderMap,
 ) -> Answer {
-    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
+    let caller = auth::tenant(&app, &headers, &tenant)?;
+    let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
+    let principal = reader(&app, &caller, &id).await?;
+    let mut decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
     let query: ShowQuery = input::query(&uri)?;
     let wait = match query.wait.as_deref().map(duration) {
         None => Duration::ZERO,
         Some(Some(wait)) => wait.min(MAX_WAIT),
         Some(None) => return Err(Problem::at(Code::RequestInvalid, "/wait", "a time such as `30s` or `500ms`")),
     };
-    let mut standing = app.runtime.standing(&principal, &decided.record)?;
+    let mut standing = app.runtime.standing(&principal, &decided.record).await?;
     let mut left = wait;
     // A server that is about to stop answers what it knows.
     while matches!(standing, Standing::Open { .. }) && !left.is_zero() && !app.draining.load(Ordering::Acquire) {
+        let settled = app.runtime.settled();
+        // What was settled since it was looked at.
+        decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
+        standing = app.runtime.standing(&principal, &decided.record).await?;
+        if !matches!(standing, Standing::Open { .. }) {
+            break;
+        }
         let pause = left.min(LOOK);
-        tokio::time::sleep(pause).await;
-        left -= pause;
-        standing = app.runtime.standing(&principal, &decided.record)?;
+        let began = tokio::time::Instant::now();
+        let _ = tokio::time::timeout(pause, settled).await;
+        left = left.saturating_sub(began.elapsed());
     }
+    if matches!(standing, Standing::Open { .. }) && !wait.is_zero() {
+        decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
+        standing = app.runtime.standing(&principal, &decided.record).await?;
+    }
+    let decided = app.runtime.with_token(&caller, decided)?;
     DecisionBody::new(&tenant, &decided, standing).answer(200, &decided)
+}
+
+/// Who may read decisions; and of their own, who submitted it.
+async fn reader(app: &App, caller: &Principal, id: &IntentId) -> Result<Principal, Problem> {
+    match caller.clone().reading(Scope::IntentRead) {
+        Ok(reader) => Ok(reader),
+        Err(error) => {
+            let own = caller.clone().reading(Scope::IntentSubmit).map_err(|_| error)?;
+            let decided = app.runtime.decision(&own, id).await?;
+            decided
+                .filter(|d| d.record.input.credential == own.credential)
+                .map(|_| own)
+                .ok_or_else(|| Code::NotFound.into())
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ContextBody {
+    context: Value,
+}
+
+/// Adds the context that a deferred intent lacks, which is then decided again. By the credential that
+/// submitted it; what is there already is not changed.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/intents/{id}/context", tag = "decide",
+    params(("tenant" = String, Path), ("id" = String, Path), ("idempotency-key" = Option<String>, Header)),
+    request_body(content = schema::ContextRequest, description = "what was missing"),
+    responses((status = 200, description = "allow or modify, with the token", body = schema::DecisionAnswer), (status = 202, description = "escalate or defer", body = schema::DecisionAnswer),
+        (status = 403, description = "deny, as the full decision; or a problem", content((schema::DecisionAnswer = "application/json"), (schema::Problem = "application/problem+json"))),
+        (status = 409, description = "it does not wait for context, or has it already")))]
+async fn context(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
+    let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
+    let value = input::value(&headers, &body, input::MAX_BODY)?;
+    let ContextBody { context } = intended_model::json::from_value(&value).map_err(RuntimeError::from)?;
+    let decided = app.runtime.add_context(&principal, &id, &context).await?;
+    let standing = app.runtime.standing(&principal, &decided.record).await?;
+    let body = DecisionBody::new(&tenant, &decided, standing);
+    body.answer(status_of(body.decision), &decided)
 }
 
 #[derive(Serialize)]

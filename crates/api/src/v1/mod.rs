@@ -6,6 +6,7 @@ use crate::App;
 
 pub mod access;
 pub mod agents;
+pub mod approvals;
 pub mod deployments;
 pub mod drafts;
 pub mod emergency;
@@ -39,4 +40,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(emergency::router())
         .merge(webhooks::router())
         .merge(sign_in::router())
+        .merge(approvals::router())
 }

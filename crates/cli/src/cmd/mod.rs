@@ -9,6 +9,7 @@ use crate::error::{CliError, file};
 use crate::output::note;
 
 mod access;
+mod approval;
 mod audit;
 mod dev;
 mod incident;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Access(args) => access::run(&global, args).await,
+        Command::Approval(args) => approval::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
         Command::Tenant(args) => tenant::tenant(&global, args).await,

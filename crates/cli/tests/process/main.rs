@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod approval;
 mod cli;
 mod disk;
 mod docs;

@@ -9,7 +9,7 @@ use intended_model::entry::Tier;
 
 use super::conditions::path;
 use crate::diagnostic::{Diagnostic, Place, Severity, did_you_mean};
-use crate::obligation::Obligation;
+use crate::obligation::{Obligation, Requirement};
 use crate::pack::PackPolicy;
 use crate::schema::Schema;
 use crate::vocabulary::{INDICATORS, Vocabulary};
@@ -140,21 +140,32 @@ fn texts(expr: &Expr) -> Vec<(&str, Option<&Loc>)> {
     }
 }
 
+/// Where a group stands in a requirement, as a word of its own after an `of`.
+fn word(text: &str, group: &str) -> Option<usize> {
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.match_indices(group).map(|(at, _)| at).find(|at| {
+        let (before, after) = (text.get(..*at).unwrap_or(""), text.get(at + group.len()..).unwrap_or(""));
+        let of = before.ends_with(char::is_whitespace) && before.trim_end().ends_with("of");
+        of && !after.starts_with(part)
+    })
+}
+
 /// Groups of members that `@escalate` asks.
 pub(super) fn groups(entry: &PackPolicy, vocabulary: &Vocabulary) -> Vec<Diagnostic> {
     let Some(Obligation::Escalate(requirements)) = &entry.obligation else { return Vec::new() };
     let annotation = entry.annotation("escalate");
-    requirements
-        .iter()
-        .filter(|r| !vocabulary.groups.contains(&*r.group))
-        .map(|r| {
-            let message = format!("the tenant has no group of members `{}`: nobody could approve", r.group);
-            let help = did_you_mean(&r.group, vocabulary.groups.iter().map(String::as_str), str::to_owned);
+    let groups: BTreeSet<&str> = requirements.iter().flat_map(Requirement::groups).collect();
+    groups
+        .into_iter()
+        .filter(|group| !vocabulary.groups.contains(*group))
+        .map(|group| {
+            let message = format!("the tenant has no group of members `{group}`: nobody could approve");
+            let help = did_you_mean(group, vocabulary.groups.iter().map(String::as_str), str::to_owned);
             let covered = annotation.text.get(annotation.range.clone()).unwrap_or("");
-            let at = covered.find(&format!(" of {}", r.group)).map(|at| annotation.range.start + at + 4);
+            let at = word(covered, group).map(|at| annotation.range.start + at);
             let place = at.map_or_else(
                 || annotation.clone(),
-                |at| Place::new(annotation.file, annotation.text, at..at + r.group.len()),
+                |at| Place::new(annotation.file, annotation.text, at..at + group.len()),
             );
             Diagnostic::warning(CODE, &place, message).of(&entry.id).help(help)
         })

@@ -61,7 +61,7 @@ pub enum Asks {
 impl Asks {
     pub fn people(&self) -> Vec<Requirement> {
         let Self::People(all) = self else { return vec![] };
-        all.iter().map(|(count, group)| Requirement { count: *count, group: (*group).into() }).collect()
+        all.iter().map(|(count, group)| Requirement::of(*count, group)).collect()
     }
     pub fn context(&self) -> Option<Box<str>> {
         if let Self::Context(what) = self { Some((*what).into()) } else { None }

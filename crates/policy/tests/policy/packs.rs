@@ -311,7 +311,7 @@ fn a_policy_that_can_never_match_is_a_warning() {
 fn every_field_of_the_schema_has_its_value() {
     let arguments = intended_model::json::parse(br#"{"t":"text","n":1.25,"f":true,"l":["p","q"]}"#).unwrap();
     let claims = |name: &str| intended_model::json::parse(format!("{{\"c\":\"{name}\"}}").as_bytes()).unwrap();
-    let (subject, resource, mut session) = (claims("s"), claims("r"), usual().session);
+    let (subject, resource, said, mut session) = (claims("s"), claims("r"), claims("x"), usual().session);
     (session.intents, session.allowed, session.denied, session.data_class) = (31, 32, 33, 34);
     session.categories = ["sc".into()].into();
     session.tools = ["st".into()].into();
@@ -344,6 +344,7 @@ fn every_field_of_the_schema_has_its_value() {
         arguments: &arguments,
         subject_claims: &subject,
         resource_claims: &resource,
+        context_claims: &said,
         goal_declared: true,
         goal_mentions: &["t".into()],
         session_declared: true,
@@ -375,6 +376,7 @@ fn every_field_of_the_schema_has_its_value() {
         r#"context.text.hasTag("t") && context.text.getTag("t") == "text""#,
         r#"context.text.hasTag("@subject.c") && context.text.getTag("@subject.c") == "s""#,
         r#"context.text.hasTag("@resource.c") && context.text.getTag("@resource.c") == "r""#,
+        r#"context.text.hasTag("@context.c") && context.text.getTag("@context.c") == "x""#,
         r#"context.number.hasTag("n") && context.number.getTag("n") == decimal("1.25")"#,
         r#"context.number.hasTag("l.length") && context.number.getTag("l.length") == decimal("2.0")"#,
         r#"context.flag.hasTag("f") && context.flag.getTag("f")"#,

@@ -63,6 +63,7 @@ impl Asked {
             arguments: &arguments,
             subject_claims: &none,
             resource_claims: &none,
+            context_claims: &none,
             goal_declared: self.goal,
             goal_mentions: &self.indicators,
             session_declared: true,

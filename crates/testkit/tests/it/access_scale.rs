@@ -45,7 +45,7 @@ async fn people(world: &World, from: usize, to: usize) {
     let all: Vec<Event> = (from..to).flat_map(|n| [member(n), credential(n)]).collect();
     for part in all.chunks(500) {
         let make = |_: &Principal, _: &intended_engine::State| {
-            Ok(Change { events: part.to_vec(), writes: Vec::new(), answer: (), at: 0 })
+            Ok(Change { events: part.to_vec(), reads: Vec::new(), writes: Vec::new(), answer: (), at: 0 })
         };
         world.runtime.change(&world.owner, (), make).await.unwrap();
     }

@@ -111,6 +111,7 @@ async fn every_route_answers_every_role_as_the_table_says() {
             let (status, answer) = call(&app, &method, &own, key, body).await;
             let lacks = match need {
                 Need::Scopes(scopes) => scopes.iter().any(|s| !role.scopes().contains(*s)),
+                Need::Any(scopes) => !scopes.iter().any(|s| role.scopes().contains(*s)),
                 Need::Told(scope) => !role.scopes().contains(scope),
                 _ => false,
             };

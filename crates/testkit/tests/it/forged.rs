@@ -222,7 +222,7 @@ const CASES: &[Case] = &[
         0,
         |b| b["expires_at"] = json!(NOON),
         Check::Decision,
-        "before its time",
+        "until another time",
     ),
     // I4.
     case(

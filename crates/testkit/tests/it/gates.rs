@@ -179,12 +179,12 @@ async fn a_deferral_waits_and_its_timeout_denies() {
     assert_eq!(outcome(&decided), (Outcome::Defer, Code::PolicyDefer));
     assert_eq!(decided.record.decision.obligations.needs, ["ticket".into()]);
     assert!(decided.token.is_none() && decided.record.grant.is_none());
-    assert!(matches!(world.runtime.standing(&world.owner, &decided.record).unwrap(), Standing::Open { .. }));
+    assert!(matches!(world.runtime.standing(&world.owner, &decided.record).await.unwrap(), Standing::Open { .. }));
     let mut with_ticket = call("orders.get_order", "order", "");
     with_ticket.action.properties = intended_model::json::parse(br#"{"ticket":"T-1"}"#).unwrap();
     assert_eq!(outcome(&submit(&world, with_ticket).await), (Outcome::Allow, Code::PolicyPermit));
     world.clock.advance_millis(3_601_000);
-    assert_eq!(world.runtime.standing(&world.owner, &decided.record).unwrap(), Standing::TimedOut);
+    assert_eq!(world.runtime.standing(&world.owner, &decided.record).await.unwrap(), Standing::TimedOut);
     assert_eq!(world.runtime.close_overdue().await.unwrap(), 1);
     verify(world.export().await.unwrap()).unwrap();
 }

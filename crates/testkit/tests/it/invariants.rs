@@ -202,11 +202,11 @@ async fn an_escalation_stays_open_until_its_timeout_which_denies() {
     let world = World::new().await.unwrap();
     let decided = world.runtime.submit(&world.owner, submission(refund(400, None).unwrap())).await.unwrap();
     assert_eq!(decided.record.decision.decision, Outcome::Escalate);
-    assert!(matches!(world.runtime.standing(&world.owner, &decided.record).unwrap(), Standing::Open { .. }));
+    assert!(matches!(world.runtime.standing(&world.owner, &decided.record).await.unwrap(), Standing::Open { .. }));
     world.clock.advance_millis(3_599_000);
     assert_eq!(world.runtime.close_overdue().await.unwrap(), 0);
     world.clock.advance_millis(2_000);
-    assert_eq!(world.runtime.standing(&world.owner, &decided.record).unwrap(), Standing::TimedOut);
+    assert_eq!(world.runtime.standing(&world.owner, &decided.record).await.unwrap(), Standing::TimedOut);
     assert_eq!(world.runtime.close_overdue().await.unwrap(), 1);
     assert_eq!(world.runtime.close_overdue().await.unwrap(), 0);
     verify_all(&world).await;

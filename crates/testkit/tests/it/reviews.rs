@@ -617,7 +617,7 @@ async fn a_report_of_ten_thousand_members_does_not_stop_decisions() {
     let events: Vec<Event> = members.chain(credentials).collect();
     for part in events.chunks(2_500) {
         let change = |_: &Principal, _: &intended_engine::State| {
-            Ok(Change { events: part.to_vec(), writes: Vec::new(), answer: (), at: 0 })
+            Ok(Change { events: part.to_vec(), reads: Vec::new(), writes: Vec::new(), answer: (), at: 0 })
         };
         world.runtime.change(&world.owner, (), change).await.unwrap();
     }

@@ -113,7 +113,7 @@ fn vocabulary(suite: &Suite, files: &Files) -> Option<Vocabulary> {
     if let Ok(pack) = Pack::parse(&PackSource { files: files.clone() }) {
         for policy in pack.policies() {
             if let Some(Obligation::Escalate(asked)) = &policy.obligation {
-                names.groups.extend(asked.iter().map(|r| r.group.to_string()));
+                names.groups.extend(asked.iter().flat_map(|r| r.groups()).map(str::to_owned));
             }
         }
     }
