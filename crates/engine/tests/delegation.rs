@@ -58,6 +58,8 @@ fn decided(state: &State, behalf: &str, procedure: u32) -> Decision {
     );
     let intent = Intent::from_value(&intended_model::json::parse(text.as_bytes()).unwrap(), None, false).unwrap();
     let input = Input {
+        audience: None,
+        expires_at: None,
         approvals: Vec::new(),
         at: AT,
         catalogue: state.catalogue.digest(),
