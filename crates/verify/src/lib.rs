@@ -465,6 +465,15 @@ impl Verifier {
                 approvals::may_decide(state, &request, by, &member, at.plus_millis(-MAX_LAG_MS))
                     .map_err(|why| denies(why.why()))?;
             }
+            (Code::EscalationCancelled, Some(by), None) => {
+                // Whoever asked for it wants it no more, and is still who may ask.
+                let state = self.state.as_ref().ok_or_else(|| wrong("there is no tenant"))?;
+                let may = authority::access(state, by, at)
+                    .is_ok_and(|a| a.may(Scope::IntentSubmit, Some(open.environment())));
+                if *by != open.record.input.credential || !may || open.outcome() != Outcome::Escalate {
+                    return Err(wrong("it was cancelled by somebody who had not asked for it, or could not"));
+                }
+            }
             _ => return Err(wrong("it is closed for another reason than time or a person's word")),
         }
         // Who waited for it in its session waits no more.

@@ -166,6 +166,31 @@ impl Runtime {
         Ok(())
     }
 
+    /// Ends what waits for people, by the credential that asked for it.
+    pub async fn cancel(&self, by: &Principal, id: &IntentId) -> Result<(), RuntimeError> {
+        let open = self.open_intent(&by.tenant, id).await?.filter(|o| o.is_escalation());
+        let open = open.filter(|o| o.record.input.credential == by.credential).ok_or(Code::ApprovalClosed)?;
+        let changed = self.change(by, ("approval.cancel", id), |by, state| {
+            let key = self.fence(by, state, &open, Scope::IntentSubmit)?;
+            let event = Event::EscalationClosed(EscalationClosed {
+                by: Some(by.credential.clone()),
+                environment: open.record.input.intent.environment.clone(),
+                expires_at: open.expires_at,
+                intent: *id,
+                note: None,
+                reason: Code::EscalationCancelled,
+                v: BODY_VERSION,
+            });
+            let mut change = Change::new(event, ());
+            change.writes.push(Write::Delete { key: key.0.clone() });
+            change.reads.push(key);
+            Ok(change)
+        });
+        changed.await?;
+        self.wake();
+        Ok(())
+    }
+
     /// Takes back what one has said, while it has not come to anything.
     pub async fn withdraw(&self, by: &Principal, id: &IntentId, etag: &str, reason: &str) -> Result<(), RuntimeError> {
         let reason = text(reason, "/reason")?;

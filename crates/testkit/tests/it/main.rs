@@ -10,6 +10,7 @@
 
 mod access_scale;
 mod access_walk;
+mod access_request;
 mod agents;
 mod approvals;
 mod approving;
