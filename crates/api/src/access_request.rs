@@ -64,7 +64,7 @@ pub fn brought(value: &Value) -> Option<(Value, String)> {
     let id = approval.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let without = |object: &Object, name: &str| {
         let mut out = Object::new();
-        object.iter().filter(|(n, _)| *n != name).for_each(|(n, v)| drop(out.insert(n, v.clone())));
+        object.iter().filter(|(n, _)| *n != name).for_each(|(n, v)| out.insert(n, v.clone()));
         out
     };
     let object = value.as_object()?;
@@ -203,8 +203,9 @@ async fn ask(State(app): State<App>, headers: HeaderMap, body_bytes: Bytes) -> A
         return Err(binding("one thing at a time: `items` is not supported"));
     }
     let denial = value.get("denial").ok_or_else(|| binding("`denial` is missing"))?;
-    let denial: Denial = serde_path_to_error::deserialize(denial)
-        .map_err(|e| Problem::at(Code::RequestBinding, &format!("/denial{}", input::pointer(e.path())), e.to_string()))?;
+    let denial: Denial = serde_path_to_error::deserialize(denial).map_err(|e| {
+        Problem::at(Code::RequestBinding, &format!("/denial{}", input::pointer(e.path())), e.to_string())
+    })?;
     let id = denial.evaluation_id.ok_or_else(|| binding("`denial.evaluation_id` is missing"))?;
     let decided = match task_of(&app, &principal, &id).await {
         Ok(decided) => decided,

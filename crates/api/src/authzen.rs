@@ -85,7 +85,8 @@ impl Evaluation {
             token: d.token.as_ref().map(|t| t.as_str().to_owned()),
             evaluation_id: input.id.to_string(),
             evaluated_at: input.at.to_string(),
-            access_request: asks.map(|at| Requestable { endpoint: access_request::endpoint(app), expires_at: at.to_string() }),
+            access_request: asks
+                .map(|at| Requestable { endpoint: access_request::endpoint(app), expires_at: at.to_string() }),
             approval: None,
             next_action: None,
         };

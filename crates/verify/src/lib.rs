@@ -577,7 +577,9 @@ impl Verifier {
         if open.outcome() != Outcome::Escalate {
             return Err("the intent waits for context, not for people");
         }
-        if at >= open.expires_at {
+        // It was given in time; that it is recorded can take a little longer.
+        let given = approval.at.unwrap_or(at);
+        if given >= open.expires_at || !(0..=MAX_LAG_MS).contains(&at.millis_since(given)) {
             return Err("the escalation had timed out");
         }
         if approval.intent_hash != open.record.input.intent_hash
@@ -603,8 +605,10 @@ impl Verifier {
             return Err("it is good for longer than what it approves");
         }
         let request = Request::of(&open.record, open.request);
+        // Which step is next is as it was then; whether the approver may is judged with what recording it
+        // takes, as with every other entry.
+        let progress = approvals::progress(state, &open.record, given);
         let then = at.plus_millis(-MAX_LAG_MS);
-        let progress = approvals::progress(state, &open.record, then);
         approvals::may_approve(state, &request, &progress, &approval.by, &approval.approver, then)
             .map_err(|why| why.why())
     }

@@ -62,7 +62,11 @@ impl Runtime {
                 if most > 0 && given >= most {
                     return Err(RuntimeError::new(Code::ApprovalRate, format!("{given} of {most} this hour")));
                 }
+                // The time that is recorded is the one that the verifier judges by.
                 let now = self.now();
+                if now >= open.expires_at {
+                    return Err(Code::ApprovalClosed.into());
+                }
                 let event = Event::ApprovalGranted(ApprovalGranted {
                     approver: member.clone(),
                     at: Some(now),

@@ -78,7 +78,10 @@ async fn what_was_denied_is_asked_for_approved_and_evaluated_again() {
     // Not approved yet: bringing it changes nothing.
     let early = with_approval(&asked, &json!({"id": id}));
     let (_, early) = call(&app, "POST", EVALUATION, &agent, &[], Some(early)).await;
-    assert_eq!((&early["decision"], early["context"]["reason"].as_str()), (&json!(false), Some("approval_unverifiable")));
+    assert_eq!(
+        (&early["decision"], early["context"]["reason"].as_str()),
+        (&json!(false), Some("approval_unverifiable"))
+    );
 
     approve(&app, &lead, &id).await;
     let place = first["task"]["status_endpoint"].as_str().unwrap().strip_prefix("http://intended.test").unwrap();
@@ -116,7 +119,11 @@ async fn an_approval_applies_to_exactly_what_was_denied_to_who_asked_and_once() 
         let mut body = body;
         body["environment"] = "production".into();
         let (_, answer) = call(&app, "POST", EVALUATION, key, &[], Some(body)).await;
-        assert_eq!((&answer["decision"], answer["context"]["reason"].as_str()), (&json!(false), Some(reason)), "{answer}");
+        assert_eq!(
+            (&answer["decision"], answer["context"]["reason"].as_str()),
+            (&json!(false), Some(reason)),
+            "{answer}"
+        );
         // It was evaluated anew, and people can be asked about that.
         assert_eq!(answer["context"]["next_action"], "request");
         assert!(answer["context"]["access_request"]["expires_at"].is_string());
@@ -146,7 +153,10 @@ async fn a_request_that_is_not_about_its_denial_is_refused_by_name() {
     for (what, body) in [
         ("no denial", change(&|b| drop(b.as_object_mut().unwrap().remove("denial")))),
         ("no evaluation", change(&|b| drop(b["denial"].as_object_mut().unwrap().remove("evaluation_id")))),
-        ("another evaluation", change(&|b| b["denial"]["evaluation_id"] = "0192f0c1-7b1e-7c3a-9f00-1a2b3c4d5e6f".into())),
+        (
+            "another evaluation",
+            change(&|b| b["denial"]["evaluation_id"] = "0192f0c1-7b1e-7c3a-9f00-1a2b3c4d5e6f".into()),
+        ),
         ("another subject", change(&|b| b["subject"]["id"] = "release-agent".into())),
         ("other arguments", change(&|b| b["action"]["properties"]["amount"] = 401.into())),
         ("another resource", change(&|b| b["resource"]["id"] = "ch_2".into())),
@@ -155,7 +165,11 @@ async fn a_request_that_is_not_about_its_denial_is_refused_by_name() {
         ("a bundle", change(&|b| b["items"] = json!([]))),
     ] {
         let (status, problem) = call(&app, "POST", REQUESTS, &agent, &[], Some(body)).await;
-        assert_eq!((status, problem["type"].as_str()), (400, Some(&*format!("{ERROR}invalid_denial_binding"))), "{what}: {problem}");
+        assert_eq!(
+            (status, problem["type"].as_str()),
+            (400, Some(&*format!("{ERROR}invalid_denial_binding"))),
+            "{what}: {problem}"
+        );
     }
     // Of somebody else's evaluation nothing is learnt.
     let (status, problem) = call(&app, "POST", REQUESTS, &office.world.owner_key, &[], Some(good.clone())).await;

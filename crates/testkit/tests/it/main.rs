@@ -8,14 +8,15 @@
     clippy::disallowed_methods
 )]
 
+mod access_request;
 mod access_scale;
 mod access_walk;
-mod access_request;
 mod agents;
 mod approvals;
 mod approving;
 mod approving_http;
 mod authzen;
+mod bounds;
 mod changes;
 mod credentials;
 mod deferring;
