@@ -112,7 +112,7 @@ async fn every_route_answers_every_role_as_the_table_says() {
             let lacks = match need {
                 Need::Scopes(scopes) => scopes.iter().any(|s| !role.scopes().contains(*s)),
                 Need::Any(scopes) => !scopes.iter().any(|s| role.scopes().contains(*s)),
-                Need::Told(scope) => !role.scopes().contains(scope),
+                Need::Told(scope) | Need::Own(scope) => !role.scopes().contains(scope),
                 _ => false,
             };
             let at = format!("{method} {path} as {}: {status} {answer}", role.as_str());
