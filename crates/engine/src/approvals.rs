@@ -357,8 +357,7 @@ fn own(
     by: &CredentialId,
     approver: &MemberId,
 ) -> Option<Ineligible> {
-    let member = CredentialId::of_member(approver);
-    if state.same_person(by, requester) || member.is_none_or(|m| state.same_person(&m, requester)) {
+    if state.same_person(by, requester) || state.stands_behind(approver, requester) {
         return Some(Ineligible::Requester);
     }
     let named = |value: &&Value, kind: &str| value.get("type").and_then(Value::as_str) == Some(kind);

@@ -21,11 +21,15 @@ impl State {
         let before = self.members.get(&set.member);
         // A link was given to who the member was then: it is not a way into what is given later.
         let same = |m: &&Arc<Member>| m.active && set.active && m.grants == set.grants && m.groups == set.groups;
+        let mut addresses = before.map(|m| m.addresses.clone()).unwrap_or_default();
+        addresses.extend(set.email.as_ref().map(|e| Box::from(e.to_ascii_lowercase())));
         let member = Member {
             active: set.active,
+            addresses,
             by: set.by.clone(),
             email: set.email.clone(),
             entrusted_at: before.and_then(|m| m.entrusted_at),
+            entrusted_by: before.map(|m| m.entrusted_by.clone()).unwrap_or_default(),
             grants: set.grants.clone(),
             groups: set.groups.clone(),
             link: before.filter(same).and_then(|m| m.link),
@@ -66,6 +70,7 @@ impl State {
             previous: None,
             revoked: false,
             rotated_at: None,
+            rotated_by: std::collections::BTreeSet::new(),
             scopes: new.scopes.clone(),
             test: new.test,
             whole: new.whole,
@@ -114,6 +119,10 @@ impl State {
         if !own {
             member.entrusted_at = Some(index);
         }
+        // A key of the member's may be in others' hands too: it says so itself.
+        if set.by.member().as_ref() != Some(&set.member) {
+            member.entrusted_by.insert(set.by.clone());
+        }
         Ok(())
     }
 
@@ -125,6 +134,7 @@ impl State {
         member.link = Some((issued.link, issued.expires_at));
         // Also of one's own: a link goes through other hands.
         member.entrusted_at = Some(index);
+        member.entrusted_by.insert(issued.by.clone());
         member.sign_in.insert(SignInMethod::Link);
         Ok(())
     }

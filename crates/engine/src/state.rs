@@ -155,6 +155,8 @@ pub struct Credential {
     pub revoked: bool,
     /// Ledger position of the last rotation.
     pub rotated_at: Option<u64>,
+    /// What it was rotated with, each time: whoever does that has its key.
+    pub rotated_by: BTreeSet<CredentialId>,
     pub scopes: Vec<Scope>,
     pub test: bool,
     /// Good for every environment, also for those that are made later.
@@ -269,12 +271,17 @@ impl Halt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
+    /// Every address that the member ever had, in lower case.
+    pub addresses: BTreeSet<Box<str>>,
     /// Who said so last.
     pub by: CredentialId,
     pub email: Option<Box<str>>,
     /// Ledger position of the last means of signing in that somebody else gave to the member: what was
     /// asked for before that is not for them to approve.
     pub entrusted_at: Option<u64>,
+    /// What the member's means of signing in were given or taken with, ever, the member's own sessions
+    /// aside: whoever did that could come in as the member.
+    pub entrusted_by: BTreeSet<CredentialId>,
     pub grants: Vec<RoleGrant>,
     pub groups: Vec<Name>,
     /// The last link, and until when it is good.
@@ -421,6 +428,7 @@ impl State {
                 known.previous = Some((known.hash, new.previous_until));
                 known.hash = new.hash;
                 known.rotated_at = Some(index);
+                known.rotated_by.insert(new.by.clone());
             }
             Event::CredentialRevoked(gone) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);

@@ -193,7 +193,7 @@ fn of_another(state: &State, by: &CredentialId, member: Option<&MemberId>) -> bo
 fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&'static str> {
     match event {
         Event::MemberSet(set)
-            if access.member.as_ref() == Some(&set.member)
+            if access.member.as_ref().is_some_and(|own| state.same_member(own, &set.member))
                 && state
                     .members
                     .get(&set.member)
@@ -250,7 +250,8 @@ fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
         }
         // Nobody gives a way of acting as somebody who may do more, or as themselves.
         Event::LinkIssued(issued) => {
-            access.member.as_ref() == Some(&issued.member) || !covers_member(state, access, &issued.member, at)
+            access.member.as_ref().is_some_and(|own| state.same_member(own, &issued.member))
+                || !covers_member(state, access, &issued.member, at)
         }
         Event::SignInSet(set) => !covers_member(state, access, &set.member, at),
         Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
