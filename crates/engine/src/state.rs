@@ -110,6 +110,8 @@ pub struct Agent {
     pub categories: Vec<Box<str>>,
     pub environments: Vec<EnvironmentId>,
     pub kind: Box<str>,
+    /// Who owned it before, and until which ledger position.
+    pub owned_until: BTreeMap<Box<str>, u64>,
     pub owner: Box<str>,
     pub purpose: Box<str>,
     pub state: AgentState,
@@ -234,6 +236,8 @@ pub struct Environment {
     pub id: EnvironmentId,
     pub tier: Tier,
     pub settings: Arc<Settings>,
+    /// Since which ledger position an agent's owner may approve, if they may.
+    pub owners_since: Option<u64>,
     pub deployed: Option<Arc<Version>>,
     /// What it decided by, newest last: the last one is `deployed`.
     pub history: Arc<Vec<Deployment>>,
@@ -276,6 +280,8 @@ pub struct Member {
     /// Who said so last.
     pub by: CredentialId,
     pub email: Option<Box<str>>,
+    /// Where the member may decide what is asked of people, and since when.
+    pub decides: Vec<Decides>,
     /// Ledger position of the last means of signing in that somebody else gave to the member: what was
     /// asked for before that is not for them to approve.
     pub entrusted_at: Option<u64>,
@@ -284,6 +290,8 @@ pub struct Member {
     pub entrusted_by: BTreeSet<CredentialId>,
     pub grants: Vec<RoleGrant>,
     pub groups: Vec<Name>,
+    /// Until which ledger position the member was last in each group that they have left.
+    pub left: BTreeMap<Name, u64>,
     /// The last link, and until when it is good.
     pub link: Option<(Digest, Timestamp)>,
     pub name: Option<Box<str>>,
@@ -293,6 +301,17 @@ pub struct Member {
     pub sign_in: BTreeSet<SignInMethod>,
     /// Since which ledger position in each group.
     pub since: BTreeMap<Name, u64>,
+}
+
+/// A say in what is asked of people, as a role gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decides {
+    /// `None`: everywhere.
+    pub environment: Option<EnvironmentId>,
+    /// Exclusive.
+    pub expires_at: Option<Timestamp>,
+    /// Ledger position.
+    pub since: u64,
 }
 
 /// A review of who may do what.
@@ -400,16 +419,19 @@ impl State {
                 check_settings(&set.settings)?;
                 let settings = Arc::new(set.settings.clone());
                 let id = set.environment.clone();
+                let owners_may = settings.approvals.owner_may_approve.then_some(index);
                 self.environments
                     .entry(id.clone())
                     .and_modify(|e| {
                         e.tier = set.tier;
                         e.settings = Arc::clone(&settings);
+                        e.owners_since = owners_may.map(|now| e.owners_since.unwrap_or(now));
                     })
                     .or_insert_with(|| Environment {
                         id,
                         tier: set.tier,
                         settings,
+                        owners_since: owners_may,
                         deployed: None,
                         history: Arc::default(),
                         rollback: None,
@@ -462,7 +484,7 @@ impl State {
                     return Err(FoldError::NoWebhook(e.webhook.clone()));
                 }
             }
-            Event::AgentSet(set) => self.agent_set(set)?,
+            Event::AgentSet(set) => self.agent_set(index, set)?,
             Event::CapabilitySet(set) => {
                 self.set_capability(set);
                 self.refresh_missing();

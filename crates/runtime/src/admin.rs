@@ -339,8 +339,9 @@ impl Runtime {
             let known = state.environments.get(&environment);
             by.require_in(Scope::AccessWrite, known.map(|e| &e.id))?;
             let wanted = known.map_or_else(|| settings(&Settings::default()), |e| settings(&e.settings))?;
-            // What a change of policy takes is the whole tenant's to say, not who may deploy it.
-            if known.is_some_and(|e| e.tier != tier || e.settings.policy != wanted.policy) {
+            // What a change of policy or an approval takes is the whole tenant's to say, not whose it is.
+            let said = |now: &Settings| now.policy == wanted.policy && now.approvals == wanted.approvals;
+            if known.is_some_and(|e| e.tier != tier || !said(&e.settings)) {
                 by.require_whole(Scope::AccessWrite)?;
             }
             let event = Event::EnvironmentSet(EnvironmentSet {

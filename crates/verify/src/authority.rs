@@ -95,8 +95,12 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
-            // What a change of policy takes is the whole tenant's to say.
-            Some(known) if known.tier == e.tier && known.settings.policy == e.settings.policy => {
+            // What a change of policy or an approval takes is the whole tenant's to say.
+            Some(known)
+                if known.tier == e.tier
+                    && known.settings.policy == e.settings.policy
+                    && known.settings.approvals == e.settings.approvals =>
+            {
                 (&e.by, Scope::AccessWrite, In(&e.environment))
             }
             _ => (&e.by, Scope::AccessWrite, Whole),
