@@ -266,6 +266,7 @@ async fn nobody_approves_their_own_in_any_form() {
         let id = office.ask().await;
         refused(office.approve(&lead, &id).await, Code::ApprovalOwn);
         office.rules(ApprovalRules { owner_may_approve: true, ..ApprovalRules::default() }).await;
+        let id = office.ask().await;
         office.approve(&lead, &id).await.unwrap();
         assert_eq!(office.outcome(&id).await.0, Outcome::Allow, "{owner}");
         office.verifies().await;
