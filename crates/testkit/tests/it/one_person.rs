@@ -164,7 +164,8 @@ async fn those_whom_one_person_let_in_are_one_in_a_quorum_a_review_and_a_draft()
     let runtime = &office.world.runtime;
     let made = runtime.make_review(&office.world.owner).await.unwrap().answer;
     let kept = runtime.review(&office.world.owner, &made.review).await.unwrap();
-    let sign = async |by: &Principal| runtime.sign_review(by, &made.review, kept.digest, "r").await.map(|c| c.answer);
+    let sign =
+        async |by: &Principal| runtime.sign_review(by, &made.review, kept.review.digest, "r").await.map(|c| c.answer);
     sign(&x).await.unwrap();
     for by in [&mallory, &y] {
         assert!(sign(by).await.is_err(), "{}", by.credential);
