@@ -4,6 +4,8 @@
 //! else: not who asks, with whatever key, nor whom the agent acts for, nor its owner unless the
 //! environment says so. And who could say so when it was asked for, and still can.
 
+use std::collections::BTreeMap;
+
 use intended_model::decision::{ApprovalRef, DecisionRecord, Input, Quorum, Requirement};
 use intended_model::entry::{ApprovalGranted, Scope};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Intent, IntentId, MemberId, Timestamp, Value};
@@ -337,13 +339,19 @@ pub fn eligible(
         .flat_map(|s| s.quorums.iter().map(|q| &*q.group))
         .collect();
     let asked = state.members.iter().filter(|(_, m)| next.iter().any(|g| m.was_in(g, request.index)));
-    let may = |id: &MemberId| {
-        let keys = state.credentials.values().filter(|c| c.member.as_ref() == Some(id)).map(|c| c.id.clone());
-        let signed_in =
-            state.members.get(id).filter(|m| !m.sign_in.is_empty()).and_then(|_| CredentialId::of_member(id));
-        keys.chain(signed_in).any(|by| may_approve(state, request, progress, &by, id, at).is_ok())
+    // Of each, what they could say it with. The keys are gone through once, not once for each.
+    let mut means: BTreeMap<&MemberId, Vec<CredentialId>> = asked
+        .map(|(id, m)| (id, CredentialId::of_member(id).filter(|_| !m.sign_in.is_empty()).into_iter().collect()))
+        .collect();
+    for key in state.credentials.values().filter(|key| !key.revoked) {
+        if let Some(of_member) = key.member.as_ref().and_then(|m| means.get_mut(m)) {
+            of_member.push(key.id.clone());
+        }
+    }
+    let may = |(id, means): &(&MemberId, Vec<CredentialId>)| {
+        means.iter().any(|by| may_approve(state, request, progress, by, id, at).is_ok())
     };
-    asked.map(|(id, _)| id).filter(|id| may(id)).cloned().collect()
+    means.into_iter().filter(may).map(|(id, _)| id.clone()).collect()
 }
 
 /// Whether the role of an active member lets them decide here, and has since before what they decide
