@@ -223,7 +223,7 @@ impl Runtime {
             sessions.sort_by_key(|row| row.started);
             let over = (sessions.len() + 1).saturating_sub(MAX_SESSIONS);
             for oldest in sessions.iter().take(over) {
-                self.end_in(&mut record, &by, member, oldest.session, "there is one session too many");
+                self.end_in(tenant, &mut record, &by, member, oldest.session, "there is one session too many")?;
             }
             record.events.push(Event::SessionStarted(started));
             let value = serde_json::to_vec(&kept).map_err(RuntimeError::internal)?;
@@ -240,13 +240,24 @@ impl Runtime {
         Err(Code::ConflictExhausted.into())
     }
 
-    /// Adds the end of a session to what is to go down.
-    pub(crate) fn end_in(&self, record: &mut Record, by: &CredentialId, member: &MemberId, id: Digest, reason: &str) {
+    /// Adds the end of a session to what is to go down: while it stands, because it ends once.
+    fn end_in(
+        &self,
+        tenant: &Tenant,
+        record: &mut Record,
+        by: &CredentialId,
+        member: &MemberId,
+        id: Digest,
+        reason: &str,
+    ) -> Result<(), RuntimeError> {
+        let Some(fact) = self.fact(tenant, &keys::sign_in(id))? else { return Ok(()) };
+        record.reads.push((keys::sign_in(id).into(), fact.version));
         record.events.push(ended(by, member, id, reason));
         record.writes.push(delete(keys::sign_in(id)));
         record.writes.push(delete(format!("{}{}", keys::sign_ins_of(member), id.to_hex())));
         record.writes.push(delete(touched(id)));
         self.desk.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        Ok(())
     }
 
     /// Who a session's key is of.
@@ -396,9 +407,11 @@ impl Runtime {
                 return Err(Code::NotFound.into());
             }
             let mut record = Record::default();
-            record.reads.push((keys::sign_in(id).into(), fact.version));
             let reason = if by.is(member) { "signed out" } else { "ended by who gives access" };
-            self.end_in(&mut record, &by.credential, member, id, reason);
+            self.end_in(&by.tenant, &mut record, &by.credential, member, id, reason)?;
+            if record.events.is_empty() {
+                return Err(Code::NotFound.into());
+            }
             if let Some(index) = self.try_record(&by.tenant, &folded, now, record).await? {
                 return Ok(index);
             }
@@ -421,7 +434,7 @@ impl Runtime {
         let own = by.session.map(|s| s.id);
         for row in self.sessions_of(&by.tenant, &by.tenant.state(), member).await? {
             if Some(row.session) != own {
-                self.end_in(record, &by.credential, member, row.session, "the password was changed");
+                self.end_in(&by.tenant, record, &by.credential, member, row.session, "the password was changed")?;
             }
         }
         Ok(())

@@ -516,3 +516,56 @@ async fn a_session_that_is_in_the_store_and_not_in_the_ledger_is_found() {
     let failure = verifier.facts([(key, real.clone()), (planted, real)], Timestamp::default()).unwrap_err();
     assert_eq!(failure.check, Check::Fact);
 }
+
+/// A session ends once, whoever ends it at the same time: what ends twice nobody can verify again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_signed_out_while_a_new_password_ends_it_ends_once() {
+    let (world, slow) = crate::slow::world().await;
+    let world = Arc::new(world);
+    let alice = member(&world, "alice", vec![whole(Role::Viewer)]).await;
+    let session = async || {
+        let link = world.runtime.issue_link(&world.owner, &alice).await.unwrap();
+        principal(&world, &by_link(&world, &link.code, None).await.unwrap())
+    };
+    let (one, other) = (session().await, session().await);
+    slow.before.close();
+    let setting = {
+        let (world, alice) = (Arc::clone(&world), alice.clone());
+        let set = async move { world.runtime.set_password(&one, None, &alice, None, Secret::new(PASSWORD)).await };
+        tokio::spawn(set)
+    };
+    slow.before.reached().await;
+    world.runtime.sign_out(&other).await.unwrap();
+    slow.before.open();
+    setting.await.unwrap().unwrap();
+    verified(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_signed_out_while_another_takes_its_place_ends_once() {
+    let (world, slow) = crate::slow::world().await;
+    let world = Arc::new(world);
+    let (alice, first) = with_password(&world, "alice", vec![whole(Role::Viewer)]).await;
+    let first = principal(&world, &first);
+    for _ in 2..MAX_SESSIONS {
+        by_password(&world, "alice", PASSWORD, None).await.unwrap();
+    }
+    let links = [world.runtime.issue_link(&world.owner, &alice).await.unwrap()];
+    world.clock.advance_millis(1_000);
+    by_password(&world, "alice", PASSWORD, None).await.unwrap();
+    // The attempt is counted first; the next commit is the session's.
+    slow.after.close();
+    let [link] = links;
+    let entering = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { by_link(&world, &link.code, None).await.map(drop) })
+    };
+    slow.after.reached().await;
+    slow.before.close();
+    slow.after.open();
+    slow.before.reached().await;
+    world.runtime.sign_out(&first).await.unwrap();
+    slow.before.open();
+    entering.await.unwrap().unwrap();
+    verified(&world).await;
+}
