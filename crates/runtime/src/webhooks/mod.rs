@@ -25,9 +25,11 @@ use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 pub mod address;
+mod resolve;
 pub mod message;
 
 pub use address::Reach;
+pub use resolve::Resolver;
 pub use message::EVENTS;
 
 /// When a delivery that failed is tried again: seconds after each failure. Then it is given up.

@@ -10,6 +10,7 @@ use intended_model::{Code, Digest, MemberId, Name};
 use intended_runtime::RuntimeError;
 use intended_runtime::access::MemberSpec;
 use intended_runtime::sign_in::{Begun, NewSession, ProviderSpec, Secret};
+use intended_runtime::webhooks::Reach;
 use intended_testkit::World;
 use intended_token::{Alg, TokenSigner as _, base64url};
 use serde_json::{Value, json};
@@ -26,17 +27,25 @@ struct Says {
     answer: Option<String>,
     asked: Vec<(String, String)>,
     redirect: bool,
+    /// How often the configuration was asked for.
+    heard: usize,
+    /// An endpoint, and where it is said to be.
+    elsewhere: Option<(&'static str, String)>,
 }
 
 type Shared = Arc<Mutex<Says>>;
 
 async fn configuration(State(says): State<Shared>) -> axum::response::Response {
     use axum::response::IntoResponse as _;
-    let says = says.lock().unwrap();
+    let mut says = says.lock().unwrap();
+    says.heard += 1;
     if says.redirect {
         return (http::StatusCode::FOUND, [("location", format!("{}/elsewhere", says.issuer))]).into_response();
     }
-    let at = |path: &str| format!("{}/{path}", says.issuer);
+    let at = |path: &str| match &says.elsewhere {
+        Some((endpoint, url)) if *endpoint == path => url.clone(),
+        _ => format!("{}/{path}", says.issuer),
+    };
     axum::Json(json!({
         "issuer": says.configured_issuer.as_ref().unwrap_or(&says.issuer), "authorization_endpoint": at("authorize?realm=x"),
         "token_endpoint": at("token"), "jwks_uri": at("jwks"),
@@ -93,6 +102,8 @@ impl Site {
             answer: None,
             asked: Vec::new(),
             redirect: false,
+            heard: 0,
+            elsewhere: None,
         }));
         let app = axum::Router::new()
             .route("/.well-known/openid-configuration", get(configuration))
@@ -101,6 +112,7 @@ impl Site {
             .with_state(Arc::clone(&says));
         tokio::spawn(async move { axum::serve(listener, app).await });
         let site = Self { world: World::new().await.unwrap(), says, issuer };
+        site.world.runtime.reach_providers(Reach::new(vec!["127.0.0.0/8".parse().unwrap()]));
         site.provider(&site.issuer, Some("a client secret+/")).await.unwrap();
         site
     }
@@ -364,4 +376,42 @@ async fn a_provider_gives_no_more_than_who_set_it_up_has_and_its_secret_goes_to_
     let (auth, body) = site.says.lock().unwrap().asked.pop().unwrap();
     assert_eq!(auth, "", "a public client");
     assert!(body.contains("client_id=intended") && !body.contains("secret"), "{body}");
+}
+
+/// A tenant's word does not make the server ask what stands beside it: not as an issuer, not as an
+/// endpoint that a public issuer names, and what is there is told from what is not by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_inside_is_asked_unless_the_operator_says_so() {
+    let site = Site::new(Alg::EdDSA).await;
+    let asked = |site: &Site| std::mem::take(&mut site.says.lock().unwrap().heard);
+    site.signs_in(|_| {}).await.unwrap();
+    assert!(asked(&site) > 0, "the operator has said so");
+    // The same provider, after the operator took the network back.
+    let world = site.world.reopen().await.unwrap();
+    let site = Site { world, ..site };
+    let redirect = Some("http://127.0.0.1:5000/callback".to_owned());
+    let begun = site.world.runtime.begin_provider("acme", "corp", None, redirect.clone()).await.unwrap_err();
+    assert_eq!(asked(&site), 0);
+    let inside = [site.issuer.as_str(), "https://127.0.0.1:1", "https://[::1]", "https://10.0.0.7", "https://169.254.169.254"];
+    for issuer in inside {
+        assert_eq!(site.provider(issuer, None).await.unwrap_err().code, Code::RequestInvalid, "{issuer}");
+    }
+    // A name is looked at when it is connected to, and says nothing else than one that is not there.
+    let port = site.issuer.rsplit_once(':').unwrap().1;
+    for issuer in [format!("http://localhost:{port}"), "https://no-such-host.invalid".to_owned()] {
+        site.provider(&issuer, None).await.unwrap();
+        let error = site.world.runtime.begin_provider("acme", "corp", None, redirect.clone()).await.unwrap_err();
+        assert_eq!((error.code, &error.detail), (begun.code, &begun.detail), "{issuer}");
+    }
+    assert_eq!(asked(&site), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_inside_is_not_asked_because_a_provider_names_it() {
+    let site = Site::new(Alg::EdDSA).await;
+    for endpoint in ["token", "jwks"] {
+        let error = site.signs_in(|s| s.elsewhere = Some((endpoint, "http://[::1]:9/x".into()))).await.unwrap_err();
+        assert_eq!(error.code, Code::SignInProvider);
+        assert!(error.detail.contains("may be asked"), "{endpoint}: {}", error.detail);
+    }
 }

@@ -10,7 +10,7 @@ use intended_token::base64url;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::http::{ClientAuth, address, encoded, refused};
+use super::http::{ClientAuth, address, encoded, refused, unreached};
 use super::id_token::{self, Expected};
 use crate::sign_in::attempts::{Ended, of_place};
 use crate::sign_in::{NewSession, Record, Secret, delete, put};
@@ -56,14 +56,16 @@ fn fact(state: &str) -> String {
 impl Runtime {
     async fn discover(&self, provider: &IdentityProviderSet) -> Result<Endpoints, RuntimeError> {
         let at = format!("{}/.well-known/openid-configuration", provider.issuer.trim_end_matches('/'));
-        let url = address(&at).ok_or_else(|| refused("its issuer is no address that may be asked"))?;
+        let reach = self.desk.http.reach();
+        // Said as if it did not answer: what is out of reach is nobody's to find out here.
+        let url = address(&at, reach).ok_or_else(|| unreached("provider's configuration"))?;
         let found = self.desk.http.get("provider's configuration", url).await?;
         // OpenID Connect Discovery section 4.3: exactly.
         if found.get("issuer").and_then(Value::as_str) != Some(&*provider.issuer) {
             return Err(refused("its configuration is of another issuer"));
         }
         let endpoint = |name: &str| {
-            let url = found.get(name).and_then(Value::as_str).and_then(address);
+            let url = found.get(name).and_then(Value::as_str).and_then(|text| address(text, reach));
             url.ok_or_else(|| refused(format!("its configuration has no `{name}` that may be asked")))
         };
         let methods = found.get("token_endpoint_auth_methods_supported");

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{Secret, delete, put, unsafe_in_text};
 use crate::admin::Change;
+use crate::webhooks::Reach;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 pub mod flow;
@@ -53,9 +54,15 @@ fn owner(provider: &IdentityProviderSet) -> String {
 }
 
 impl Runtime {
+    /// Which addresses providers may have, besides public ones: said once, before any is asked.
+    pub fn reach_providers(&self, reach: Reach) {
+        self.desk.http.reaches(reach);
+    }
+
     /// Sets an identity provider up, changes or removes it.
     pub async fn set_provider(&self, by: &Principal, spec: ProviderSpec) -> Result<u64, RuntimeError> {
-        check(&spec)?;
+        // Who removes one need not have one that may still be asked.
+        check(&spec, self.desk.http.reach(), spec.active)?;
         let changed = self.change(by, ("provider", &spec), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let set = IdentityProviderSet {
@@ -131,7 +138,7 @@ impl Runtime {
     }
 }
 
-fn check(spec: &ProviderSpec) -> Result<(), RuntimeError> {
+fn check(spec: &ProviderSpec, reach: &Reach, asked: bool) -> Result<(), RuntimeError> {
     let text = |at: &str, text: &str, most: usize| {
         let good = !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
         let wrong = || RuntimeError::at(Code::TextUnsafe, at, format!("1 to {most} printable ASCII characters"));
@@ -143,8 +150,9 @@ fn check(spec: &ProviderSpec) -> Result<(), RuntimeError> {
     if let Some(secret) = &spec.client_secret {
         text("/client_secret", secret.expose(), 512)?;
     }
-    if http::address(&spec.issuer).is_none_or(|url| url.query().is_some() || url.fragment().is_some()) {
-        let detail = "an issuer is an https:// address without a query; http:// is for this machine only";
+    let good = |url: reqwest::Url| url.query().is_none() && url.fragment().is_none();
+    if asked && !http::address(&spec.issuer, reach).is_some_and(good) {
+        let detail = "an issuer is an https:// address without a query, and public unless the operator allows its network";
         return Err(RuntimeError::at(Code::RequestInvalid, "/issuer", detail));
     }
     if !matches!(spec.member_claim.as_deref(), None | Some("preferred_username" | "email")) {
