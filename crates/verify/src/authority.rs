@@ -71,10 +71,11 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         | Event::AccessReinstated(AccessReinstated { by, environment: Some(_), .. }) => (by, Scope::AccessWrite, Whole),
         Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => {
             let linked = || format!("`{}` let a provider speak of themselves", e.member);
-            return inactive(state, &e.member).or_else(|| (e.method == SignInMethod::Oidc).then(linked));
+            let own = inactive(state, &e.member).or_else(|| (e.method == SignInMethod::Oidc).then(linked));
+            return own.or_else(|| ownerless(state, event, at));
         }
         // Whom a provider made a member of signs in by it.
-        Event::SignInSet(e) if is_provider(state, &e.by) => return by_provider(state, e),
+        Event::SignInSet(e) if is_provider(state, &e.by) => return by_provider(state, e).or_else(|| ownerless(state, event, at)),
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::IdentityProviderSet(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -88,7 +89,7 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
         }
         // Groups of an identity provider, as it says them when somebody signs in.
-        Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e),
+        Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e).or_else(|| ownerless(state, event, at)),
         Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::BreakerReleased(e) => {
             let held = state.breakers.get(&e.breaker);
@@ -180,7 +181,17 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if wider(state, &access, event, at) {
         return Some(format!("`{by}` gave more than it has"));
     }
-    own(state, &access, event, at).map(|what| format!("`{by}`: {what}"))
+    own(state, &access, event, at).map(|what| format!("`{by}`: {what}")).or_else(|| ownerless(state, event, at))
+}
+
+/// Nobody takes away the last one who could give access.
+fn ownerless(state: &State, event: &Event, at: Timestamp) -> Option<String> {
+    let takes = matches!(
+        event,
+        Event::MemberSet(_) | Event::SignInSet(_) | Event::IdentityProviderSet(_) | Event::CredentialRevoked(_)
+    );
+    (takes && !state.keeps_an_owner(event, at.plus_millis(-MAX_LAG_MS)))
+        .then(|| "nobody would be left who could give access".to_owned())
 }
 
 /// Whether a key of a person is made by somebody else: who a person is is the whole tenant's concern.
@@ -200,11 +211,6 @@ fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&
                     .is_some_and(|m| m.grants != set.grants || m.groups != set.groups || m.email != set.email) =>
         {
             Some("nobody changes what they may do themselves")
-        }
-        Event::MemberSet(_) | Event::CredentialRevoked(_)
-            if !state.keeps_an_owner(event, at.plus_millis(-MAX_LAG_MS)) =>
-        {
-            Some("nobody would be left who could give access")
         }
         Event::CredentialRotated(e) if e.previous_until > at.plus_millis(i64::from(MAX_OVERLAP_SECS) * 1_000) => {
             Some("the key before stays good for too long")

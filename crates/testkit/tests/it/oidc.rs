@@ -415,3 +415,32 @@ async fn an_endpoint_inside_is_not_asked_because_a_provider_names_it() {
         assert!(error.detail.contains("may be asked"), "{endpoint}: {}", error.detail);
     }
 }
+
+/// The last owner signs in by a provider: neither it, nor what it gives, nor its word takes that away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_the_last_owner_signs_in_by_stays_and_so_does_what_it_gives() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    let with = |role| {
+        let mut spec = site.spec(&site.issuer, None);
+        spec.mappings.insert("Owners".into(), ProviderGroup { grants: vec![whole(role)], groups: vec![] });
+        spec
+    };
+    let owners = |s: &mut Says| s.claims["groups"] = json!(["Owners"]);
+    let own = world.owner.credential.clone();
+    world.runtime.set_provider(&world.owner, with(Role::Owner)).await.unwrap();
+    let session = site.signs_in(owners).await.unwrap();
+    let by = world.runtime.authenticate(session.key.expose()).unwrap();
+    // Not while the provider gives nobody as much.
+    world.runtime.set_provider(&by, with(Role::Viewer)).await.unwrap();
+    let refused = |result: Result<u64, RuntimeError>| assert_eq!(result.unwrap_err().code, Code::AccessLastOwner);
+    refused(world.runtime.revoke_credential(&by, own.clone(), "x").await);
+    world.runtime.set_provider(&by, with(Role::Owner)).await.unwrap();
+    world.runtime.revoke_credential(&by, own, "x").await.unwrap();
+    refused(world.runtime.set_provider(&by, with(Role::Viewer)).await);
+    refused(world.runtime.set_provider(&by, ProviderSpec { active: false, ..with(Role::Owner) }).await);
+    let lost = site.signs_in(|s| s.claims["groups"] = json!(["Ops"])).await.unwrap_err();
+    assert_eq!((lost.code, site.grants("alice")), (Code::AccessLastOwner, vec!["owner"]));
+    site.signs_in(owners).await.unwrap();
+    verified(world).await;
+}

@@ -569,3 +569,18 @@ async fn a_session_that_is_signed_out_while_another_takes_its_place_ends_once() 
     entering.await.unwrap().unwrap();
     verified(&world).await;
 }
+
+/// A link is good once: who has nothing else is not somebody who could give access again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_has_a_link_and_no_password_does_not_count_as_the_last() {
+    let world = World::new().await.unwrap();
+    let alice = member(&world, "alice", vec![whole(Role::Owner)]).await;
+    let link = world.runtime.issue_link(&world.owner, &alice).await.unwrap();
+    let own = world.owner.credential.clone();
+    assert_eq!(code(world.runtime.revoke_credential(&world.owner, own.clone(), "x").await), Code::AccessLastOwner);
+    let by = principal(&world, &by_link(&world, &link.code, None).await.unwrap());
+    assert_eq!(code(world.runtime.revoke_credential(&by, own.clone(), "x").await), Code::AccessLastOwner);
+    world.runtime.set_password(&by, None, &alice, None, Secret::new(PASSWORD)).await.unwrap();
+    world.runtime.revoke_credential(&by, own, "x").await.unwrap();
+    verified(&world).await;
+}

@@ -15,6 +15,7 @@ use intended_model::{Code, Event, MemberId, Name};
 use serde::Serialize;
 
 use super::{Secret, delete, put, unsafe_in_text};
+use crate::access::keeps_an_owner;
 use crate::admin::Change;
 use crate::webhooks::Reach;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
@@ -86,7 +87,9 @@ impl Runtime {
                 return Err(Code::NotFound.into());
             }
             let kept = known.is_some_and(|k| owner(k) == owner(&set));
-            let mut change = Change::new(Event::IdentityProviderSet(set.clone()), ());
+            let event = Event::IdentityProviderSet(set.clone());
+            keeps_an_owner(state, &event, self.now())?;
+            let mut change = Change::new(event, ());
             match &spec.client_secret {
                 Some(text) if spec.active => {
                     let sealed = self.seal(&by.tenant, PURPOSE, &owner(&set), &text.expose())?;
@@ -128,7 +131,9 @@ impl Runtime {
                 method: SignInMethod::Oidc,
                 v: BODY_VERSION,
             };
-            let mut change = Change::new(Event::SignInSet(set), ());
+            let event = Event::SignInSet(set);
+            keeps_an_owner(state, &event, self.now())?;
+            let mut change = Change::new(event, ());
             if !active {
                 change.writes.push(delete(people::bound(member)));
             }

@@ -9,6 +9,7 @@ use intended_model::{CredentialId, Digest, Event, MemberId};
 
 use super::http::refused;
 use super::id_token::Claims;
+use crate::access::keeps_an_owner;
 use crate::sign_in::session::{Basis, has};
 use crate::sign_in::{MAX_ATTEMPTS, Record, put, version};
 use crate::{Runtime, RuntimeError, Tenant};
@@ -106,6 +107,9 @@ impl Runtime {
             if same.is_none() {
                 record.writes.push(put(subject.as_str(), member.as_str().as_bytes(), None));
                 record.writes.push(put(bound(&member), subject.as_bytes(), None));
+            }
+            for event in &record.events {
+                keeps_an_owner(state, event, self.now())?;
             }
             // Before the session, and whether there is one or not.
             let something = !record.events.is_empty() || !record.writes.is_empty();
