@@ -9,7 +9,7 @@ use intended_keyring::SessionKey;
 use intended_model::entry::{BODY_VERSION, Scope, SessionEnded, SessionStarted, SignInMethod};
 use intended_model::{Code, CredentialId, Digest, Event, MemberId, Timestamp};
 
-use super::attempts::{Ended, of_member, of_place};
+use super::attempts::{Ended, of_place};
 use super::{MAX_ATTEMPTS, Record, Secret, Session, delete, failed, named, put, version};
 use crate::{Principal, Runtime, RuntimeError, Tenant, no_access, not_suspended};
 
@@ -89,7 +89,11 @@ impl Runtime {
     pub async fn sign_in(&self, tenant: &str, from: Option<IpAddr>, proof: Proof) -> Result<NewSession, RuntimeError> {
         let known = intended_model::TenantId::new(tenant).ok().and_then(|id| self.tenant(&id));
         let Some(tenant) = known else {
-            self.stranger(tenant, from)?;
+            let name = match &proof {
+                Proof::Password { member, .. } => Some(member.as_str()),
+                Proof::Link { .. } => None,
+            };
+            self.stranger(tenant, name, from)?;
             if let Proof::Password { password, .. } = proof {
                 self.verify_password(None, password).await?;
             }
@@ -111,7 +115,7 @@ impl Runtime {
         password: Secret,
         code: Option<Secret>,
     ) -> Result<NewSession, RuntimeError> {
-        let attempt = self.attempt(tenant, vec![of_member(text), of_place(from)]).await?;
+        let attempt = self.attempt_at(tenant, text, from).await?;
         let member = named(text).filter(|m| has(&tenant.state(), m, SignInMethod::Password));
         let kept = match &member {
             Some(member) => self.password_of(tenant, member)?,
@@ -125,9 +129,7 @@ impl Runtime {
                 self.settle_attempt(attempt, Ended::Half).await?;
                 return Err(Code::SignInSecondFactor.into());
             };
-            if !self.use_code(tenant, &member, &code).await? {
-                return Err(failed());
-            }
+            self.guess_code(tenant, &member, &code).await?;
         }
         // The password that was right must still be the one: see `set_password`.
         let reads = vec![(super::password::fact(&member).into(), at)];
@@ -155,17 +157,12 @@ impl Runtime {
         if !good {
             return Err(failed());
         }
-        // Whoever has the link still has the code to guess, and only that is counted for the member.
         if has(&state, &member, SignInMethod::Totp) {
             let Some(code) = code else {
                 self.settle_attempt(place, Ended::Half).await?;
                 return Err(Code::SignInSecondFactor.into());
             };
-            let attempt = self.attempt(tenant, vec![of_member(member.as_str())]).await?;
-            if !self.use_code(tenant, &member, &code).await? {
-                return Err(failed());
-            }
-            self.settle_attempt(attempt, Ended::Well).await?;
+            self.guess_code(tenant, &member, &code).await?;
         }
         let record = Record {
             reads: vec![(key.as_str().into(), fact.version)],

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::http::{ClientAuth, address, encoded, refused, unreached};
 use super::id_token::{self, Expected};
-use crate::sign_in::attempts::{Ended, of_place};
 use crate::sign_in::{NewSession, Record, Secret, delete, put};
 use crate::{Runtime, RuntimeError, Tenant};
 
@@ -119,8 +118,7 @@ impl Runtime {
     ) -> Result<Begun, RuntimeError> {
         let redirect_uri = self.redirect(redirect_uri)?;
         let (tenant, provider) = self.provider(tenant, provider)?;
-        // It asks another server and keeps something: not as often as somebody likes.
-        let attempt = self.attempt(&tenant, vec![of_place(from)]).await?;
+        self.desk.begins.one_more(tenant.id.as_str(), from, self.now())?;
         let endpoints = self.discover(&provider).await?;
         let (state, nonce) = (base64url(&self.random::<32>()?), base64url(&self.random::<32>()?));
         let verifier = base64url(&self.random::<32>()?);
@@ -158,7 +156,6 @@ impl Runtime {
         let sealed = self.seal(&tenant, PURPOSE, &fact(&state), &flow)?;
         let record = Record { writes: vec![put(fact(&state), sealed, Some(until))], ..Record::default() };
         self.try_record(&tenant, &tenant.folded(), now, record).await?.ok_or(Code::Conflict)?;
-        self.settle_attempt(attempt, Ended::Half).await?;
         Ok(Begun { authorization_url: url.into(), state: Secret::new(state), expires_at: until })
     }
 
@@ -167,12 +164,12 @@ impl Runtime {
         &self,
         tenant: &str,
         provider: &str,
-        from: Option<IpAddr>,
         state: &Secret,
         code: &Secret,
     ) -> Result<NewSession, RuntimeError> {
         let (tenant, provider) = self.provider(tenant, provider)?;
-        let attempt = self.attempt(&tenant, vec![of_place(from)]).await?;
+        // Nothing is counted: a state is 256 random bits, good once and begun here before, so there is
+        // nothing to guess, and what goes wrong after it is not for who came back with it to answer for.
         let key = fact(state.expose());
         let kept = self.fact(&tenant, &key)?.ok_or(Code::SignInState)?;
         let flow: Flow = self.unseal(&tenant, PURPOSE, &key, &kept)?;
@@ -211,8 +208,6 @@ impl Runtime {
             Expected { issuer: &provider.issuer, client_id: &provider.client_id, nonce: &flow.nonce, now: self.now() };
         let claims = id_token::verify(token, &keys, expected, &provider.groups_claim).map_err(refused)?;
         let (member, basis) = self.member_of(&tenant, &provider, &claims).await?;
-        let session = self.start_session(&tenant, &member, SignInMethod::Oidc, &basis).await?;
-        self.settle_attempt(attempt, Ended::Half).await?;
-        Ok(session)
+        self.start_session(&tenant, &member, SignInMethod::Oidc, &basis).await
     }
 }
