@@ -27,6 +27,19 @@ enum Reach<'e> {
 /// Says what is wrong with who made the entry of time `at`; `state` is the one before it.
 pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     use Reach::{Any, Each, In, Whole};
+    // Nobody of a suspended tenant signs in or out, or is told who they are by a provider: what is here is
+    // returned from before the look at what everybody else needs.
+    let person = matches!(
+        event,
+        Event::SessionStarted(_)
+            | Event::SessionEnded(_)
+            | Event::SignInSet(_)
+            | Event::MemberSet(_)
+            | Event::ApprovalGranted(_)
+    );
+    if person && state.suspended.is_some() {
+        return Some("the tenant was suspended".to_owned());
+    }
     let (by, scope, reach): (&CredentialId, Scope, Reach<'_>) = match event {
         // The first entry has nobody before it; a closing without anybody is made by the runtime; who submitted a
         // decision is checked with it.
@@ -75,7 +88,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             return own.or_else(|| ownerless(state, event, at));
         }
         // Whom a provider made a member of signs in by it.
-        Event::SignInSet(e) if is_provider(state, &e.by) => return by_provider(state, e).or_else(|| ownerless(state, event, at)),
+        Event::SignInSet(e) if is_provider(state, &e.by) => {
+            return by_provider(state, e).or_else(|| ownerless(state, event, at));
+        }
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::IdentityProviderSet(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -89,7 +104,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
         }
         // Groups of an identity provider, as it says them when somebody signs in.
-        Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e).or_else(|| ownerless(state, event, at)),
+        Event::MemberSet(e) if is_provider(state, &e.by) => {
+            return from_provider(state, e).or_else(|| ownerless(state, event, at));
+        }
         Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::BreakerReleased(e) => {
             let held = state.breakers.get(&e.breaker);

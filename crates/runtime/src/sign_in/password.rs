@@ -109,7 +109,7 @@ impl Runtime {
         let kept = Kept { hash, session: (session.method == SignInMethod::Link).then_some(session.id) };
         for _ in 0..MAX_ATTEMPTS {
             let (folded, now) = (tenant.folded(), self.now());
-            let by = by.current(&folded.state, now)?;
+            let by = self.current(by, &folded.state, now)?;
             // Somebody else has set it meanwhile.
             if version(self.fact(tenant, &fact(member))?.as_ref()) != at {
                 return Err(Code::Conflict.into());

@@ -189,6 +189,7 @@ impl Runtime {
         let by = acting(member)?;
         for attempt in 0..MAX_ATTEMPTS {
             let (folded, now) = (tenant.folded(), self.now());
+            not_suspended(&folded.state)?;
             let expires_at = now.plus_millis(self.session_rules().absolute_ms);
             let Basis { link, mut record } = basis.clone();
             // A fact that it rests on is another one now: it has not lost a race, it is gone.
@@ -287,7 +288,27 @@ impl Runtime {
             meter,
             idempotency_key: None,
             session: Some(session),
+            key: None,
         })
+    }
+
+    /// Whether the session of a request still stands, where it is made in one: it can have been ended by
+    /// another since the request came in.
+    pub(crate) fn session_stands(&self, by: &Principal, state: &State, now: Timestamp) -> Result<(), RuntimeError> {
+        let Some(session) = &by.session else { return Ok(()) };
+        let fact = self.fact(&by.tenant, &keys::sign_in(session.id))?.ok_or(Code::CredentialUnknown)?;
+        let kept: KeptSignIn = serde_json::from_slice(&fact.value).map_err(RuntimeError::internal)?;
+        if now >= kept.expires_at {
+            return Err(Code::CredentialExpired.into());
+        }
+        if state.session_stands(&kept, now) { Ok(()) } else { Err(Code::MemberInactive.into()) }
+    }
+
+    /// What a commit reads so that it is not made for a session that ends meanwhile.
+    pub(crate) fn session_fence(&self, by: &Principal) -> Result<Option<(Box<str>, u64)>, RuntimeError> {
+        let Some(session) = &by.session else { return Ok(None) };
+        let fact = self.fact(&by.tenant, &keys::sign_in(session.id))?.ok_or(Code::CredentialUnknown)?;
+        Ok(Some((keys::sign_in(session.id).into(), fact.version)))
     }
 
     /// Notes that a session is used, unless it has not been for too long.
@@ -394,7 +415,7 @@ impl Runtime {
     pub async fn end_session(&self, by: &Principal, member: &MemberId, id: Digest) -> Result<u64, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
             let (folded, now) = (by.tenant.folded(), self.now());
-            let by = by.current(&folded.state, now)?;
+            let by = self.current(by, &folded.state, now)?;
             if !by.is(member) {
                 by.require_whole(Scope::AccessWrite)?;
             }
@@ -404,6 +425,7 @@ impl Runtime {
                 return Err(Code::NotFound.into());
             }
             let mut record = Record::default();
+            record.reads.extend(self.session_fence(&by)?.filter(|(key, _)| **key != *keys::sign_in(id)));
             let reason = if by.is(member) { "signed out" } else { "ended by who gives access" };
             self.end_in(&by.tenant, &mut record, &by.credential, member, id, reason)?;
             if record.events.is_empty() {

@@ -389,7 +389,8 @@ async fn nothing_inside_is_asked_unless_the_operator_says_so() {
     let redirect = Some("http://127.0.0.1:5000/callback".to_owned());
     let begun = site.world.runtime.begin_provider("acme", "corp", None, redirect.clone()).await.unwrap_err();
     assert_eq!(asked(&site), 0);
-    let inside = [site.issuer.as_str(), "https://127.0.0.1:1", "https://[::1]", "https://10.0.0.7", "https://169.254.169.254"];
+    let inside =
+        [site.issuer.as_str(), "https://127.0.0.1:1", "https://[::1]", "https://10.0.0.7", "https://169.254.169.254"];
     for issuer in inside {
         assert_eq!(site.provider(issuer, None).await.unwrap_err().code, Code::RequestInvalid, "{issuer}");
     }
@@ -410,6 +411,7 @@ async fn an_endpoint_inside_is_not_asked_because_a_provider_names_it() {
         let error = site.signs_in(|s| s.elsewhere = Some((endpoint, "http://[::1]:9/x".into()))).await.unwrap_err();
         assert_eq!(error.code, Code::SignInProvider);
         assert!(error.detail.contains("may be asked"), "{endpoint}: {}", error.detail);
+        site.says.lock().unwrap().elsewhere = None;
     }
 }
 
@@ -476,4 +478,16 @@ async fn so_many_sign_ins_are_begun_from_a_place_whether_they_end_or_not() {
     begin("192.0.2.8").await.unwrap();
     site.world.clock.advance_millis(600_000);
     begin("192.0.2.7").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_makes_nobody_anything_in_a_suspended_tenant() {
+    let site = Site::new(Alg::EdDSA).await;
+    let begun = site.begin().await;
+    let operator = crate::sign_in::operator(&site.world);
+    site.world.runtime.suspend_tenant(&operator, &site.world.owner.tenant.id, "unpaid").await.unwrap();
+    assert_eq!(refused(site.finish(&begun.state).await).0, Code::TenantSuspended);
+    let again = site.world.runtime.begin_provider("acme", "corp", None, None).await.unwrap_err();
+    assert_eq!(again.code, Code::TenantSuspended);
+    assert!(site.says.lock().unwrap().asked.is_empty());
 }

@@ -199,7 +199,10 @@ async fn nobody_is_kept_out_by_who_fails_in_their_name() {
         said.push(all);
     }
     assert_eq!(said[0], said[1]);
-    assert_eq!(said[0][19..], [(Code::SignInFailed, None), (Code::SignInLocked, Some(30)), (Code::SignInLocked, Some(30))]);
+    assert_eq!(
+        said[0][19..],
+        [(Code::SignInFailed, None), (Code::SignInLocked, Some(30)), (Code::SignInLocked, Some(30))]
+    );
     by_password(&world, "alice", PASSWORD, None).await.expect("at home");
     // However long it goes on, it is a minute.
     for n in 30..60 {
@@ -659,5 +662,54 @@ async fn an_owner_who_has_a_link_and_no_password_does_not_count_as_the_last() {
     assert_eq!(code(world.runtime.revoke_credential(&by, own.clone(), "x").await), Code::AccessLastOwner);
     world.runtime.set_password(&by, None, &alice, None, Secret::new(PASSWORD)).await.unwrap();
     world.runtime.revoke_credential(&by, own, "x").await.unwrap();
+    verified(&world).await;
+}
+
+/// Who operates the server.
+pub fn operator(world: &World) -> intended_runtime::tenants::Operator {
+    let rng = intended_testkit::SeededRng::new(11);
+    let key = intended_keyring::ApiKey::generate(&rng, intended_keyring::KeyKind::Operator).unwrap();
+    world.runtime.operated_by(Some(key.hash()));
+    world.runtime.authenticate_operator(key.expose(), None).unwrap()
+}
+
+/// A request that was let in before its session or key was gone is not carried out after.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_ends_with_its_session_and_with_its_key() {
+    let (world, slow) = crate::slow::world().await;
+    let world = Arc::new(world);
+    let (_, session) = with_password(&world, "alice", vec![whole(Role::Admin)]).await;
+    let by = principal(&world, &session);
+    slow.before.close();
+    let changing = {
+        let (world, by) = (Arc::clone(&world), by.clone());
+        tokio::spawn(async move { world.runtime.set_member(&by, id("eve"), spec(vec![])).await })
+    };
+    slow.before.reached().await;
+    world.runtime.sign_out(&by).await.unwrap();
+    slow.before.open();
+    assert_eq!(code(changing.await.unwrap()), Code::CredentialUnknown, "signed out while it went down");
+    assert_eq!(code(world.runtime.set_member(&by, id("eve"), spec(vec![])).await), Code::CredentialUnknown);
+    assert_eq!(code(world.runtime.sign_out(&by).await), Code::CredentialUnknown);
+    assert!(!world.owner.tenant.state().members.contains_key("eve"));
+    // A key that was rotated without an overlap, for good reason.
+    let old = world.runtime.authenticate(&world.owner_key).unwrap();
+    world.runtime.rotate_credential(&old, old.credential.clone(), 0).await.unwrap();
+    assert_eq!(code(world.runtime.set_member(&old, id("eve"), spec(vec![])).await), Code::CredentialExpired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_of_a_suspended_tenant_signs_in() {
+    let world = World::new().await.unwrap();
+    let (alice, _) = with_password(&world, "alice", vec![whole(Role::Viewer)]).await;
+    let link = world.runtime.issue_link(&world.owner, &alice).await.unwrap();
+    let operator = operator(&world);
+    world.runtime.suspend_tenant(&operator, &world.owner.tenant.id, "unpaid").await.unwrap();
+    assert_eq!(code(by_password(&world, "alice", PASSWORD, None).await), Code::TenantSuspended);
+    assert_eq!(code(by_password(&world, "alice", "not the one at all", None).await), Code::SignInFailed);
+    assert_eq!(code(by_link(&world, &link.code, None).await), Code::TenantSuspended);
+    world.runtime.reinstate_tenant(&operator, &world.owner.tenant.id, "paid").await.unwrap();
+    by_link(&world, &link.code, None).await.expect("it was not used up");
+    by_password(&world, "alice", PASSWORD, None).await.unwrap();
     verified(&world).await;
 }

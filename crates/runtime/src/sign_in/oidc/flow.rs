@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::http::{ClientAuth, address, encoded, refused, unreached};
 use super::id_token::{self, Expected};
 use crate::sign_in::{NewSession, Record, Secret, delete, put};
-use crate::{Runtime, RuntimeError, Tenant};
+use crate::{Runtime, RuntimeError, Tenant, not_suspended};
 
 const PURPOSE: &str = "oidc-flow";
 const GOOD_MS: i64 = 10 * 60_000;
@@ -83,6 +83,7 @@ impl Runtime {
     fn provider(&self, tenant: &str, provider: &str) -> Result<(Arc<Tenant>, IdentityProviderSet), RuntimeError> {
         let known = intended_model::TenantId::new(tenant).ok().and_then(|id| self.tenant(&id));
         let tenant = known.ok_or(Code::NotFound)?;
+        not_suspended(&tenant.state())?;
         let found = tenant.state().providers.get(provider).cloned().ok_or(Code::NotFound)?;
         Ok((tenant, found))
     }

@@ -86,8 +86,7 @@ impl Http {
     async fn send(&self, what: &str, request: reqwest::RequestBuilder) -> Result<Value, RuntimeError> {
         let answer = request.header("accept", "application/json").send().await;
         // Of an error only that there is one: its text may have the address with what was asked.
-        let mut answer =
-            answer.map_err(|e| unreached(what).with_internal(e.without_url()))?;
+        let mut answer = answer.map_err(|e| unreached(what).with_internal(e.without_url()))?;
         let status = answer.status();
         if answer.content_length().is_some_and(|n| n > MAX_ANSWER as u64) {
             return Err(refused(format!("the answer of the {what} is too large")));
@@ -185,7 +184,9 @@ mod tests {
 
     #[test]
     fn without_the_operators_word_no_address_inside_is_asked() {
-        for bad in ["http://127.0.0.1:8080", "https://127.0.0.1", "https://[::1]", "https://10.0.0.7", "https://0xa9fea9fe"] {
+        for bad in
+            ["http://127.0.0.1:8080", "https://127.0.0.1", "https://[::1]", "https://10.0.0.7", "https://0xa9fea9fe"]
+        {
             assert!(address(bad, &Reach::default()).is_none(), "{bad}");
         }
         assert!(address("https://id.example", &Reach::default()).is_some());

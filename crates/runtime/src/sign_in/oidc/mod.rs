@@ -157,7 +157,8 @@ fn check(spec: &ProviderSpec, reach: &Reach, asked: bool) -> Result<(), RuntimeE
     }
     let good = |url: reqwest::Url| url.query().is_none() && url.fragment().is_none();
     if asked && !http::address(&spec.issuer, reach).is_some_and(good) {
-        let detail = "an issuer is an https:// address without a query, and public unless the operator allows its network";
+        let detail =
+            "an issuer is an https:// address without a query, and public unless the operator allows its network";
         return Err(RuntimeError::at(Code::RequestInvalid, "/issuer", detail));
     }
     if !matches!(spec.member_claim.as_deref(), None | Some("preferred_username" | "email")) {

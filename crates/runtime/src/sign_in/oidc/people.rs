@@ -12,7 +12,7 @@ use super::id_token::Claims;
 use crate::access::keeps_an_owner;
 use crate::sign_in::session::{Basis, has};
 use crate::sign_in::{MAX_ATTEMPTS, Record, put, version};
-use crate::{Runtime, RuntimeError, Tenant};
+use crate::{Runtime, RuntimeError, Tenant, not_suspended};
 
 /// Whose a subject of an issuer is: under a name change it is the same person.
 fn subject(issuer: &str, subject: &str) -> String {
@@ -38,6 +38,7 @@ impl Runtime {
         for _ in 0..MAX_ATTEMPTS {
             let folded = tenant.folded();
             let state = &folded.state;
+            not_suspended(state)?;
             let known = self.fact(tenant, &subject)?;
             let mut record = Record::default();
             record.reads.push((subject.as_str().into(), version(known.as_ref())));
