@@ -276,12 +276,13 @@ impl State {
         // Who has no way to sign in gives nothing. A link is good once, and a provider takes away at the
         // next sign-in what it does not give itself.
         let gives_as_much = |g: &RoleGrant| g.whole && g.role.scopes().contains(Scope::AccessWrite);
-        let by_provider =
-            self.providers.values().flat_map(|p| p.mappings.values()).any(|m| m.grants.iter().any(gives_as_much));
-        let signs_in = |m: &Member| {
-            let by = |method| m.sign_in.contains(&method);
-            m.active && (by(SignInMethod::Password) || (by_provider && by(SignInMethod::Oidc)))
+        let by_provider = |m: &Member| {
+            m.oidc.as_ref().is_some_and(|l| {
+                let provider = self.providers.get(&l.provider).filter(|p| p.issuer == l.issuer);
+                provider.is_some_and(|p| p.mappings.values().any(|m| m.grants.iter().any(gives_as_much)))
+            })
         };
+        let signs_in = |m: &Member| m.active && (m.sign_in.contains(&SignInMethod::Password) || by_provider(m));
         self.credentials.values().any(|c| could(c) && self.credential_access(c, at).is_ok_and(gives))
             || self
                 .members

@@ -6,7 +6,7 @@
 //! [`MAX_LAG_MS`] later.
 
 use intended_engine::access::{MAX_OVERLAP_SECS, OPERATOR, PROVIDER_PREFIX};
-use intended_engine::{Access, NoAccess, State};
+use intended_engine::{Access, Linked, Member, NoAccess, State};
 use intended_model::entry::{
     AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope, SignInMethod, SignInSet,
 };
@@ -90,6 +90,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         // Whom a provider made a member of signs in by it.
         Event::SignInSet(e) if is_provider(state, &e.by) => {
             return by_provider(state, e).or_else(|| ownerless(state, event, at));
+        }
+        Event::SignInSet(e) if e.subject.is_some() => {
+            return Some(format!("who `{}` is to a provider is not for `{}` to say", e.member, e.by));
         }
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -310,7 +313,11 @@ fn from_provider(state: &State, set: &MemberSet) -> Option<String> {
     let group = |group| provider.mappings.values().any(|m| m.groups.contains(group));
     let known = state.members.get(&set.member);
     // Nobody is taken over, and nobody who was taken out comes back, on a provider's word.
-    if known.is_some_and(|m| !m.active || !m.sign_in.contains(&SignInMethod::Oidc)) || !set.active {
+    let its = |m: &Member| {
+        let linked = m.oidc.as_ref().filter(|_| m.active && m.sign_in.contains(&SignInMethod::Oidc));
+        linked.is_some_and(|l| l.provider == provider.provider && l.subject.is_some())
+    };
+    if known.is_some_and(|m| !its(m)) || !set.active {
         return Some(format!("`{}` is not for `{}` to change", set.member, set.by));
     }
     let good = set.grants.iter().all(mapped) && set.groups.iter().all(group);
@@ -322,10 +329,20 @@ fn covers_member(state: &State, access: &Access, member: &MemberId, at: Timestam
     state.members.get(member).is_some_and(|m| access.covers_member(m, at))
 }
 
-/// A provider lets those sign in whom it made a member, and nobody else.
+/// A provider lets those sign in whom it made a member, and says who those are that somebody linked to it:
+/// once, and of nobody else.
 fn by_provider(state: &State, set: &SignInSet) -> Option<String> {
-    let known = state.members.get(&set.member).is_some_and(|m| m.by == set.by && m.sign_in.is_empty() && m.active);
-    let good = known && set.active && set.method == SignInMethod::Oidc;
+    let provider = set.by.as_str().strip_prefix(PROVIDER_PREFIX).and_then(|p| state.providers.get(p))?;
+    let known = state.members.get(&set.member).filter(|m| m.active);
+    let made = |m: &Member| m.by == set.by && m.sign_in.is_empty();
+    let linked = |m: &Member| {
+        let of = |l: &Linked| l.provider == provider.provider && l.issuer == provider.issuer && l.subject.is_none();
+        m.sign_in.contains(&SignInMethod::Oidc) && m.oidc.as_ref().is_some_and(of)
+    };
+    let good = known.is_some_and(|m| made(m) || linked(m))
+        && (set.active, set.method) == (true, SignInMethod::Oidc)
+        && set.provider.as_ref() == Some(&provider.provider)
+        && set.subject.is_some();
     (!good).then(|| format!("how `{}` signs in is not for `{}` to say", set.member, set.by))
 }
 

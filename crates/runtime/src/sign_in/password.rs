@@ -119,6 +119,8 @@ impl Runtime {
                 by: by.credential.clone(),
                 member: member.clone(),
                 method: SignInMethod::Password,
+                provider: None,
+                subject: None,
                 v: BODY_VERSION,
             };
             let mut record = Record { events: vec![Event::SignInSet(set)], ..Record::default() };

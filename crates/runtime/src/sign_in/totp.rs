@@ -186,6 +186,8 @@ fn set(by: &Principal, member: &MemberId, active: bool) -> Event {
         by: by.credential.clone(),
         member: member.clone(),
         method: SignInMethod::Totp,
+        provider: None,
+        subject: None,
         v: BODY_VERSION,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use axum::routing::{get, post};
 use intended_keyring::{SigningKey, SystemRng};
-use intended_model::entry::{ProviderGroup, Role};
+use intended_model::entry::{ProviderGroup, Role, SignInMethod};
 use intended_model::{Code, Digest, MemberId, Name};
 use intended_runtime::RuntimeError;
 use intended_runtime::access::MemberSpec;
@@ -17,6 +17,7 @@ use intended_token::{Alg, TokenSigner as _, base64url};
 use serde_json::{Value, json};
 
 use crate::sign_in::{PASSWORD, id, member, verified, whole, with_password};
+use crate::tampering::Forge;
 
 /// What the provider says, and what it was asked.
 struct Says {
@@ -332,10 +333,10 @@ async fn nobody_is_taken_over_by_a_name() {
         grants: vec![whole(Role::Owner)],
         ..MemberSpec::default()
     };
-    let alice = id("alice");
-    assert!(world.runtime.link_provider(&world.owner, &alice, true).await.is_err(), "there is no address");
+    let (alice, corp) = (id("alice"), Name::new("corp").unwrap());
+    assert!(world.runtime.link_provider(&world.owner, &alice, Some(&corp)).await.is_err(), "there is no address");
     world.runtime.set_member(&world.owner, alice.clone(), spec).await.unwrap();
-    world.runtime.link_provider(&world.owner, &alice, true).await.unwrap();
+    world.runtime.link_provider(&world.owner, &alice, Some(&corp)).await.unwrap();
     assert!(site.signs_in(|s| s.claims["email"] = json!("mallory@corp.example")).await.is_err());
     assert!(site.signs_in(|s| s.claims["email_verified"] = json!(false)).await.is_err());
     assert!(site.signs_in(|s| s.claims["email_verified"] = json!("true")).await.is_err());
@@ -490,4 +491,100 @@ async fn a_provider_makes_nobody_anything_in_a_suspended_tenant() {
     let again = site.world.runtime.begin_provider("acme", "corp", None, None).await.unwrap_err();
     assert_eq!(again.code, Code::TenantSuspended);
     assert!(site.says.lock().unwrap().asked.is_empty());
+}
+
+/// A member who is linked to one provider and has not come is not for another to take, and who they turn
+/// out to be is in the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_to_one_provider_and_its_address_and_who_came_by_it_is_recorded() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    let (corp, other) = (Name::new("corp").unwrap(), Name::new("other").unwrap());
+    let spec = |email: &str| MemberSpec {
+        active: true,
+        email: Some(email.into()),
+        grants: vec![whole(Role::Viewer)],
+        ..MemberSpec::default()
+    };
+    let set = async |email: &str| world.runtime.set_member(&world.owner, id("alice"), spec(email)).await.unwrap();
+    let link = async |to: &Name| world.runtime.link_provider(&world.owner, &id("alice"), Some(to)).await;
+    set("alice@corp.example").await;
+    assert_eq!(link(&other).await.unwrap_err().code, Code::NotFound, "there is none of that name");
+    let second = ProviderSpec { provider: other.clone(), ..site.spec("https://id.example", None) };
+    world.runtime.set_provider(&world.owner, second).await.unwrap();
+    link(&other).await.unwrap();
+    assert_eq!(refused(site.signs_in(|_| {}).await).0, Code::SignInProvider, "linked to the other one");
+    // Another address is another person, until somebody says so again.
+    link(&corp).await.unwrap();
+    set("somebody@corp.example").await;
+    set("alice@corp.example").await;
+    assert!(!world.owner.tenant.state().members["alice"].sign_in.contains(&SignInMethod::Oidc));
+    assert_eq!(refused(site.signs_in(|_| {}).await).0, Code::SignInProvider);
+    // And so is another provider under the same name.
+    site.provider("https://id.example", None).await.unwrap();
+    link(&corp).await.unwrap();
+    site.provider(&site.issuer, None).await.unwrap();
+    assert_eq!(refused(site.signs_in(|_| {}).await).0, Code::SignInProvider);
+    link(&corp).await.unwrap();
+    site.signs_in(|_| {}).await.unwrap();
+    let state = world.owner.tenant.state();
+    let alice = &state.members["alice"];
+    assert!(alice.oidc.as_ref().is_some_and(|l| l.provider == corp && l.subject.is_some()), "{alice:?}");
+    let (_, leaves) = world.export().await.unwrap();
+    let at = Forge::of(&leaves).position("sign_in.set", 4) as u64;
+    assert_eq!(alice.entrusted_at, Some(at), "what was asked for before is not hers to approve");
+    // Bound, she keeps it with another address.
+    set("alice@new.example").await;
+    site.signs_in(|s| s.claims["email"] = json!("alice@newer.example")).await.unwrap();
+    verified(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_forged_word_of_who_somebody_is_to_a_provider_is_found() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    let email = Some("alice@corp.example".into());
+    let spec = MemberSpec { active: true, email, grants: vec![whole(Role::Viewer)], ..MemberSpec::default() };
+    world.runtime.set_member(&world.owner, id("alice"), spec).await.unwrap();
+    world.runtime.link_provider(&world.owner, &id("alice"), Some(&Name::new("corp").unwrap())).await.unwrap();
+    site.signs_in(|_| {}).await.unwrap();
+    let bob = |s: &mut Says| {
+        s.claims["sub"] = json!("u-2");
+        s.claims["preferred_username"] = json!("bob");
+        s.claims["email"] = json!("bob@corp.example");
+    };
+    site.signs_in(bob).await.unwrap();
+    let honest = Forge::of(&world.export().await.unwrap().1);
+    crate::tampering::verify(Forge(honest.0.clone()).rebuild()).unwrap();
+    type Change = fn(&mut Value);
+    // 0 links alice, 1 binds her, 2 binds bob.
+    let cases: Vec<(&str, usize, Change, &str)> = vec![
+        ("by who gives access", 1, |b| b["by"] = json!("owner"), "is not for"),
+        ("of who is linked to none", 0, |b| drop(b.as_object_mut().unwrap().remove("provider")), "linked"),
+        ("of another provider", 1, |b| b["provider"] = json!("other"), "is not for"),
+        ("of nobody", 1, |b| drop(b.as_object_mut().unwrap().remove("subject")), "is not for"),
+        ("of somebody else", 2, |b| b["member"] = json!("alice"), "is not for"),
+        ("in the link", 0, |b| b["subject"] = json!(Digest::of(b"x")), "is not for"),
+    ];
+    for (what, nth, change, says) in cases {
+        let mut forge = Forge(honest.0.clone());
+        let at = forge.position("sign_in.set", nth);
+        forge.edit(at, change);
+        let failure = crate::tampering::verify(forge.rebuild()).expect_err(what);
+        assert_eq!(failure.index, Some(at as u64), "{what}: {failure}");
+        assert!(failure.what.contains(says), "{what}: {failure}");
+    }
+    // Two are one and the same to it.
+    let mut forge = Forge(honest.0.clone());
+    let (hers, his) = (forge.position("sign_in.set", 1), forge.position("sign_in.set", 2));
+    let subject: Value = serde_json::from_str(&forge.0[hers].2).unwrap();
+    let subject = subject["subject"].as_str().unwrap().to_owned();
+    let body: Value = serde_json::from_str(&forge.0[his].2).unwrap();
+    forge.0[his].2 = forge.0[his].2.replace(body["subject"].as_str().unwrap(), &subject);
+    assert!(crate::tampering::verify(forge.rebuild()).unwrap_err().what.contains("knows `alice`"));
+    // Without the word of who she is neither what her groups say nor a session follows.
+    let mut forge = Forge(honest.0.clone());
+    let at = forge.position("sign_in.set", 1);
+    forge.0.remove(at);
+    assert_eq!(crate::tampering::verify(forge.rebuild()).unwrap_err().index, Some(at as u64));
 }

@@ -429,7 +429,10 @@ async fn nobody_gives_a_link_to_who_may_do_more_or_to_themselves() {
     assert_eq!(code(world.runtime.issue_link(&by, &operator).await), Code::AccessWider);
     assert_eq!(code(world.runtime.issue_link(&by, &admin).await), Code::AccessOwn);
     assert_eq!(code(world.runtime.remove_totp(&by, None, &boss, None).await), Code::AccessWider);
-    assert_eq!(code(world.runtime.link_provider(&by, &boss, true).await), Code::AccessWider);
+    assert_eq!(
+        code(world.runtime.link_provider(&by, &boss, Some(&intended_model::Name::new("corp").unwrap())).await),
+        Code::AccessWider
+    );
     world.runtime.issue_link(&by, &peer).await.unwrap();
     let (_, viewer) = with_password(&world, "viewer", vec![whole(Role::Viewer)]).await;
     assert_eq!(code(world.runtime.issue_link(&principal(&world, &viewer), &peer).await), Code::ScopeMissing);

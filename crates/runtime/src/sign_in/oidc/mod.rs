@@ -109,9 +109,14 @@ impl Runtime {
     }
 
     /// Lets a member that somebody made sign in with a provider that knows them by name and address,
-    /// or lets them no more. Nobody gives a way of acting as somebody who may do more, or as themselves.
-    pub async fn link_provider(&self, by: &Principal, member: &MemberId, active: bool) -> Result<u64, RuntimeError> {
-        let changed = self.change(by, ("oidc", member, active), |by, state| {
+    /// or with none. Nobody gives a way of acting as somebody who may do more, or as themselves.
+    pub async fn link_provider(
+        &self,
+        by: &Principal,
+        member: &MemberId,
+        provider: Option<&Name>,
+    ) -> Result<u64, RuntimeError> {
+        let changed = self.change(by, ("oidc", member, provider), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let known = state.members.get(member).filter(|m| m.active).ok_or(Code::NotFound)?;
             if by.member() == Some(member) {
@@ -120,24 +125,25 @@ impl Runtime {
             if !by.access.covers_member(known, self.now()) {
                 return Err(RuntimeError::new(Code::AccessWider, format!("`{member}` may do more than you may")));
             }
-            if active && known.email.is_none() {
+            if provider.is_some_and(|p| !state.providers.contains_key(p)) {
+                return Err(RuntimeError::at(Code::NotFound, "/provider", "there is no such identity provider"));
+            }
+            if provider.is_some() && known.email.is_none() {
                 let detail = "a member is linked by their address, and this one has none";
                 return Err(RuntimeError::new(Code::RequestInvalid, detail));
             }
             let set = SignInSet {
-                active,
+                active: provider.is_some(),
                 by: by.credential.clone(),
                 member: member.clone(),
                 method: SignInMethod::Oidc,
+                provider: provider.cloned(),
+                subject: None,
                 v: BODY_VERSION,
             };
             let event = Event::SignInSet(set);
             keeps_an_owner(state, &event, self.now())?;
-            let mut change = Change::new(event, ());
-            if !active {
-                change.writes.push(delete(people::bound(member)));
-            }
-            Ok(change)
+            Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
     }
