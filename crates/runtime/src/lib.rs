@@ -216,8 +216,8 @@ pub struct Principal {
     idempotency_key: Option<Box<str>>,
     /// The session of a member who is signed in.
     session: Option<sign_in::Session>,
-    /// SHA-256 of the API key that it came with.
-    key: Option<Digest>,
+    /// The API key that it came with: whose, and its SHA-256.
+    key: Option<Arc<(CredentialId, Digest)>>,
 }
 
 impl Principal {
@@ -290,8 +290,8 @@ impl Principal {
     /// The same caller with what they may do in a state, at a time; `Err` when that is nothing any more.
     /// Whether their session has ended is for [`Runtime::current`] to say.
     fn as_of(&self, state: &State, now: Timestamp) -> Result<Self, RuntimeError> {
-        if let Some(key) = self.key
-            && state.credentials.get(&self.credential).is_some_and(|c| !c.revoked && !c.has_key(key, now))
+        if let Some((of, key)) = self.key.as_deref()
+            && state.credentials.get(of).is_some_and(|c| !c.revoked && !c.has_key(*key, now))
         {
             return Err(Code::CredentialExpired.into());
         }
@@ -436,7 +436,7 @@ impl Runtime {
             meter: Arc::clone(&holder.meter),
             idempotency_key: None,
             session: None,
-            key: Some(hash),
+            key: Some(Arc::new((holder.credential.clone(), hash))),
         })
     }
 
