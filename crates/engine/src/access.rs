@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use intended_model::entry::{RoleGrant, Scope, Scopes, Tier};
+use intended_model::entry::{RoleGrant, Scope, Scopes, SignInMethod, Tier};
 use intended_model::{CredentialId, Digest, EnvironmentId, Event, MemberId, Name, Timestamp};
 
 use crate::state::{Credential, Decides, Member, State};
@@ -276,8 +276,16 @@ impl State {
         // Most have nothing to do with it: they are passed over without working out what they may do.
         let could = |c: &Credential| c.whole && !c.revoked && c.scopes.contains(&Scope::AccessWrite);
         let granted = |m: &Member| m.grants.iter().any(|g| g.whole && g.role.scopes().contains(Scope::AccessWrite));
-        // Who has no way to sign in gives nothing.
-        let signs_in = |m: &Member| m.active && (!m.sign_in.is_empty() || !self.providers.is_empty());
+        // Who has no way to sign in gives nothing. A link is good once, and a provider takes away at the
+        // next sign-in what it does not give itself.
+        let gives_as_much = |g: &RoleGrant| g.whole && g.role.scopes().contains(Scope::AccessWrite);
+        let by_provider = |m: &Member| {
+            m.oidc.as_ref().is_some_and(|l| {
+                let provider = self.providers.get(&l.provider).filter(|p| p.issuer == l.issuer);
+                provider.is_some_and(|p| p.mappings.values().any(|m| m.grants.iter().any(gives_as_much)))
+            })
+        };
+        let signs_in = |m: &Member| m.active && (m.sign_in.contains(&SignInMethod::Password) || by_provider(m));
         self.credentials.values().any(|c| could(c) && self.credential_access(c, at).is_ok_and(gives))
             || self
                 .members

@@ -26,6 +26,10 @@ use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollb
 /// in the administration point, a request that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
+    #[error("a member is linked to an identity provider that there is, and to no other")]
+    Linked,
+    #[error("the provider knows `{0}` as that")]
+    Subject(MemberId),
     #[error("the ledger does not start with `tenant.created`")]
     NoGenesis,
     #[error("a second `tenant.created`")]
@@ -272,6 +276,16 @@ impl Halt {
     }
 }
 
+/// An identity provider that may speak of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    pub provider: Name,
+    /// Who the provider was then: another one under its name does not speak of the member.
+    pub issuer: Box<str>,
+    /// Who the member is to it. Absent until they came: then it is by name and address.
+    pub subject: Option<Digest>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
@@ -295,6 +309,8 @@ pub struct Member {
     /// The last link, and until when it is good.
     pub link: Option<(Digest, Timestamp)>,
     pub name: Option<Box<str>>,
+    /// The identity provider that may speak of the member.
+    pub oidc: Option<Linked>,
     /// How many control entries there were when the member was last taken out: sessions from before
     /// do not come back with the member.
     pub out: u64,

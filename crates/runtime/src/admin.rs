@@ -227,13 +227,16 @@ impl Runtime {
     ) -> Result<Changed<T>, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
             let Folded { state, next } = tenant.folded();
-            let by = by.map(|by| by.current(&state, self.now())).transpose()?;
+            let by = by.map(|by| self.current(by, &state, self.now())).transpose()?;
             if let (Some((key, request)), Some(by)) = (&once, &by)
                 && let Some(changed) = self.repeated(by, key, *request).await?
             {
                 return Ok(changed);
             }
             let Change { events, mut reads, mut writes, answer, at } = make(by.as_ref(), &state)?;
+            if let Some(by) = &by {
+                reads.extend(self.session_fence(by)?);
+            }
             let mut tried = State::clone(&state);
             // What does not change the state is fenced by it all the same: who may was looked up in it.
             let mut is_control = false;

@@ -192,7 +192,7 @@ impl Runtime {
         if waited && decided.token.is_none() && record.input.credential == by.credential {
             // As the caller is now: waiting takes a while.
             let state = by.tenant.state();
-            let may = by.current(&state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
+            let may = self.current(by, &state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
             if may && state.halt_over(environment).is_none() && self.still_stands(by, &state, record)? {
                 decided.token = self.authority(&by.tenant, record, decided.index, &decided.head)?;
             }

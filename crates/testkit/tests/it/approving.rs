@@ -303,6 +303,8 @@ async fn nobody_approves_their_own_in_any_form() {
         by: office.world.owner.credential.clone(),
         member: member("keyless"),
         method: SignInMethod::Password,
+        provider: None,
+        subject: None,
         v: BODY_VERSION,
     };
     office.world.control(Event::SignInSet(password)).await.unwrap();
