@@ -21,17 +21,14 @@ impl State {
         let before = self.members.get(&set.member);
         // A link was given to who the member was then: it is not a way into what is given later.
         let same = |m: &&Arc<Member>| m.active && set.active && m.grants == set.grants && m.groups == set.groups;
-<<<<<<< HEAD
         let mut addresses = before.map(|m| m.addresses.clone()).unwrap_or_default();
         addresses.extend(set.email.as_ref().map(|e| Box::from(e.to_ascii_lowercase())));
-=======
         // Who is not bound yet is known by their address, and this is another one.
         let stays = |m: &&Arc<Member>| m.email == set.email || m.oidc.as_ref().is_none_or(|l| l.subject.is_some());
         let mut sign_in = before.map(|m| m.sign_in.clone()).unwrap_or_default();
         if before.is_some_and(|m| !stays(&m)) {
             sign_in.remove(&SignInMethod::Oidc);
         }
->>>>>>> wt-fixy
         let member = Member {
             active: set.active,
             addresses,
