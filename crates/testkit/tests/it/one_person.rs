@@ -120,7 +120,15 @@ async fn who_lets_somebody_in_is_that_somebody() {
     // An authenticator less, where the password is known.
     let set = |by: &Principal, method, active| {
         let by = by.credential.clone();
-        Event::SignInSet(SignInSet { active, by, member: member("coded"), method, v: BODY_VERSION })
+        Event::SignInSet(SignInSet {
+            active,
+            by,
+            member: member("coded"),
+            method,
+            provider: None,
+            subject: None,
+            v: BODY_VERSION,
+        })
     };
     for method in [SignInMethod::Password, SignInMethod::Totp] {
         office.change(&office.world.owner, set(&office.world.owner, method, true)).await;
