@@ -79,7 +79,7 @@ async fn access_that_nobody_could_give_is_found() {
             "for too long",
         ),
         ("a rotation by nobody", "credential.rotated", 0, |b| b["by"] = json!("nobody"), "nobody"),
-        ("a role by who has it not", "member.set", 2, |b| b["by"] = json!("maker"), "gave more"),
+        ("a role by who has it not", "member.set", 2, |b| b["by"] = json!("maker"), "not good for"),
         (
             "an environment's suspension by its own",
             "access.suspended",
