@@ -8,6 +8,7 @@
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
+//! * [`emergency`]: halts, blast radius, revocation, break-glass; [`drills`] of them
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
@@ -33,6 +34,8 @@ use intended_store::Store;
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod drills;
+pub mod emergency;
 mod error;
 pub mod escalations;
 pub mod health;
@@ -237,6 +240,7 @@ pub(crate) const fn code_of(why: NoAccess) -> Code {
         NoAccess::Unknown => Code::CredentialUnknown,
         NoAccess::Revoked => Code::CredentialRevoked,
         NoAccess::Expired => Code::CredentialExpired,
+        NoAccess::Spent => Code::CredentialSpent,
         NoAccess::MemberInactive => Code::MemberInactive,
     }
 }

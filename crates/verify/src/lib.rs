@@ -12,6 +12,7 @@
 
 mod authority;
 mod difference;
+mod emergency;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -19,12 +20,15 @@ use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, ke
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
-use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
+use intended_model::decision::{
+    ApprovalRef, Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext,
+};
 use intended_model::entry::{ApprovalGranted, BODY_VERSION, DeployCause, KeyAdded, Scope};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 
 use crate::difference::difference;
+use crate::emergency::{Emergencies, Facts};
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
 pub const MAX_LAG_MS: i64 = 10_000;
@@ -188,6 +192,11 @@ pub struct Verifier {
     revoked: HashSet<Box<str>>,
     seen: HashSet<IntentId>,
     approvals: HashMap<u64, ApprovalGranted>,
+    emergencies: Emergencies,
+    /// Of tokens that may not have expired, what halts and revocations ask.
+    alive: HashMap<Box<str>, Facts>,
+    /// When to forget it, about in order.
+    ends: VecDeque<(i64, Box<str>)>,
     report: Report,
 }
 
@@ -245,6 +254,9 @@ impl Verifier {
             revoked: HashSet::new(),
             seen: HashSet::new(),
             approvals: HashMap::new(),
+            emergencies: Emergencies::default(),
+            alive: HashMap::new(),
+            ends: VecDeque::new(),
             report,
         })
     }
@@ -348,12 +360,17 @@ impl Verifier {
                 if self.revoked.contains(&consumed.jti) {
                     return Err(wrong("it was revoked before"));
                 }
-                if let Some((halt, _)) = self.state.as_ref().and_then(|s| s.halt_over(&consumed.environment)) {
-                    let what = format!("token of intent {} was consumed under the halt `{halt}`", consumed.intent);
-                    return Err(fail(Check::Halt, index, what));
-                }
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
+                }
+                let facts = self.alive.get(&consumed.jti).ok_or_else(|| wrong("nothing is known of it any more"))?;
+                if let Some(halt) = self.emergencies.killed(facts, granted.index) {
+                    let what =
+                        format!("token of intent {} was consumed under or after the halt `{halt}`", consumed.intent);
+                    return Err(fail(Check::Halt, index, what));
+                }
+                if let Some(at) = self.emergencies.revoked(facts, granted.index) {
+                    return Err(wrong(&format!("entry {at} had revoked it with others")));
                 }
                 let keys = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment)).map(|e| &e.keys);
                 if keys.is_none_or(|k| k.iter().any(|k| k.kid == granted.kid && k.status == KeyStatus::Retired)) {
@@ -404,6 +421,9 @@ impl Verifier {
     }
 
     fn control(&mut self, index: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
+        if let Some(what) = self.state.as_ref().and_then(|state| emergency::untimely(state, event, at)) {
+            return Err(fail(Check::Fold, index, what));
+        }
         match event {
             Event::ApprovalGranted(approval) => {
                 self.approval(at, approval).map_err(|what| {
@@ -445,6 +465,7 @@ impl Verifier {
                 })?;
             }
         }
+        self.emergencies.note(index, event);
         self.report.control += 1;
         Ok(())
     }
@@ -512,9 +533,8 @@ impl Verifier {
         let permits = record.decision.decision.permits();
 
         // I2, without the engine: no halt in force covers an allow.
-        let halted =
-            state.halts.iter().find(|(_, h)| h.environment.as_ref().is_none_or(|e| *e == input.intent.environment));
-        if let (true, Some((halt, _))) = (permits, halted) {
+        let halted = if permits { self.emergencies.halted(&Facts::of(state, &record)) } else { None };
+        if let Some(halt) = halted {
             return Err(fail(Check::Halt, index, format!("intent {} was allowed under the halt `{halt}`", input.id)));
         }
         if !(1..=PROCEDURE).contains(&input.procedure) {
@@ -620,6 +640,7 @@ impl Verifier {
             return if record.grant.is_none() { Ok(()) } else { Err(wrong("a grant without an allow")) };
         };
         let grant = grant.as_ref().ok_or_else(|| wrong("an allow without its grant"))?;
+        let facts = self.state.as_ref().map(|s| Facts::of(s, record)).ok_or_else(|| wrong("no state"))?;
         let known = self.state.as_ref().and_then(|s| s.environments.get(environment));
         let known = known.ok_or_else(|| wrong("its environment does not exist"))?;
         let iat = record.input.at.as_secs();
@@ -639,10 +660,20 @@ impl Verifier {
             exp: grant.exp,
             kid: grant.kid.clone(),
         };
+        self.remember(grant, facts, record.input.at);
         if self.granted.insert(grant.jti.clone(), granted).is_some() {
             return Err(wrong("its token id was granted before"));
         }
         Ok(())
+    }
+
+    /// Keeps what halts and revocations ask of a token until it has expired.
+    fn remember(&mut self, grant: &Grant, facts: Facts, now: Timestamp) {
+        while let Some((_, jti)) = self.ends.pop_front_if(|(exp, _)| *exp + 2 * MAX_LAG_MS / 1000 < now.as_secs()) {
+            self.alive.remove(&jti);
+        }
+        self.alive.insert(grant.jti.clone(), facts);
+        self.ends.push_back((grant.exp, grant.jti.clone()));
     }
 
     /// Takes the head of the store that the entries come from, before the first of them. There may be

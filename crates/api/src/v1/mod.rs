@@ -7,6 +7,7 @@ use crate::App;
 pub mod access;
 pub mod deployments;
 pub mod drafts;
+pub mod drills;
 pub mod emergency;
 pub mod incidents;
 pub mod intents;
@@ -27,4 +28,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(simulations::router())
         .merge(incidents::router())
         .merge(emergency::router())
+        .merge(drills::router())
 }
