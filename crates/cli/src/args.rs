@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod emergency;
 mod policy;
 
+pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 
 #[derive(Parser)]
@@ -114,10 +116,10 @@ pub enum Command {
     /// Component health.
     #[command(subcommand, before_help = "Examples:\n  intended health check --verbose")]
     Health(Health),
-    /// Halts.
+    /// Halt, revoke, and what lifts it again; break-glass files; drills.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended emergency status\n  intended emergency halt -e production --reason 'agent loops' --confirm production"
+        before_help = "Examples:\n  intended emergency status\n  intended emergency halt --scope environment=production --reason 'agent loops' --confirm production\n  intended emergency revoke --agent support-agent --reason 'prompt injection' --confirm support-agent\n  intended emergency drill halt -e staging"
     )]
     Emergency(Emergency),
     /// Write, test, simulate, review, ship and roll back policy.
@@ -311,6 +313,17 @@ pub enum Token {
         /// A file with the signed list of revoked tokens (see `intended token revocations`), for --jwks.
         #[arg(long, requires = "jwks")]
         revocations: Option<PathBuf>,
+        /// Oldest list that is relied on, in seconds; a list says itself that it is good for a minute.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+        max_age: Option<i64>,
+    },
+    /// Revoke one token.
+    #[command(before_help = "Examples:\n  intended token revoke token.jwt --reason 'sent to the wrong place'")]
+    Revoke {
+        /// A file with the token, or `-`.
+        file: PathBuf,
+        #[arg(long)]
+        reason: String,
     },
     /// The public keys that tokens are verified with, as a JWK set.
     #[command(before_help = "Examples:\n  intended token keys > keys.json")]
@@ -392,34 +405,4 @@ pub enum Health {
     /// Every component; with --verbose every check.
     #[command(before_help = "Examples:\n  intended health check\n  intended health check --verbose")]
     Check,
-}
-
-#[derive(Subcommand)]
-pub enum Emergency {
-    /// What is halted.
-    #[command(before_help = "Examples:\n  intended emergency status", after_help = "Exit code 9 when something is.")]
-    Status,
-    /// Throw a halt: the tenant, or with -e one environment.
-    #[command(
-        before_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme"
-    )]
-    Halt {
-        #[arg(long)]
-        reason: String,
-        /// The name of what is halted. Without it the name is asked for on the terminal.
-        #[arg(long)]
-        confirm: Option<String>,
-    },
-    /// Lift a halt.
-    #[command(
-        before_help = "Examples:\n  intended emergency resume halt-1a2b3c4d --reason fixed --confirm halt-1a2b3c4d"
-    )]
-    Resume {
-        halt: String,
-        #[arg(long)]
-        reason: String,
-        /// The halt's name again. Without it the name is asked for on the terminal.
-        #[arg(long)]
-        confirm: Option<String>,
-    },
 }

@@ -8,6 +8,7 @@ mod config;
 mod confirm;
 mod error;
 mod output;
+mod requests;
 mod scope;
 mod server;
 mod when;

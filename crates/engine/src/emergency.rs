@@ -8,7 +8,6 @@
 //! What a halt covers is found by looking it up, not by looking at every halt: a decision costs the
 //! same under a thousand halts as under one.
 
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use intended_model::emergency::{DrillKind, DrillStep, HaltScope, HaltTarget, Tok
 use intended_model::entry::{
     BreakGlassPrepared, DrillRecorded, HaltResumeAsked, HaltResumed, HaltThrown, Scope, Tier, TokensRevoked,
 };
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, Intent, MemberId, Name, Timestamp, Value};
+use intended_model::{Code, CredentialId, EnvironmentId, Intent, Name, Timestamp, Value};
 
 use crate::decide::delegation;
 use crate::lifecycle::Person;

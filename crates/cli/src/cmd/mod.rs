@@ -10,6 +10,7 @@ use crate::output::note;
 
 mod audit;
 mod dev;
+mod emergency;
 mod incident;
 mod intent;
 mod operate;
@@ -32,7 +33,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
-        Command::Emergency(args) => operate::emergency(&global, args).await,
+        Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Completions { shell } => {

@@ -13,6 +13,7 @@
 mod cli;
 mod disk;
 mod docs;
+mod emergency;
 mod kill;
 mod options;
 mod policy;

@@ -11,6 +11,7 @@
 mod approvals;
 mod authzen;
 mod changes;
+mod emergency;
 mod forged;
 mod gates;
 mod golden;
