@@ -40,19 +40,19 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Answer {
-    Thrown { halt: String, index: u64, committed_micros: u64, refused_micros: Option<u64> },
+    Thrown { halt: String, index: u64, committed_ms: f64, refused_ms: Option<f64> },
     Refused { code: Code, detail: String },
 }
 
 impl From<Result<Thrown, RuntimeError>> for Answer {
     fn from(thrown: Result<Thrown, RuntimeError>) -> Self {
-        let micros = |t: Duration| u64::try_from(t.as_micros()).unwrap_or(u64::MAX);
+        let ms = |t: Duration| t.as_secs_f64() * 1000.0;
         match thrown {
             Ok(thrown) => Self::Thrown {
                 halt: thrown.halt.to_string(),
                 index: thrown.index,
-                committed_micros: micros(thrown.committed),
-                refused_micros: thrown.refused.map(micros),
+                committed_ms: ms(thrown.committed),
+                refused_ms: thrown.refused.map(ms),
             },
             Err(error) => Self::Refused { code: error.code, detail: error.detail },
         }
@@ -83,7 +83,8 @@ pub fn ask(dir: &Path, name: &str, request: &Request) -> Result<Option<Answer>, 
                 return Ok(None);
             }
             if taken {
-                let what = "the server took the halt and does not say what became of it: see `intended emergency status`";
+                let what =
+                    "the server took the halt and does not say what became of it: see `intended emergency status`";
                 return Err(CliError::Failed(what.to_owned(), ExitCode::Unavailable));
             }
             (taken, left) = (true, PATIENCE);
@@ -101,6 +102,12 @@ fn private(place: &Path) -> Result<(), CliError> {
 /// Applies what is asked for in a data directory, until the server stops.
 pub async fn serve(runtime: Arc<Runtime>, dir: PathBuf) {
     let place = dir.join(PLACE);
+    // Taken by a process that died: nobody waits for it, and the key in it is to go.
+    for path in std::fs::read_dir(&place).into_iter().flatten().filter_map(|e| e.ok().map(|e| e.path())) {
+        if path.extension().is_some_and(|e| e == "taken") {
+            let _ = std::fs::remove_file(path);
+        }
+    }
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -126,7 +133,9 @@ async fn apply(runtime: &Runtime, path: &Path) {
         Err(what) => Answer::Refused { code: Code::RequestInvalid, detail: what },
     };
     match &answer {
-        Answer::Thrown { halt, index, .. } => tracing::warn!(halt, index, "a halt was thrown through the data directory"),
+        Answer::Thrown { halt, index, .. } => {
+            tracing::warn!(halt, index, "a halt was thrown through the data directory")
+        }
         Answer::Refused { code, detail } => {
             tracing::warn!(%code, detail, "a halt was asked for through the data directory and refused");
         }

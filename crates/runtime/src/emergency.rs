@@ -47,6 +47,8 @@ pub struct Thrown {
     pub committed: Duration,
     /// And until deciding something that it covers was refused; `None` when it never was.
     pub refused: Option<Duration>,
+    /// Thrown before, under the same idempotency key: nothing was measured.
+    pub repeated: bool,
 }
 
 /// What asking for a halt to be lifted came to.
@@ -213,7 +215,8 @@ impl Runtime {
             }
             tokio::task::yield_now().await;
         }
-        Ok(Thrown { halt: changed.answer, index: changed.index, committed, refused })
+        let repeated = changed.repeated;
+        Ok(Thrown { halt: changed.answer, index: changed.index, committed, refused, repeated })
     }
 
     /// Lifts a halt, or where that takes two people asks for it.

@@ -225,7 +225,11 @@ impl RevocationList {
             return Err(Refusal::Revoked);
         }
         let killed = |cut: &HaltCut| granted < cut.before && under(cut.on.as_ref(), claims);
-        if self.halts.iter().any(|halt| under(halt.on.as_ref(), claims)) || self.halt_cuts.iter().any(killed) {
+        // Nothing that a halt in force covers was granted after it; what was before it is cut off. So a
+        // halt that the token does not tell apart says nothing about later ones.
+        let told = |on: Option<&HaltTarget>| !matches!(on, Some(HaltTarget::Category(_)));
+        let in_force = |halt: &InForce| told(halt.on.as_ref()) && under(halt.on.as_ref(), claims);
+        if self.halts.iter().any(in_force) || self.halt_cuts.iter().any(killed) {
             return Err(Refusal::Halted);
         }
         Ok(())

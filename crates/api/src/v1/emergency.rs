@@ -158,11 +158,6 @@ struct Halted {
     scope: String,
     /// What had to be confirmed.
     name: String,
-    /// From being asked for until it was durable.
-    committed_micros: u128,
-    /// And until this server refused what it covers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refused_micros: Option<u128>,
 }
 
 fn reason(text: &str) -> Result<&str, Problem> {
@@ -174,7 +169,8 @@ fn reason(text: &str) -> Result<&str, Problem> {
 }
 
 /// Throws a halt. When the answer is here, no covered allow can follow in the ledger, and no covered
-/// token from before it is good for anything.
+/// token from before it is good for anything. `server-timing` says after how many milliseconds it was
+/// durable (`commit`), and after how many this server refused something that it covers (`refused`).
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/emergency/halts", tag = "emergency", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
     request_body(content_type = "application/json", description = "environment (absent: all), on (`{\"agent\": …}`, connector, tool or category; absent: everything), reason"), responses((status = 201, description = "thrown")))]
 async fn halt(State(app): State<App>, Path(tenant): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
@@ -182,17 +178,21 @@ async fn halt(State(app): State<App>, Path(tenant): Path<String>, headers: Heade
     let body: HaltBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let scope = HaltScope { environment: body.environment, on: body.on };
     let thrown = app.runtime.throw(&principal, scope.clone(), reason(&body.reason)?).await?;
-    json(
-        201,
-        &Halted {
-            halt: thrown.halt,
-            index: thrown.index,
-            scope: scope_text(&scope),
-            name: name_of(&principal.tenant.id, &scope),
-            committed_micros: thrown.committed.as_micros(),
-            refused_micros: thrown.refused.map(|t| t.as_micros()),
-        },
-    )
+    let body = Halted {
+        halt: thrown.halt,
+        index: thrown.index,
+        scope: scope_text(&scope),
+        name: name_of(&principal.tenant.id, &scope),
+    };
+    let mut answer = json(201, &body)?;
+    // Beside the answer, which is the same when it is asked for again.
+    let ms = |t: std::time::Duration| t.as_secs_f64() * 1000.0;
+    let refused = thrown.refused.map(|t| format!(", refused;dur={:.3}", ms(t))).unwrap_or_default();
+    let timing = format!("commit;dur={:.3}{refused}", ms(thrown.committed));
+    if let (false, Ok(timing)) = (thrown.repeated, http::HeaderValue::try_from(timing)) {
+        answer.headers_mut().insert(http::HeaderName::from_static("server-timing"), timing);
+    }
+    Ok(answer)
 }
 
 #[derive(Deserialize)]

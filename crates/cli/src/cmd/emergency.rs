@@ -30,7 +30,7 @@ pub async fn run(global: &Global, args: Emergency) -> Outcome {
         Emergency::Revoke(args) => revoke(global, args).await,
         Emergency::Prepare { scope, expires, out } => prepare(global, scope.as_deref(), &expires, &out).await,
         Emergency::Inspect { file, vkey } => inspect(global, &file, vkey.as_deref()),
-        Emergency::Drill { drill, intent } => drill(global, drill.as_str(), intent.as_deref()).await,
+        Emergency::Drill { drill: kind, intent } => drill(global, kind.as_str(), intent.as_deref()).await,
         Emergency::Drills => {
             let body = Client::new(global)?.get("drills").await?;
             let rows = body.get("drills").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -48,26 +48,31 @@ fn text(value: &Value, name: &str) -> String {
 async fn status(global: &Global) -> Outcome {
     let body = Client::new(global)?.get("emergency").await?;
     let halts = body.get("halts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    if global.output == Format::Table {
-        for halt in halts {
-            let everywhere = halt.get("environment").is_none();
-            let place = if everywhere { "in every environment".to_owned() } else { format!("in {}", text(halt, "environment")) };
-            let since = halt.get("since").and_then(Value::as_str).and_then(when::recorded);
-            let since = since.map_or("-".to_owned(), |t| when::ago(t, when::now()));
-            say(&format!("{}  {} {place}", text(halt, "halt"), text(halt, "scope")));
-            say(&format!("  why     {}", text(halt, "reason")));
-            say(&format!("  who     {} with {}, {since}, ledger entry {}", text(halt, "person"), text(halt, "by"), text(halt, "index")));
-            say(&format!("  lift    {}", text(halt, "resume")));
+    // Everywhere is a place as well.
+    let placed = |halt: &Value| {
+        let mut halt = halt.clone();
+        if let Some(members) = halt.as_object_mut().filter(|_| global.output == Format::Table) {
+            members.entry("environment").or_insert_with(|| "every".into());
         }
-    } else {
-        list(global.output, halts, &[]);
-    }
+        halt
+    };
+    let columns = [
+        ("halt", "halt"),
+        ("scope", "scope"),
+        ("environment", "in"),
+        ("since", "since"),
+        ("person", "who"),
+        ("reason", "why"),
+        ("resume", "who lifts it"),
+    ];
+    list(global.output, &halts.iter().map(placed).collect::<Vec<_>>(), &columns);
     Ok(if halts.is_empty() { ExitCode::Ok } else { ExitCode::Halted })
 }
 
 /// What `--scope` and `-e` say together.
 fn scope_of(global: &Global, scope: Option<&str>) -> Result<HaltScope, CliError> {
-    let wrong = |what: String| CliError::usage(what, "it is tenant, environment=…, agent=…, connector=…, tool=… or category=…");
+    let wrong =
+        |what: String| CliError::usage(what, "it is tenant, environment=…, agent=…, connector=…, tool=… or category=…");
     let environment = |name: &str| EnvironmentId::new(name).map_err(|e| wrong(format!("`{name}`: {e}")));
     let here = global.environment.as_deref().map(environment).transpose()?;
     match scope {
@@ -94,7 +99,10 @@ fn scope_of(global: &Global, scope: Option<&str>) -> Result<HaltScope, CliError>
 }
 
 /// A break-glass file, and what it says by its own word.
-fn glass(path: &Path) -> Result<(GlassFile, GlassTerms), CliError> {
+fn glass(global: &Global, path: &Path) -> Result<(GlassFile, GlassTerms), CliError> {
+    if global.environment_flag.is_some() {
+        return Err(CliError::usage("the break-glass file says what is halted", "leave -e out"));
+    }
     let file: GlassFile = serde_json::from_slice(&read(path)?)
         .map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::Invalid))?;
     let terms = file.open(&file.vkey.clone()).map_err(|e| CliError::from(e).about(path))?;
@@ -102,7 +110,7 @@ fn glass(path: &Path) -> Result<(GlassFile, GlassTerms), CliError> {
 }
 
 async fn halt(global: &Global, args: &Halt) -> Outcome {
-    let glass = args.glass.as_deref().map(glass).transpose()?;
+    let glass = args.glass.as_deref().map(|path| glass(global, path)).transpose()?;
     let (client, scope) = match &glass {
         None => (Client::new(global)?, scope_of(global, args.scope.as_deref())?),
         Some((file, terms)) => {
@@ -126,20 +134,33 @@ async fn halt(global: &Global, args: &Halt) -> Outcome {
         }
     }
     let body = without_null(json!({"environment": scope.environment, "on": scope.on, "reason": args.reason}));
-    let reply = client.change("emergency/halts", &body).await?.body;
-    one(global.output, &reply);
-    let micros = |name: &str| reply.get(name).and_then(Value::as_u64);
-    thrown(&scope, reply.get("index").and_then(Value::as_u64), micros("committed_micros"), micros("refused_micros"));
+    let reply = client.change("emergency/halts", &body).await?;
+    let mut shown = reply.body;
+    let took = |part: &str| reply.timing.iter().find(|(name, _)| name == part).map(|(_, ms)| *ms);
+    if let Some(members) = shown.as_object_mut() {
+        members.extend(took("commit").map(|ms| ("committed_ms".to_owned(), ms.into())));
+        members.extend(took("refused").map(|ms| ("refused_ms".to_owned(), ms.into())));
+    }
+    one(global.output, &shown);
+    thrown(&scope, shown.get("index").and_then(Value::as_u64), took("commit"), took("refused"));
     Ok(ExitCode::Ok)
 }
 
 /// Says that a halt stands, where, and since when.
-fn thrown(scope: &HaltScope, index: Option<u64>, committed: Option<u64>, refused: Option<u64>) {
-    let ms = |micros: Option<u64>| micros.map_or("-".to_owned(), |m| format!("{}.{:03} ms", m / 1000, m % 1000));
-    note(&format!("halted: nothing of {scope} can be allowed after ledger entry {}", index.map_or("-".to_owned(), |i| i.to_string())));
+fn thrown(scope: &HaltScope, index: Option<u64>, committed: Option<f64>, refused: Option<f64>) {
+    let ms = |took: Option<f64>| took.map_or("-".to_owned(), |ms| format!("{ms:.3} ms"));
+    note(&format!(
+        "halted: nothing of {scope} can be allowed after ledger entry {}",
+        index.map_or("-".to_owned(), |i| i.to_string())
+    ));
     match refused {
-        Some(_) => note(&format!("in effect: durable after {}, refused by this server after {}", ms(committed), ms(refused))),
-        None => note(&format!("durable after {}; it was NOT SEEN to be refused: look at `intended emergency status`", ms(committed))),
+        Some(_) => {
+            note(&format!("in effect: durable after {}, refused by this server after {}", ms(committed), ms(refused)))
+        }
+        None => note(&format!(
+            "durable after {}; it was NOT SEEN to be refused: look at `intended emergency status`",
+            ms(committed)
+        )),
     }
 }
 
@@ -161,13 +182,24 @@ fn show_radius(scope: &HaltScope, radius: &Value, verb: &str) {
         let halted = if covered.get("halted") == Some(&Value::Bool(true)) { ", halted already" } else { "" };
         note(&format!("  environment {} ({}{halted})", text(covered, "environment"), text(covered, "tier")));
     }
-    let agents: Vec<String> = radius.get("agents").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(safe).collect();
+    let agents: Vec<String> = radius
+        .get("agents")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(safe)
+        .collect();
     let shown = agents.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
     let more = agents.len().checked_sub(10).filter(|n| *n > 0).map_or(String::new(), |n| format!(", and {n} more"));
     let plural = if agents.len() == 1 { "" } else { "s" };
     note(format!("  {} active agent{plural}: {shown}{more}", agents.len()).trim_end_matches(": "));
     let number = |name: &str| radius.get(name).and_then(Value::as_f64).unwrap_or_default();
-    note(&format!("  {:.1} decisions a minute, {:.1} of them allowed", number("decisions_per_minute"), number("allowed_per_minute")));
+    note(&format!(
+        "  {:.1} decisions a minute, {:.1} of them allowed",
+        number("decisions_per_minute"),
+        number("allowed_per_minute")
+    ));
     let least = if radius.get("at_least") == Some(&Value::Bool(true)) { " or more" } else { "" };
     note(&format!("  {}{least} live tokens, which die for good", text(radius, "live_tokens")));
     note(&format!("  {}{least} open approvals", text(radius, "open_approvals")));
@@ -228,7 +260,9 @@ async fn revoke(global: &Global, args: Revoke) -> Outcome {
         concerned(&counted, "would be");
         return Ok(ExitCode::Ok);
     }
-    let reason = args.reason.ok_or_else(|| CliError::usage("why is it revoked?", "say it: --reason '…'; --dry-run only counts"))?;
+    let reason = args
+        .reason
+        .ok_or_else(|| CliError::usage("why is it revoked?", "say it: --reason '…'; --dry-run only counts"))?;
     if !client.says_only() {
         if args.confirm.is_none() {
             concerned(&client.call("POST", "revocations", Some(&count), &[]).await?.body, "would be");
@@ -253,7 +287,10 @@ async fn prepare(global: &Global, scope: Option<&str>, expires: &str, out: &Path
     let client = Client::new(global)?;
     let scope = scope_of(global, scope)?;
     if out.exists() {
-        return Err(CliError::usage(format!("{}: it is there already", out.display()), "keys are not written over: name another file"));
+        return Err(CliError::usage(
+            format!("{}: it is there already", out.display()),
+            "keys are not written over: name another file",
+        ));
     }
     let until = when::now().plus_secs(when::seconds("--expires", expires)?);
     let body = without_null(json!({"environment": scope.environment, "on": scope.on, "expires_at": until}));
@@ -300,7 +337,8 @@ fn inspect(global: &Global, path: &Path, vkey: Option<&Path>) -> Outcome {
 
 async fn drill(global: &Global, kind: &str, intent: Option<&Path>) -> Outcome {
     let client = Client::new(global)?;
-    let environment = global.environment.as_deref().ok_or_else(|| CliError::usage("which environment?", "name it: -e staging"))?;
+    let environment =
+        global.environment.as_deref().ok_or_else(|| CliError::usage("which environment?", "name it: -e staging"))?;
     let sample: Option<Value> = match intent {
         None => None,
         Some(path) => Some(
@@ -334,7 +372,7 @@ async fn drill(global: &Global, kind: &str, intent: Option<&Path>) -> Outcome {
 /// The API is down: the halt goes into the ledger of the data directory, or to the process that holds it.
 async fn direct(global: &Global, args: &Halt) -> Outcome {
     let dir = args.data_dir.as_deref().unwrap_or(Path::new("."));
-    let glass = args.glass.as_deref().map(glass).transpose()?;
+    let glass = args.glass.as_deref().map(|path| glass(global, path)).transpose()?;
     let (key, scope, tenant) = match glass {
         Some((file, terms)) => (file.key, terms.scope, terms.tenant),
         None => {
@@ -342,7 +380,10 @@ async fn direct(global: &Global, args: &Halt) -> Outcome {
                 (Some(path), _) => std::fs::read_to_string(path).map_err(file(path))?.trim().to_owned(),
                 (None, Some(key)) => key.clone(),
                 (None, None) => {
-                    return Err(CliError::usage("who throws it?", "--key-file with an API key, or --glass with a break-glass file"));
+                    return Err(CliError::usage(
+                        "who throws it?",
+                        "--key-file with an API key, or --glass with a break-glass file",
+                    ));
                 }
             };
             (key, scope_of(global, args.scope.as_deref())?, tenant(global, dir)?)
@@ -350,7 +391,10 @@ async fn direct(global: &Global, args: &Halt) -> Outcome {
     };
     let name = name_of(&tenant, &scope);
     if global.dry_run {
-        one(global.output, &json!({"dry_run": true, "data_dir": dir.display().to_string(), "tenant": tenant, "scope": scope.to_string()}));
+        one(
+            global.output,
+            &json!({"dry_run": true, "data_dir": dir.display().to_string(), "tenant": tenant, "scope": scope.to_string()}),
+        );
         return Ok(ExitCode::Ok);
     }
     confirm::name(global, args.confirm.as_deref(), &name, "halt")?;
@@ -372,9 +416,12 @@ async fn direct(global: &Global, args: &Halt) -> Outcome {
         }
     };
     match answer {
-        Answer::Thrown { halt, index, committed_micros, refused_micros } => {
-            one(global.output, &json!({"halt": halt, "index": index, "scope": request.scope.to_string(), "name": name}));
-            thrown(&request.scope, Some(index), Some(committed_micros), refused_micros);
+        Answer::Thrown { halt, index, committed_ms, refused_ms } => {
+            one(
+                global.output,
+                &json!({"halt": halt, "index": index, "scope": request.scope.to_string(), "name": name}),
+            );
+            thrown(&request.scope, Some(index), Some(committed_ms), refused_ms);
             Ok(ExitCode::Ok)
         }
         Answer::Refused { code, detail } => Err(CliError::from(intended_runtime::RuntimeError::new(code, detail))),

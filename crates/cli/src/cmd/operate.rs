@@ -8,7 +8,7 @@ use crate::args::Format;
 use crate::client::Client;
 use crate::config::Global;
 use crate::error::CliError;
-use crate::output::{list, note, one, safe, say, table};
+use crate::output::{list, one, safe, say, table};
 use crate::when;
 
 pub async fn status(client: &Client, format: Format) -> Outcome {
@@ -46,7 +46,10 @@ pub async fn status(client: &Client, format: Format) -> Outcome {
     say(&format!("         checkpoint signed now, root {}", text(&checkpoint, "/root")));
     say(&format!("halts    {}", if halted { "HALTED" } else { "none" }));
     for halt in emergency.get("halts").and_then(Value::as_array).into_iter().flatten() {
-        say(&format!("         {} {}: {}", text(halt, "/halt"), text(halt, "/scope"), text(halt, "/reason")));
+        let scope = text(halt, "/scope");
+        let place = halt.get("environment").filter(|_| !scope.starts_with("environment:"));
+        let place = place.and_then(Value::as_str).map_or(String::new(), |e| format!(" in {}", safe(e)));
+        say(&format!("         {} {scope}{place}: {}", text(halt, "/halt"), text(halt, "/reason")));
     }
     say("");
     let key = |environment: &Value, what: &str| {

@@ -181,7 +181,7 @@ async fn a_halt_of_each_scope_stops_what_it_covers_kills_its_tokens_for_good_and
         assert!(replayed.replayed && replayed.token.is_none());
         let after = submit(&world, lookup("production")).await;
         assert_eq!(online(&world, &after, true).await, Ok(()), "{covering}");
-        assert_eq!(offline(&world, &after).await.is_ok(), true, "{covering}");
+        assert!(offline(&world, &after).await.is_ok(), "{covering}");
         world.runtime.resume(&world.owner, elsewhere.halt, "go on").await.unwrap();
         world.clock.advance_millis(1_000);
     }
@@ -227,7 +227,7 @@ async fn a_halt_that_could_cover_nothing_is_refused() {
         assert_eq!(error.code, Code::HaltInvalid, "{kind}={text}");
     }
     let nowhere = within(Some("nowhere"), None);
-    assert_eq!(world.runtime.throw(&world.owner, nowhere, "x").await.unwrap_err().code, Code::EnvironmentUnknown);
+    assert_eq!(world.runtime.throw(&world.owner, nowhere, "x").await.unwrap_err().code, Code::EnvironmentForbidden);
 }
 
 /// What a ledger proves of halts, by a reader of its own: JSON, in order.
