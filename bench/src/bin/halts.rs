@@ -7,6 +7,8 @@
 //! 2. under 32 clients, from sending a halt to its answer, to the last allow that any client got, and to
 //!    the last answer to a request that was under way when the halt was answered.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
