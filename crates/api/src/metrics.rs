@@ -19,6 +19,9 @@ use crate::App;
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What halts are on.
+const HALTS: [&str; 6] = ["tenant", "environment", "agent", "connector", "tool", "category"];
+
 /// Everything on one page, read before it is written.
 #[derive(Debug, Default)]
 struct Snapshot {
@@ -33,7 +36,7 @@ struct Snapshot {
     ledger_size: u64,
     checkpoint_age: f64,
     /// Of the tenant, of an environment.
-    halts: [u64; 2],
+    halts: [u64; HALTS.len()],
     open: u64,
     policies: Vec<(String, String)>,
     process: Process,
@@ -65,8 +68,11 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         page.open += runtime.open_escalations(tenant).await?;
         let state = tenant.state();
         for halt in state.halts.values() {
-            let [whole, part] = &mut page.halts;
-            *(if halt.environment.is_none() { whole } else { part }) += 1;
+            let kind = halt.on.as_ref().map(intended_model::emergency::HaltTarget::kind);
+            let kind = kind.unwrap_or(if halt.environment.is_none() { "tenant" } else { "environment" });
+            if let Some((_, n)) = HALTS.iter().zip(&mut page.halts).find(|(scope, _)| **scope == kind) {
+                *n += 1;
+            }
         }
         for environment in state.environments.values() {
             let named = caller.is_some_and(|c| c.sees(&environment.id));
@@ -183,7 +189,7 @@ impl Collector for Snapshot {
             ([("environment", environment.as_str()), ("version", version.as_str())], 1_u64)
         });
         gauge(to, "intended_policy_info", "The policy version that an environment decides by.", policies)?;
-        let halts = ["tenant", "environment"].into_iter().zip(self.halts).map(|(scope, n)| ([("scope", scope)], n));
+        let halts = HALTS.into_iter().zip(self.halts).map(|(scope, n)| ([("scope", scope)], n));
         gauge(to, "intended_halt_active", "Halts in force.", halts)?;
         let help = "Escalations and deferrals that wait for an answer.";
         one_gauge(to, "intended_escalations_open", help, self.open)?;

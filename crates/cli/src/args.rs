@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod access;
 mod approval;
+mod emergency;
 mod policy;
 mod sign_in;
 mod tenant;
@@ -13,6 +14,7 @@ mod webhook;
 
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use approval::{Approval, Say};
+pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use sign_in::Login;
 pub use tenant::{Environment, Tenant};
@@ -124,10 +126,10 @@ pub enum Command {
     /// Component health.
     #[command(subcommand, before_help = "Examples:\n  intended health check --verbose")]
     Health(Health),
-    /// Halts.
+    /// Halt, revoke, and what lifts it again; break-glass files; drills.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended emergency status\n  intended emergency halt -e production --reason 'agent loops' --confirm production"
+        before_help = "Examples:\n  intended emergency status\n  intended emergency halt --scope environment=production --reason 'agent loops' --confirm production\n  intended emergency revoke --agent support-agent --reason 'prompt injection' --confirm support-agent\n  intended emergency drill halt -e staging"
     )]
     Emergency(Emergency),
     /// Write, test, simulate, review, ship and roll back policy.
@@ -365,6 +367,17 @@ pub enum Token {
         /// A file with the signed list of revoked tokens (see `intended token revocations`), for --jwks.
         #[arg(long, requires = "jwks")]
         revocations: Option<PathBuf>,
+        /// Oldest list that is relied on, in seconds; a list says itself that it is good for a minute.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+        max_age: Option<i64>,
+    },
+    /// Revoke one token.
+    #[command(before_help = "Examples:\n  intended token revoke token.jwt --reason 'sent to the wrong place'")]
+    Revoke {
+        /// A file with the token, or `-`.
+        file: PathBuf,
+        #[arg(long)]
+        reason: String,
     },
     /// The public keys that tokens are verified with, as a JWK set.
     #[command(before_help = "Examples:\n  intended token keys > keys.json")]
@@ -446,34 +459,4 @@ pub enum Health {
     /// Every component; with --verbose every check.
     #[command(before_help = "Examples:\n  intended health check\n  intended health check --verbose")]
     Check,
-}
-
-#[derive(Subcommand)]
-pub enum Emergency {
-    /// What is halted.
-    #[command(before_help = "Examples:\n  intended emergency status", after_help = "Exit code 9 when something is.")]
-    Status,
-    /// Throw a halt: the tenant, or with -e one environment.
-    #[command(
-        before_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme"
-    )]
-    Halt {
-        #[arg(long)]
-        reason: String,
-        /// The name of what is halted. Without it the name is asked for on the terminal.
-        #[arg(long)]
-        confirm: Option<String>,
-    },
-    /// Lift a halt.
-    #[command(
-        before_help = "Examples:\n  intended emergency resume halt-1a2b3c4d --reason fixed --confirm halt-1a2b3c4d"
-    )]
-    Resume {
-        halt: String,
-        #[arg(long)]
-        reason: String,
-        /// The halt's name again. Without it the name is asked for on the terminal.
-        #[arg(long)]
-        confirm: Option<String>,
-    },
 }

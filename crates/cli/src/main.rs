@@ -9,6 +9,7 @@ mod confirm;
 mod error;
 mod notifier;
 mod output;
+mod requests;
 mod rewake;
 mod scope;
 mod server;

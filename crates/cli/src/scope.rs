@@ -24,8 +24,8 @@ const OPERATOR: &str = "the server operator's key";
 const ITS: &str = "for the intent's environment";
 const TENANT: &str = "no credential: it asks no server; with -e policy:read";
 const MEMBER: &str = "of a member who may approve in the environment";
-const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
-                    policy:read it also shows what would stop";
+const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with emergency:read it also \
+                    shows what would stop; a halt is also thrown with emergency:halt or a break-glass file";
 
 const INVITE: &str = "for the whole tenant, and all that the member may do";
 
@@ -48,6 +48,7 @@ pub const NEEDS: &[Need] = &[
     need("token inspect", &[], NONE),
     need("token verify", &[Scope::TokenVerify], "for the environment; with --jwks none"),
     need("token keys", &[], ANY),
+    need("token revoke", &[Scope::TokenRevoke, Scope::IntentRead], "for the token's environment"),
     need("token revocations", &[Scope::TokenVerify], "for the environment"),
     need("audit query", &[Scope::AuditRead], ""),
     need("audit proof", &[Scope::AuditRead], ""),
@@ -58,6 +59,22 @@ pub const NEEDS: &[Need] = &[
     need("emergency status", &[Scope::EmergencyRead], ""),
     need("emergency halt", &[Scope::EmergencyWrite], HALT),
     need("emergency resume", &[Scope::EmergencyWrite, Scope::EmergencyRead], HALT),
+    need("emergency revoke", &[Scope::TokenRevoke], "for the environment, or the whole tenant"),
+    need("emergency prepare", &[Scope::AccessWrite, Scope::EmergencyWrite], "for the environment, or the whole tenant"),
+    need("emergency inspect", &[], NONE),
+    need(
+        "emergency drill",
+        &[
+            Scope::EmergencyWrite,
+            Scope::AccessWrite,
+            Scope::IntentSubmit,
+            Scope::TokenVerify,
+            Scope::TokenRevoke,
+            Scope::PolicyWrite,
+        ],
+        "for the environment; policy:write only for a rollback, token:revoke only for a revocation",
+    ),
+    need("emergency drills", &[Scope::EmergencyRead], ""),
     need("policy new", &[], NONE),
     need("policy fmt", &[], NONE),
     need("policy validate", &[], TENANT),

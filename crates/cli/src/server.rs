@@ -262,9 +262,11 @@ pub async fn serve(
     app: App,
     limits: Limits,
     stopping: Stopping,
+    dir: &Path,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
     let housekeeping = tokio::spawn(housekeeping(Arc::clone(&app.runtime)));
+    let requests = tokio::spawn(crate::requests::serve(Arc::clone(&app.runtime), dir.to_path_buf()));
     let (runtime, draining) = (Arc::clone(&app.runtime), app.clone());
     let (drained, overtime) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
@@ -288,6 +290,7 @@ pub async fn serve(
         tracing::warn!("some connections did not end in time and were cut");
     }
     housekeeping.abort();
+    requests.abort();
     runtime.close().await?;
     Ok(())
 }

@@ -20,6 +20,7 @@ pub use intended_policy::PolicyTrace;
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
 use crate::access::matches;
+use crate::emergency::About;
 use crate::needs::{Needs, needs};
 use crate::risk;
 use crate::state::{Agent, AmbiguousCapability, Capability, Environment, State, Version};
@@ -167,12 +168,9 @@ fn emergency(state: &State, environment: &Environment, input: &Input) -> Gate {
     if let Some(why) = &environment.suspended {
         return deny(Code::EnvironmentSuspended, why);
     }
-    match state.halt_over(&input.intent.environment) {
+    match state.halt_over(&About::of(&input.intent, &input.classification)) {
         None => pass(GateName::Emergency),
-        Some((name, halt)) => {
-            let code = halt.code();
-            gate(GateName::Emergency, GateOutcome::Deny, code, format!("halt `{name}`: {}", halt.reason))
-        }
+        Some((name, halt)) => gate(GateName::Emergency, GateOutcome::Deny, halt.code(), halt.detail(name)),
     }
 }
 

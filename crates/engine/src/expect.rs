@@ -25,7 +25,7 @@ pub fn expectations<'s>(state: &'s State, environment: &'s EnvironmentId) -> imp
 #[must_use]
 pub fn verify_expectations(state: &State, environment: &EnvironmentId, at: Timestamp) -> Vec<ExpectationResult> {
     let mut calm = state.clone();
-    calm.halts.clear();
+    calm.unhalted();
     calm.breakers.clear();
     let Ok(credential) = CredentialId::new("verification") else { return Vec::new() };
     expectations(state, environment)

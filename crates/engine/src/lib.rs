@@ -7,6 +7,7 @@
 //! * [`access`]: what a credential or a member may do, where
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
+//! * [`emergency`]: halts, what they cover, and which tokens are dead
 //! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
 //! * [`effects`]: what a recorded decision does to sessions, budgets and open escalations
@@ -20,6 +21,7 @@ pub mod agents;
 pub mod approvals;
 pub mod decide;
 pub mod effects;
+pub mod emergency;
 pub mod expect;
 pub mod keys;
 pub mod lifecycle;
@@ -32,6 +34,7 @@ pub mod state;
 pub use access::{Access, Held, NoAccess};
 pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
+pub use emergency::{About, AskedResume, Dead, Drill, Emergency, EmergencyError, Glass, Halt, Revocation};
 pub use expect::{expectations, verify_expectations};
 pub use lifecycle::{
     Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
@@ -39,5 +42,5 @@ pub use lifecycle::{
 pub use needs::{Needs, needs};
 pub use sign_in::{KeptSignIn, SignInError, SignIns};
 pub use state::{
-    Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, Member, Review, State, Version,
+    Agent, Capability, Credential, Environment, FoldError, Key, KeyStatus, Member, Review, State, Version,
 };

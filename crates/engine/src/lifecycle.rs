@@ -280,8 +280,7 @@ impl State {
     /// are people's: where two people are asked for, two services are none.
     #[must_use]
     pub fn is_another(&self, asked: &PendingRollback, credential: &CredentialId) -> bool {
-        let member = |c| matches!(self.person(c), Person::Member(_));
-        member(credential) && member(&asked.credential) && !self.same_person(&asked.credential, credential)
+        self.two_people(&asked.credential, credential)
     }
 
     /// How many people a rollback takes now.

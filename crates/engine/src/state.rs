@@ -20,6 +20,7 @@ use intended_model::{
 use intended_policy::{Missing, Named, NamedKind, PackSource, PolicySetVersion};
 use ipnet::IpNet;
 
+use crate::emergency::{Emergency, EmergencyError, Glass, Halt};
 use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
@@ -102,6 +103,8 @@ pub enum FoldError {
     NotControl(&'static str),
     #[error(transparent)]
     Policy(#[from] LifecycleError),
+    #[error(transparent)]
+    Emergency(#[from] EmergencyError),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +150,8 @@ pub struct Credential {
     pub created_at: u64,
     pub environments: Vec<EnvironmentId>,
     pub expires_at: Option<Timestamp>,
+    /// It can throw one halt, once.
+    pub glass: Option<Glass>,
     pub hash: Digest,
     pub member: Option<MemberId>,
     pub networks: Vec<IpNet>,
@@ -248,25 +253,6 @@ pub struct Environment {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Halt {
-    pub environment: Option<EnvironmentId>,
-    pub reason: Box<str>,
-    pub by: CredentialId,
-}
-
-impl Halt {
-    /// Why what it covers is refused.
-    #[must_use]
-    pub const fn code(&self) -> intended_model::Code {
-        if self.environment.is_none() {
-            intended_model::Code::HaltTenant
-        } else {
-            intended_model::Code::HaltEnvironment
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
     /// Who said so last.
@@ -322,7 +308,10 @@ pub struct State {
     pub capabilities: Arc<Vec<Capability>>,
     pub catalogue: Arc<Catalogue>,
     pub versions: Arc<BTreeMap<Digest, Arc<Version>>>,
-    pub halts: BTreeMap<Name, Halt>,
+    /// Those in force.
+    pub halts: Arc<BTreeMap<Name, Halt>>,
+    /// What they cover, and what they and revocations have killed.
+    pub emergency: Arc<Emergency>,
     pub breakers: BTreeMap<Name, BreakerHeld>,
     pub approvals: Arc<BTreeMap<IntentId, Vec<(u64, ApprovalGranted)>>>,
     pub drafts: Arc<BTreeMap<Name, Draft>>,
@@ -341,12 +330,6 @@ pub struct State {
 pub struct AmbiguousCapability;
 
 impl State {
-    /// The halt that covers an environment, if there is one.
-    #[must_use]
-    pub fn halt_over(&self, environment: &EnvironmentId) -> Option<(&Name, &Halt)> {
-        self.halts.iter().find(|(_, halt)| halt.environment.as_ref().is_none_or(|e| e == environment))
-    }
-
     /// The state after the first entry.
     pub fn genesis(event: &Event) -> Result<Self, FoldError> {
         let Event::TenantCreated(created) = event else { return Err(FoldError::NoGenesis) };
@@ -361,7 +344,8 @@ impl State {
             capabilities: Arc::default(),
             catalogue: shipped(created.catalogue)?,
             versions: Arc::default(),
-            halts: BTreeMap::new(),
+            halts: Arc::default(),
+            emergency: Arc::default(),
             breakers: BTreeMap::new(),
             approvals: Arc::default(),
             drafts: Arc::default(),
@@ -416,6 +400,8 @@ impl State {
             Event::CredentialCreated(new) => self.credential_created(index, new)?,
             Event::CredentialRotated(new) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&new.credential);
+                // A break-glass file holds the key that it has.
+                let known = known.filter(|c| c.glass.is_none());
                 let known = known.ok_or_else(|| FoldError::NoCredential(new.credential.clone()))?;
                 let known = Arc::make_mut(known);
                 known.previous = Some((known.hash, new.previous_until));
@@ -506,23 +492,12 @@ impl State {
                 let closed = self.incidents.remove(&e.incident);
                 closed.ok_or_else(|| LifecycleError::NoIncident(e.incident.clone()))?;
             }
-            Event::HaltThrown(thrown) => {
-                if self.halts.contains_key(&thrown.halt) {
-                    return Err(FoldError::HaltExists(thrown.halt.clone()));
-                }
-                if let Some(environment) = &thrown.environment {
-                    self.environment_mut(environment)?;
-                }
-                let halt = Halt {
-                    environment: thrown.environment.clone(),
-                    reason: thrown.reason.clone(),
-                    by: thrown.by.clone(),
-                };
-                self.halts.insert(thrown.halt.clone(), halt);
-            }
-            Event::HaltResumed(resumed) => {
-                self.halts.remove(&resumed.halt).ok_or_else(|| FoldError::NoHalt(resumed.halt.clone()))?;
-            }
+            Event::HaltThrown(e) => self.halt_thrown(index, e)?,
+            Event::HaltResumeAsked(e) => self.halt_resume_asked(index, e)?,
+            Event::HaltResumed(e) => self.halt_resumed(e)?,
+            Event::TokensRevoked(e) => self.tokens_revoked(index, e)?,
+            Event::BreakGlassPrepared(e) => self.break_glass_prepared(index, e)?,
+            Event::DrillRecorded(e) => self.drill_recorded(index, e)?,
             Event::BreakerHeld(held) => {
                 self.environment_mut(&held.environment)?;
                 if self.breakers.contains_key(&held.breaker) {
@@ -672,6 +647,7 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
     )?;
     ok(!settings.audience.is_empty() && settings.audience.len() <= 256, "audience has 1 to 256 characters")?;
     let rules = &settings.policy;
+    ok(settings.emergency.resume_people.is_none_or(|n| (1..=2).contains(&n)), "emergency.resume_people is 1 or 2")?;
     ok(settings.approvals.bulk_max_risk <= 100, "approvals.bulk_max_risk lies within 0 to 100")?;
     ok((1..=300).contains(&settings.approvals.token_ttl_secs), "approvals.token_ttl_secs lies within 1 to 300")?;
     ok(rules.approvals <= 20, "policy.approvals lies within 0 to 20")?;

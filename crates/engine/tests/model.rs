@@ -144,7 +144,8 @@ fn event() -> impl Strategy<Value = Event> {
             })
         }),
         1 => (some(3), proptest::option::of(some(2))).prop_map(|(h, e)| Event::HaltThrown(HaltThrown {
-            by: by(), environment: e.map(environment), halt: name(&format!("h{h}")), reason: "r".into(), v: BODY_VERSION,
+            by: by(), environment: e.map(environment), halt: name(&format!("h{h}")), reason: "r".into(),
+            on: None, resume_people: None, v: BODY_VERSION,
         })),
         2 => some(3).prop_map(|h| Event::HaltResumed(HaltResumed {
             by: by(), halt: name(&format!("h{h}")), reason: "r".into(), v: BODY_VERSION,

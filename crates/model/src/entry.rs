@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::emergency::{DrillKind, DrillStep, HaltTarget, TokenSelector};
+
 pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
 use crate::decision::{DataClass, DecisionRecord};
 use crate::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, TenantId, Timestamp, Value};
@@ -84,7 +86,11 @@ kinds! {
     IncidentOpened(IncidentOpened) = "incident.opened", control: true;
     IncidentClosed(IncidentClosed) = "incident.closed", control: true;
     HaltThrown(HaltThrown) = "halt.thrown", control: true;
+    HaltResumeAsked(HaltResumeAsked) = "halt.resume_asked", control: true;
     HaltResumed(HaltResumed) = "halt.resumed", control: true;
+    TokensRevoked(TokensRevoked) = "tokens.revoked", control: true;
+    BreakGlassPrepared(BreakGlassPrepared) = "break_glass.prepared", control: true;
+    DrillRecorded(DrillRecorded) = "drill.recorded", control: true;
     BreakerHeld(BreakerHeld) = "breaker.held", control: true;
     BreakerReleased(BreakerReleased) = "breaker.released", control: true;
     KeyAdded(KeyAdded) = "key.added", control: true;
@@ -409,7 +415,51 @@ bodies! {
         /// Absent: the whole tenant.
         environment: Option<EnvironmentId>,
         halt: Name,
+        /// Absent: everything there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<HaltTarget>,
         reason: Box<str>,
+        /// How many people it takes to lift it. Absent in entries from before it was recorded: one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resume_people: Option<u32>,
+    }
+    /// Of two people that lifting a halt takes, the first.
+    HaltResumeAsked {
+        by: CredentialId,
+        expires_at: Timestamp,
+        halt: Name,
+        reason: Box<str>,
+    }
+    /// Every token that the selector means, of those granted before this entry, is good for nothing.
+    TokensRevoked {
+        by: CredentialId,
+        reason: Box<str>,
+        selector: TokenSelector,
+        /// By then every token that it can mean has expired.
+        until: Timestamp,
+    }
+    /// A credential that can throw one halt, once, and do nothing else.
+    BreakGlassPrepared {
+        by: CredentialId,
+        credential: CredentialId,
+        /// Of the halt; absent: every environment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentId>,
+        expires_at: Timestamp,
+        hash: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<HaltTarget>,
+    }
+    /// A procedure was tried on traffic of its own.
+    DrillRecorded {
+        by: CredentialId,
+        drill: DrillKind,
+        environment: EnvironmentId,
+        passed: bool,
+        /// Whether everything is as it was before.
+        restored: bool,
+        started_at: Timestamp,
+        steps: Vec<DrillStep>,
     }
     HaltResumed {
         by: CredentialId,
@@ -762,6 +812,8 @@ pub struct Settings {
     pub budgets: Vec<Budget>,
     /// 0–100: classifications below it never allow.
     pub confidence_threshold: u8,
+    #[serde(skip_serializing_if = "EmergencyRules::is_default")]
+    pub emergency: EmergencyRules,
     /// How long an escalation or deferral stays open.
     pub escalation_timeout_secs: u32,
     pub hours: BusinessHours,
@@ -780,6 +832,7 @@ impl Default for Settings {
             audience: "intended".into(),
             budgets: Vec::new(),
             confidence_threshold: 70,
+            emergency: EmergencyRules::default(),
             escalation_timeout_secs: 3600,
             hours: BusinessHours::default(),
             policy: PolicyRules::default(),
@@ -787,6 +840,25 @@ impl Default for Settings {
             risk_weights: RiskWeights::default(),
             token_ttl_secs: 60,
         }
+    }
+}
+
+/// What an environment asks of those who lift halts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmergencyRules {
+    /// People that lifting a halt takes; absent: 2 in production, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_people: Option<u32>,
+}
+
+impl EmergencyRules {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+    #[must_use]
+    pub fn resume_people(&self, tier: Tier) -> u32 {
+        self.resume_people.unwrap_or(if tier == Tier::Production { 2 } else { 1 })
     }
 }
 

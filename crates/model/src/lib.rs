@@ -17,6 +17,7 @@ pub mod access;
 pub mod code;
 pub mod decision;
 pub mod digest;
+pub mod emergency;
 pub mod entry;
 pub mod exit;
 pub mod id;

@@ -378,6 +378,9 @@ impl Reach {
                 self.drafts.insert(e.draft, e.environment);
             }
             Event::IncidentOpened(e) => drop(self.incidents.insert(e.incident, e.environment)),
+            Event::BreakGlassPrepared(e) => {
+                drop(self.credentials.insert(e.credential, e.environment.map(|environment| vec![environment])));
+            }
             _ => {}
         }
     }
@@ -421,7 +424,11 @@ impl Reach {
             },
             Event::CapabilitySet(e) => optional(Some(&e.environment)),
             Event::HaltThrown(e) => optional(Some(&e.environment)),
+            Event::HaltResumeAsked(e) => optional(self.halts.get(&e.halt)),
             Event::HaltResumed(e) => optional(self.halts.get(&e.halt)),
+            Event::TokensRevoked(e) => optional(Some(&e.selector.environment)),
+            Event::BreakGlassPrepared(e) => optional(Some(&e.environment)),
+            Event::DrillRecorded(e) => one(&e.environment),
             Event::BreakerReleased(e) => self.breakers.get(&e.breaker).map_or(These(&[]), one),
             Event::PolicyDrafted(e) => one(&e.environment),
             Event::PolicySubmitted(e) => self.drafts.get(&e.draft).map_or(These(&[]), one),

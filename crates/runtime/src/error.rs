@@ -123,8 +123,24 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
             F::Policy(error) => policy_code(error),
+            F::Emergency(error) => emergency_code(error),
             F::NoGenesis | F::SecondGenesis | F::NotControl(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+/// Why an entry about an emergency is refused.
+const fn emergency_code(error: &intended_engine::EmergencyError) -> Code {
+    use intended_engine::EmergencyError as E;
+    match error {
+        E::Target(_) => Code::HaltInvalid,
+        // It was thrown by another rule than stands now: made anew, it is by that one.
+        E::People { .. } | E::Alone(_) => Code::Conflict,
+        E::ResumePeople { .. } => Code::ResumePeople,
+        E::GlassScope(_) => Code::GlassScope,
+        E::GlassSpent(_) => Code::CredentialSpent,
+        E::Selector => Code::SelectorEmpty,
+        E::Drill => Code::DrillRefused,
     }
 }

@@ -12,6 +12,7 @@
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`approvals`]: people and their say in what was escalated
+//! * [`emergency`]: halts, blast radius, revocation, break-glass; [`drills`] of them
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
 //! * [`verification`]: the ledger decided again, in the background
@@ -47,6 +48,8 @@ pub mod approvals;
 pub mod audit;
 mod checkpoints;
 mod draft;
+pub mod drills;
+pub mod emergency;
 mod error;
 pub mod escalations;
 pub mod health;
@@ -307,6 +310,7 @@ pub(crate) const fn code_of(why: NoAccess) -> Code {
         NoAccess::Unknown => Code::CredentialUnknown,
         NoAccess::Revoked => Code::CredentialRevoked,
         NoAccess::Expired => Code::CredentialExpired,
+        NoAccess::Spent => Code::CredentialSpent,
         NoAccess::MemberInactive => Code::MemberInactive,
     }
 }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use intended_engine::{KeyStatus, State, decide, delegation, effective, keys};
+use intended_engine::{About, Dead, KeyStatus, State, decide, delegation, effective, keys};
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome};
 use intended_model::entry::Scope;
@@ -206,6 +206,16 @@ impl Runtime {
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());
         }
+        // A halt that came right after it: the token would be dead, and is not handed out.
+        let state = tenant.state();
+        if record.grant.is_some()
+            && let Some(dead) = state.dead_token(&record, c.first_index)
+        {
+            return Err(match dead {
+                Dead::Halted(code) => code.into(),
+                Dead::Revoked => Code::ConflictExhausted.into(),
+            });
+        }
         let token = self.authority(tenant, &record, c.first_index, &c.head)?;
         let checkpoint = tenant.checkpoint(&c.head)?;
         if token.is_some() {
@@ -266,16 +276,20 @@ impl Runtime {
         }
         let state = principal.tenant.state();
         self.check_current(principal, &state)?;
+        // What was allowed before the halt is not handed out under it, nor after it.
         if decided.record.grant.is_some()
-            && let Some((_, halt)) = state.halt_over(&decided.record.input.intent.environment)
+            && let Some((_, halt)) =
+                state.halt_over(&About::of(&decided.record.input.intent, &decided.record.input.classification))
         {
-            // What was allowed before the halt is not handed out under it.
             return Err(halt.code().into());
         }
         if decided.record.grant.is_some() && is_suspended(&state, &decided.record.input.intent.environment) {
             return Err(Code::EnvironmentSuspended.into());
         }
-        if !late && self.still_stands(principal, &state, &decided.record)? {
+        if !late
+            && state.dead_token(&decided.record, decided.index).is_none()
+            && self.still_stands(principal, &state, &decided.record)?
+        {
             decided.token = self.authority(&principal.tenant, &decided.record, decided.index, &decided.head)?;
         }
         decided.replayed = true;

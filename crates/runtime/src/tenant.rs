@@ -164,6 +164,12 @@ impl Tenant {
         control_count(&self.checkpoints.signer, &self.id, head.size, head.control_version)
     }
 
+    /// Signs a text that is not about a tree: its first line says what it is.
+    #[must_use]
+    pub(crate) fn sign_note(&self, text: &str) -> String {
+        self.checkpoints.signer.sign(text)
+    }
+
     /// The newest checkpoint that this node has signed.
     #[must_use]
     pub fn latest_checkpoint(&self) -> Option<Arc<SignedHead>> {

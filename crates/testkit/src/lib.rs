@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use intended_keyring::{RngError, RngSource, RootKey};
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, Settings, Tier};
+use intended_model::entry::{
+    AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, EmergencyRules, Settings, Tier,
+};
 use intended_model::{EnvironmentId, Event, Intent, Name, TenantId};
 use intended_runtime::admin::Change;
 use intended_runtime::{ManualClock, Principal, Runtime, RuntimeError};
@@ -108,7 +110,9 @@ impl World {
             tool: Some("stripe.create_refund".into()),
             window_secs: 86_400,
         };
-        let settings = Settings { budgets: vec![refunds], ..Settings::default() };
+        // The owner is alone, also in production.
+        let emergency = EmergencyRules { resume_people: Some(1) };
+        let settings = Settings { budgets: vec![refunds], emergency, ..Settings::default() };
         let environments = vec![
             (environment("production")?, Tier::Production, settings.clone()),
             (environment("staging")?, Tier::Staging, settings),

@@ -93,8 +93,12 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
-            // What a change of policy takes is the whole tenant's to say.
-            Some(known) if known.tier == e.tier && known.settings.policy == e.settings.policy => {
+            // What a change of policy and lifting a halt take is the whole tenant's to say.
+            Some(known)
+                if known.tier == e.tier
+                    && known.settings.policy == e.settings.policy
+                    && known.settings.emergency == e.settings.emergency =>
+            {
                 (&e.by, Scope::AccessWrite, In(&e.environment))
             }
             _ => (&e.by, Scope::AccessWrite, Whole),
@@ -137,7 +141,11 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             let environment = state.incidents.get(&e.incident).and_then(|i| i.environment.as_ref());
             (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
         }
-        Event::HaltThrown(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::HaltThrown(e) => (&e.by, throws(state, &e.by, at), e.environment.as_ref().map_or(Whole, In)),
+        Event::HaltResumeAsked(e) => {
+            let environment = state.halts.get(&e.halt).and_then(|h| h.environment.as_ref());
+            (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
+        }
         Event::HaltResumed(e) => {
             let environment = state.halts.get(&e.halt).and_then(|h| h.environment.as_ref());
             (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
@@ -150,6 +158,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::KeyAdded(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
         Event::KeyRetired(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
         Event::TokenConsumed(e) => (&e.by, Scope::TokenVerify, In(&e.environment)),
+        Event::TokensRevoked(e) => (&e.by, Scope::TokenRevoke, e.selector.environment.as_ref().map_or(Whole, In)),
+        Event::BreakGlassPrepared(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::DrillRecorded(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
         Event::TokenRevoked(e) => (&e.by, Scope::TokenRevoke, In(&e.environment)),
     };
     // Until there is a credential the tenant is being set up.
@@ -214,11 +225,18 @@ fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&
     }
 }
 
+/// What lets somebody throw a halt: a scope for that alone, or one for all of an emergency.
+fn throws(state: &State, by: &CredentialId, at: Timestamp) -> Scope {
+    let only = access(state, by, at).is_ok_and(|a| !a.may(Scope::EmergencyWrite, None));
+    if only { Scope::EmergencyHalt } else { Scope::EmergencyWrite }
+}
+
 /// Why somebody could do nothing.
 fn nothing(by: &CredentialId, why: NoAccess) -> String {
     match why {
         NoAccess::Unknown => format!("`{by}` is not a credential"),
         NoAccess::Revoked => format!("`{by}` was revoked before"),
+        NoAccess::Spent => format!("`{by}` was good for one halt, and had thrown it"),
         NoAccess::Expired => format!("`{by}` had expired"),
         NoAccess::MemberInactive => format!("the person behind `{by}` was not an active member"),
     }
@@ -251,6 +269,13 @@ fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
             access.member.as_ref() == Some(&issued.member) || !covers_member(state, access, &issued.member, at)
         }
         Event::SignInSet(set) => !covers_member(state, access, &set.member, at),
+        Event::BreakGlassPrepared(e) => {
+            let until = Some(e.expires_at);
+            !e.environment.as_ref().map_or_else(
+                || access.whole_until(Scope::EmergencyWrite, until),
+                |environment| access.may_until(Scope::EmergencyWrite, Some(environment), until),
+            )
+        }
         Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
         _ => false,
     }

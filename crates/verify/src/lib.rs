@@ -12,6 +12,7 @@
 
 mod authority;
 mod difference;
+mod emergency;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -21,7 +22,9 @@ use intended_engine::{Effect, KeptSession, KeyStatus, SignIns, State, decide, ke
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
-use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
+use intended_model::decision::{
+    ApprovalRef, Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext,
+};
 use intended_model::entry::{
     ApprovalGranted, ApprovalNote, BODY_VERSION, DeployCause, EscalationClosed, KeyAdded, Scope,
 };
@@ -29,6 +32,7 @@ use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId,
 use intended_token::{Jwk, JwkSet, KeySet};
 
 use crate::difference::difference;
+use crate::emergency::{Emergencies, Facts};
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
 pub const MAX_LAG_MS: i64 = 10_000;
@@ -216,6 +220,11 @@ pub struct Verifier {
     approvals: HashMap<u64, ApprovalGranted>,
     /// How many approvals each person gave in each hour, and until when that is needed.
     given: HashMap<String, (u32, Timestamp)>,
+    emergencies: Emergencies,
+    /// Of tokens that may not have expired, what halts and revocations ask.
+    alive: HashMap<Box<str>, Facts>,
+    /// When to forget it, about in order.
+    ends: VecDeque<(i64, Box<str>)>,
     report: Report,
 }
 
@@ -275,6 +284,9 @@ impl Verifier {
             seen: HashSet::new(),
             approvals: HashMap::new(),
             given: HashMap::new(),
+            emergencies: Emergencies::default(),
+            alive: HashMap::new(),
+            ends: VecDeque::new(),
             report,
         })
     }
@@ -378,16 +390,21 @@ impl Verifier {
                 if self.revoked.contains(&consumed.jti) {
                     return Err(wrong("it was revoked before"));
                 }
-                if let Some((halt, _)) = self.state.as_ref().and_then(|s| s.halt_over(&consumed.environment)) {
-                    let what = format!("token of intent {} was consumed under the halt `{halt}`", consumed.intent);
-                    return Err(fail(Check::Halt, index, what));
-                }
                 let place = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment));
                 if place.is_some_and(|e| e.suspended.is_some()) {
                     return Err(wrong("its environment was suspended"));
                 }
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
+                }
+                let facts = self.alive.get(&consumed.jti).ok_or_else(|| wrong("nothing is known of it any more"))?;
+                if let Some(halt) = self.emergencies.killed(facts, granted.index) {
+                    let what =
+                        format!("token of intent {} was consumed under or after the halt `{halt}`", consumed.intent);
+                    return Err(fail(Check::Halt, index, what));
+                }
+                if let Some(at) = self.emergencies.revoked(facts, granted.index) {
+                    return Err(wrong(&format!("entry {at} had revoked it with others")));
                 }
                 let keys = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment)).map(|e| &e.keys);
                 if keys.is_none_or(|k| k.iter().any(|k| k.kid == granted.kid && k.status == KeyStatus::Retired)) {
@@ -508,6 +525,9 @@ impl Verifier {
     }
 
     fn control(&mut self, index: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
+        if let Some(what) = self.state.as_ref().and_then(|state| emergency::untimely(state, event, at)) {
+            return Err(fail(Check::Fold, index, what));
+        }
         match event {
             Event::ApprovalWithdrawn(gone) => {
                 let open = self.open.get(&gone.intent).filter(|o| *o.environment() == gone.environment);
@@ -557,6 +577,7 @@ impl Verifier {
                 })?;
             }
         }
+        self.emergencies.note(index, event);
         self.report.control += 1;
         Ok(())
     }
@@ -670,9 +691,8 @@ impl Verifier {
         let permits = record.decision.decision.permits();
 
         // I2, without the engine: no halt in force covers an allow.
-        let halted =
-            state.halts.iter().find(|(_, h)| h.environment.as_ref().is_none_or(|e| *e == input.intent.environment));
-        if let (true, Some((halt, _))) = (permits, halted) {
+        let halted = if permits { self.emergencies.halted(&Facts::of(state, &record)) } else { None };
+        if let Some(halt) = halted {
             return Err(fail(Check::Halt, index, format!("intent {} was allowed under the halt `{halt}`", input.id)));
         }
         if !(1..=PROCEDURE).contains(&input.procedure) {
@@ -772,6 +792,7 @@ impl Verifier {
             return if record.grant.is_none() { Ok(()) } else { Err(wrong("a grant without an allow")) };
         };
         let grant = grant.as_ref().ok_or_else(|| wrong("an allow without its grant"))?;
+        let facts = self.state.as_ref().map(|s| Facts::of(s, record)).ok_or_else(|| wrong("no state"))?;
         let known = self.state.as_ref().and_then(|s| s.environments.get(environment));
         let known = known.ok_or_else(|| wrong("its environment does not exist"))?;
         let iat = record.input.at.as_secs();
@@ -794,10 +815,20 @@ impl Verifier {
             exp: grant.exp,
             kid: grant.kid.clone(),
         };
+        self.remember(grant, facts, record.input.at);
         if self.granted.insert(grant.jti.clone(), granted).is_some() {
             return Err(wrong("its token id was granted before"));
         }
         Ok(())
+    }
+
+    /// Keeps what halts and revocations ask of a token until it has expired.
+    fn remember(&mut self, grant: &Grant, facts: Facts, now: Timestamp) {
+        while let Some((_, jti)) = self.ends.pop_front_if(|(exp, _)| *exp + 2 * MAX_LAG_MS / 1000 < now.as_secs()) {
+            self.alive.remove(&jti);
+        }
+        self.alive.insert(grant.jti.clone(), facts);
+        self.ends.push_back((grant.exp, grant.jti.clone()));
     }
 
     /// Takes the head of the store that the entries come from, before the first of them. There may be

@@ -9,6 +9,7 @@ pub mod agents;
 pub mod approvals;
 pub mod deployments;
 pub mod drafts;
+pub mod drills;
 pub mod emergency;
 pub mod incidents;
 pub mod intents;
@@ -41,4 +42,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(webhooks::router())
         .merge(sign_in::router())
         .merge(approvals::router())
+        .merge(drills::router())
 }

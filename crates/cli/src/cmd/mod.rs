@@ -12,6 +12,7 @@ mod access;
 mod approval;
 mod audit;
 mod dev;
+mod emergency;
 mod incident;
 mod intent;
 mod login;
@@ -37,7 +38,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
-        Command::Emergency(args) => operate::emergency(&global, args).await,
+        Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Access(args) => access::run(&global, args).await,
         Command::Approval(args) => approval::run(&global, args).await,

@@ -243,7 +243,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
         finish: Duration::from_millis(config.finish_millis),
     };
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    run(listener, intended_api::App::new(runtime).behind(&config.trusted_proxies), limits, stopping, stop).await?;
+    run(listener, intended_api::App::new(runtime).behind(&config.trusted_proxies), limits, stopping, dir, stop).await?;
     note("stopped");
     Ok(ExitCode::Ok)
 }

@@ -15,6 +15,7 @@ mod approval;
 mod cli;
 mod disk;
 mod docs;
+mod emergency;
 mod kill;
 mod options;
 mod policy;

@@ -210,7 +210,8 @@ fn what_cannot_be_asked_is_refused_after_showing_what_would_stop() {
         assert!(ran.err.contains("environment production") && !ran.err.contains("environment staging"), "{}", ran.err);
     }
     site.cli(&server, &["emergency", "status"]).expect(0);
-    let halted = site.data(&server, &["emergency", "halt", "--reason", "drill", "--confirm", "acme"]);
+    let halted =
+        site.data(&server, &["emergency", "halt", "-e", "staging", "--reason", "drill", "--confirm", "staging"]);
     let name = halted["halt"].as_str().unwrap();
     let ran = site.cli(&server, &["emergency", "resume", name, "--reason", "over"]).expect(1);
     assert!(ran.err.contains("because: drill") && ran.err.contains("environment staging"), "{}", ran.err);

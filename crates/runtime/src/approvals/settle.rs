@@ -18,7 +18,7 @@ use intended_store::{Conflict, StoreError, Write};
 use super::people::policy_changed;
 use super::{Fence, Open, met, read_session};
 use crate::draft::{Asked, Draft, commit_of};
-use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS, answer_of, read_answer};
+use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS, answer_of, is_suspended, read_answer};
 use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
 
 /// Most bytes of an intent's context, in canonical form.
@@ -193,7 +193,9 @@ impl Runtime {
             // As the caller is now: waiting takes a while.
             let state = by.tenant.state();
             let may = by.current(&state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
-            if may && state.halt_over(environment).is_none() && self.still_stands(by, &state, record)? {
+            let held = state.suspended.is_some() || is_suspended(&state, environment);
+            let good = may && !held && state.dead_token(record, decided.index).is_none();
+            if good && self.still_stands(by, &state, record)? {
                 decided.token = self.authority(&by.tenant, record, decided.index, &decided.head)?;
             }
         }

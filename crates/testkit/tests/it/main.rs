@@ -18,6 +18,7 @@ mod authzen;
 mod changes;
 mod credentials;
 mod deferring;
+mod emergency;
 mod forged;
 mod forged_access;
 mod forged_sign_in;
