@@ -1,7 +1,7 @@
 //! The names of facts. A fact is a working copy of what the ledger says; its name says what it is
 //! of, with `/` between the parts. Names and ids cannot hold a `/`, free texts come last or hashed.
 
-use intended_model::{CredentialId, Digest, EnvironmentId, IntentId};
+use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, Name};
 
 /// The context of one session of one agent.
 #[must_use]
@@ -15,6 +15,20 @@ pub fn budget(environment: &EnvironmentId, budget: &str, agent: Option<&str>, wi
     let agent = agent.map_or_else(|| "*".to_owned(), |a| Digest::of(a.as_bytes()).to_hex());
     format!("b/{environment}/{budget}/{agent}/{window_start_secs}")
 }
+/// What is let through by a breaker that is half-open since this ledger position.
+#[must_use]
+pub fn probes(breaker: &Name, index: u64) -> String {
+    format!("p/{breaker}/{index}")
+}
+/// All probes.
+pub const PROBE_PREFIX: &str = "p/";
+/// What came of an action.
+#[must_use]
+pub fn outcome(intent: &IntentId) -> String {
+    format!("a/{intent}")
+}
+/// All outcomes.
+pub const OUTCOME_PREFIX: &str = "a/";
 /// An escalation or deferral that is still open.
 #[must_use]
 pub fn open(intent: &IntentId) -> String {

@@ -3,6 +3,7 @@
 //! * [`state`]: a tenant's state, and the fold that makes it out of control entries
 //! * [`needs`]: what the shell has to read before it can decide
 //! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
+//! * [`breakers`]: what opens by itself, how it closes, what people hold
 //! * [`access`]: what a credential or a member may do, where
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
@@ -15,6 +16,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod access;
+pub mod breakers;
+pub mod covers;
 pub mod decide;
 pub mod effects;
 pub mod expect;
@@ -25,6 +28,7 @@ pub mod people;
 pub mod risk;
 pub mod state;
 
+pub use breakers::{Breaker, BreakerError, Breakers};
 pub use access::{Access, Held, NoAccess};
 pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};

@@ -519,6 +519,7 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
         Event::TokenRevoked(e) => Some(*e.intent.as_bytes()),
         Event::EscalationClosed(e) => Some(*e.intent.as_bytes()),
         Event::ApprovalGranted(e) => Some(*e.intent.as_bytes()),
+        Event::IntentOutcome(e) => Some(*e.intent.as_bytes()),
         _ => None,
     };
     Ok(NewEntry {

@@ -12,6 +12,7 @@
 
 mod authority;
 mod difference;
+mod outcomes;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -20,11 +21,14 @@ use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
 use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
-use intended_model::entry::{ApprovalGranted, BODY_VERSION, DeployCause, KeyAdded, Scope};
+use intended_model::entry::{
+    ApprovalGranted, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause, KeyAdded, Scope,
+};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 
 use crate::difference::difference;
+use crate::outcomes::Outcomes;
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
 pub const MAX_LAG_MS: i64 = 10_000;
@@ -57,6 +61,10 @@ pub enum Check {
     Authority,
     /// A fact that is not what the ledger says (I7).
     Fact,
+    /// A breaker that opened or closed as it must not.
+    Breaker,
+    /// What came of an action that nobody was let through to do, or said twice.
+    Outcome,
 }
 
 impl Check {
@@ -74,6 +82,8 @@ impl Check {
             Self::Approval => "I5 approvals",
             Self::Authority => "authority",
             Self::Fact => "I7 facts",
+            Self::Breaker => "breaker",
+            Self::Outcome => "outcome",
         }
     }
 }
@@ -89,8 +99,15 @@ pub struct Failure {
 }
 
 /// The facts that follow from the ledger.
-pub const FACTS: [&str; 5] =
-    [keys::CONSUMED_PREFIX, keys::REVOKED_PREFIX, keys::OPEN_PREFIX, keys::BUDGET_PREFIX, keys::SESSION_PREFIX];
+pub const FACTS: [&str; 7] = [
+    keys::CONSUMED_PREFIX,
+    keys::REVOKED_PREFIX,
+    keys::OPEN_PREFIX,
+    keys::BUDGET_PREFIX,
+    keys::PROBE_PREFIX,
+    keys::SESSION_PREFIX,
+    keys::OUTCOME_PREFIX,
+];
 
 /// What was checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -188,6 +205,7 @@ pub struct Verifier {
     revoked: HashSet<Box<str>>,
     seen: HashSet<IntentId>,
     approvals: HashMap<u64, ApprovalGranted>,
+    outcomes: Outcomes,
     report: Report,
 }
 
@@ -245,6 +263,7 @@ impl Verifier {
             revoked: HashSet::new(),
             seen: HashSet::new(),
             approvals: HashMap::new(),
+            outcomes: Outcomes::default(),
             report,
         })
     }
@@ -362,6 +381,7 @@ impl Verifier {
                 if !self.consumed.insert(consumed.jti.clone()) {
                     return Err(wrong(&format!("consumed twice; granted by entry {}", granted.index)));
                 }
+                self.outcomes.used(&consumed, granted.exp);
                 self.report.consumptions += 1;
                 Ok(())
             }
@@ -399,6 +419,10 @@ impl Verifier {
                 }
                 Ok(())
             }
+            Event::IntentOutcome(outcome) => self
+                .outcomes
+                .reported(at, &outcome)
+                .map_err(|what| fail(Check::Outcome, index, format!("outcome of intent {}: {what}", outcome.intent))),
             _ => Ok(()),
         }
     }
@@ -425,6 +449,19 @@ impl Verifier {
                     return Err(fail(Check::Fold, index, what));
                 }
             }
+            Event::BreakerOpened(BreakerOpened { at: said, breaker, .. })
+            | Event::BreakerProbing(BreakerProbing { at: said, breaker, .. })
+            | Event::BreakerClosed(BreakerClosed { at: said, breaker, .. })
+                if !(0..=MAX_LAG_MS).contains(&at.millis_since(*said)) =>
+            {
+                return Err(fail(Check::Breaker, index, format!("the breaker `{breaker}` changed at another time")));
+            }
+            Event::BreakerClosed(closed) => {
+                let breakers = self.state.as_ref().map(|s| &s.breakers);
+                self.outcomes.closed(breakers, closed).map_err(|what| {
+                    fail(Check::Breaker, index, format!("the breaker `{}` closed, and {what}", closed.breaker))
+                })?;
+            }
             Event::KeyAdded(added) if !usable(added) => {
                 return Err(fail(Check::Fold, index, format!("the key `{}` is none that verifies tokens", added.kid)));
             }
@@ -440,7 +477,11 @@ impl Verifier {
             }
             (Some(state), event) => {
                 state.apply(index, event).map_err(|e| {
-                    let check = if matches!(event, Event::ApprovalGranted(_)) { Check::Approval } else { Check::Fold };
+                    let check = match event {
+                        Event::ApprovalGranted(_) => Check::Approval,
+                        Event::BreakerOpened(_) | Event::BreakerProbing(_) | Event::BreakerClosed(_) => Check::Breaker,
+                        _ => Check::Fold,
+                    };
                     fail(check, index, e.to_string())
                 })?;
             }
@@ -556,7 +597,7 @@ impl Verifier {
         if session != input.session {
             return Err(wrong("the recorded session context is not what the ledger says".to_owned()));
         }
-        for budget in &wanted.budgets {
+        for budget in wanted.counters() {
             let Some(seen) = input.counters.get(budget.key.as_str()).copied() else {
                 return Err(wrong(format!("it does not say how the budget `{}` stood", budget.id)));
             };
@@ -567,7 +608,7 @@ impl Verifier {
                 return Err(wrong(format!("the budget `{}` stood at {now}, it says {seen}", budget.id)));
             }
         }
-        if input.counters.len() != wanted.budgets.len() {
+        if input.counters.len() != wanted.counters().count() {
             return Err(wrong("it says how a budget stood that does not apply".to_owned()));
         }
         let again = decide(state, input);
@@ -606,6 +647,9 @@ impl Verifier {
                     self.open.insert(input.id, open);
                 }
             }
+        }
+        if permits {
+            self.outcomes.permitted(&record);
         }
         self.report.decisions += 1;
         self.report.allowed += u64::from(permits);
@@ -723,6 +767,7 @@ impl Verifier {
             let value = open.expires_at.as_millis().to_string().into_bytes();
             expected.insert(keys::open(intent), (value, Timestamp::from_millis(i64::MAX)));
         }
+        self.outcomes.facts(&mut expected);
         for (key, counter) in &self.counters {
             expected.insert(key.clone(), (counter.sum.to_string().into_bytes(), counter.until));
         }
