@@ -8,6 +8,8 @@
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
+//! * [`breakers`]: what is measured, and what opens and closes by it
+//! * [`outcomes`]: what came of an action
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
@@ -33,10 +35,12 @@ use intended_store::Store;
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod breakers;
 mod error;
 pub mod escalations;
 pub mod health;
 pub mod metrics;
+pub mod outcomes;
 pub mod policy;
 pub mod ports;
 pub mod rate;
@@ -284,6 +288,7 @@ impl Runtime {
     async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
         let tenant = Arc::new(Tenant::load(self.store(), id, self.root_key()).await?);
         self.saw(self.store().head(id).await?.at);
+        self.recall_breakers(&tenant).await?;
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
             tenants.insert(id.clone(), Arc::clone(&tenant));

@@ -90,6 +90,8 @@ impl Runtime {
             return Ok(decided);
         }
         let tenant = &principal.tenant;
+        // What has reached its threshold denies from here on: nothing more is decided before it does.
+        self.record_crossings(tenant).await?;
         let id = IntentId::v7(self.now(), self.random()?);
         let jti = self.random_jti()?;
         let mut intent = submission.intent;
@@ -188,6 +190,9 @@ impl Runtime {
                 Ok(committed) => {
                     let commit = watch.lap();
                     let decided = self.committed(principal, record, committed)?;
+                    if let Err(error) = self.record_crossings(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                    }
                     let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
                     self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
                     return Ok(decided);
@@ -263,6 +268,7 @@ impl Runtime {
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
         self.metrics().decided(&principal.tenant.id, &record);
+        principal.tenant.decided(&record, c.recorded_at);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());

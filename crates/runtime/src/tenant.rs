@@ -28,6 +28,7 @@ pub struct Tenant {
     ledger_signer: Ed25519NoteSigner,
     checkpoint: ArcSwapOption<SignedHead>,
     signing: Mutex<()>,
+    pub(crate) breakers: crate::breakers::Monitor,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
 }
@@ -78,6 +79,7 @@ impl Tenant {
             ledger_signer,
             checkpoint: ArcSwapOption::empty(),
             signing: Mutex::new(()),
+            breakers: crate::breakers::Monitor::default(),
             kept: Mutex::new(None),
         };
         tenant.catch_up(store, root).await?;
