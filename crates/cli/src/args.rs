@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod breaker;
 mod policy;
 
+pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 
 #[derive(Parser)]
@@ -120,6 +122,12 @@ pub enum Command {
         before_help = "Examples:\n  intended emergency status\n  intended emergency halt -e production --reason 'agent loops' --confirm production"
     )]
     Emergency(Emergency),
+    /// Circuit breakers: what opens by itself when something goes wrong, and what is held by hand.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended breaker list\n  intended breaker set production.agents -e production --error-rate 300\n  intended breaker hold stripe-down -e production --connector stripe --reason 'their incident'"
+    )]
+    Breaker(Breaker),
     /// Write, test, simulate, review, ship and roll back policy.
     #[command(
         subcommand,

@@ -325,7 +325,7 @@ fn of_the_client(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
 
-/// Timeouts that deny, facts past their time, kept checkpoints, and finding out that there is room again.
+/// Timeouts that deny, breakers that are tried again, facts past their time, kept checkpoints, and finding out that there is room again.
 async fn housekeeping(runtime: Arc<Runtime>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut ticks = 0_u64;
@@ -334,6 +334,7 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         second.tick().await;
         ticks += 1;
         runtime.settle_deployments().await;
+        runtime.tend_breakers().await;
         if let Err(error) = runtime.close_overdue().await {
             tracing::warn!(%error, "overdue escalations were not closed");
         }

@@ -290,8 +290,7 @@ impl Breakers {
             (Some(Phase::Probing { .. }), _) => return wrong("is half-open: only probes open it again"),
             (Some(Phase::Open), _) => return wrong("is open already"),
         }
-        let standing =
-            Standing { phase: Phase::Open, opened_at: e.at, retry_at: e.retry_at, measured: e.measured };
+        let standing = Standing { phase: Phase::Open, opened_at: e.at, retry_at: e.retry_at, measured: e.measured };
         if before.is_none() {
             let (scope, target) = watched(&breaker.on, &instance);
             let (environment, target) = (breaker.environment.clone(), Box::<str>::from(target));

@@ -107,11 +107,7 @@ impl<T> Covers<T> {
     /// What covers an action, in no particular order.
     pub fn covering<'s>(&'s self, acting: &Acting<'s>) -> impl Iterator<Item = &'s T> {
         let acting = *acting;
-        let exact = self
-            .exact
-            .iter()
-            .filter_map(move |(scope, texts)| texts.get(acting.text(*scope)?))
-            .flatten();
+        let exact = self.exact.iter().filter_map(move |(scope, texts)| texts.get(acting.text(*scope)?)).flatten();
         let prefixes = self.prefixes.iter().flat_map(move |(scope, lengths)| {
             let text = acting.text(*scope);
             lengths.iter().filter_map(move |(length, texts)| texts.get(text?.get(..*length)?)).flatten()

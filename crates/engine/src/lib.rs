@@ -28,8 +28,8 @@ pub mod people;
 pub mod risk;
 pub mod state;
 
-pub use breakers::{Breaker, BreakerError, Breakers};
 pub use access::{Access, Held, NoAccess};
+pub use breakers::{Breaker, BreakerError, Breakers};
 pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
 pub use expect::{expectations, verify_expectations};

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use intended_intents::{Catalogue, domain_of};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentState, ApprovalGranted, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant,
-    Scope, Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
+    AgentState, ApprovalGranted, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant, Scope,
+    Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
 };
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,

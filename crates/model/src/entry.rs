@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
 pub use crate::breaker::{
     ActionOutcome, BreakerDefaults, BreakerMeasure, BreakerMetric, BreakerRules, BreakerScope, BreakerSpend,
     BreakerTarget, BreakerWindow,
 };
-pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
 use crate::decision::{DataClass, DecisionRecord};
 use crate::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, TenantId, Timestamp, Value};
 

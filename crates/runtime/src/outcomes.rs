@@ -33,12 +33,7 @@ struct Kept {
 
 impl Runtime {
     /// Records what came of an action. The answer is the entry's index.
-    pub async fn report_outcome(
-        &self,
-        by: &Principal,
-        intent: &IntentId,
-        report: Report,
-    ) -> Result<u64, RuntimeError> {
+    pub async fn report_outcome(&self, by: &Principal, intent: &IntentId, report: Report) -> Result<u64, RuntimeError> {
         by.require(Scope::TokenVerify, None)?;
         let tenant = &by.tenant;
         let request = serde_json::to_vec(&(intent, &report)).map_err(RuntimeError::internal)?;

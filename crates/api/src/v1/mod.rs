@@ -5,6 +5,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::App;
 
 pub mod access;
+pub mod breakers;
 pub mod deployments;
 pub mod drafts;
 pub mod emergency;
@@ -27,4 +28,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(simulations::router())
         .merge(incidents::router())
         .merge(emergency::router())
+        .merge(breakers::router())
 }

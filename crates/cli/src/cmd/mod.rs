@@ -9,6 +9,7 @@ use crate::error::{CliError, file};
 use crate::output::note;
 
 mod audit;
+mod breaker;
 mod dev;
 mod incident;
 mod intent;
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
+        Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,

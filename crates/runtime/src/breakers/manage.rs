@@ -135,10 +135,14 @@ impl Runtime {
                 return Err(Code::BreakerUnknown.into());
             }
             let on = spec.on.as_ref().or(known.map(|b| &b.on)).ok_or_else(|| {
-                RuntimeError::new(Code::BreakerUnknown, format!("`{breaker}`: to hold what no breaker watches, name it"))
+                RuntimeError::new(
+                    Code::BreakerUnknown,
+                    format!("`{breaker}`: to hold what no breaker watches, name it"),
+                )
             })?;
             if on.is_each() {
-                let what = format!("which {} is to be held; the whole environment is what a halt stops", on.scope.as_str());
+                let what =
+                    format!("which {} is to be held; the whole environment is what a halt stops", on.scope.as_str());
                 return Err(RuntimeError::at(Code::RequestInvalid, "/on/target", what));
             }
             // One of those that a breaker watches, or something else than it does: a hold of its own.

@@ -215,9 +215,10 @@ impl Runtime {
                     Event::IntentOutcome(said) => {
                         let known = match permitted.remove(&said.intent) {
                             Some(known) => Some(known),
-                            None => self.granted_of(tenant, &said.intent).await?.map(|(record, _)| {
-                                (record.input.intent, record.input.classification)
-                            }),
+                            None => self
+                                .granted_of(tenant, &said.intent)
+                                .await?
+                                .map(|(record, _)| (record.input.intent, record.input.classification)),
                         };
                         if let Some((intent, classification)) = &known {
                             tenant.reported((intent, classification), &said, entry.at);

@@ -37,9 +37,8 @@ impl Watcher {
 
     fn shard(&self, target: &str) -> MutexGuard<'_, Windows> {
         // FNV-1a.
-        let hash = target.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash =
+            target.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         let at = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let [first, ..] = &self.shards;
         self.shards.get(at).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,9 +142,7 @@ impl Monitor {
         let plan = self.plan(state);
         let Some(within) = plan.environments.get(seen.environment) else { return };
         let take = |watcher: &Watcher, target: &str| {
-            if !state.breakers.standing.is_empty()
-                && state.breakers.standing.contains_key(&watcher.instance(target))
-            {
+            if !state.breakers.standing.is_empty() && state.breakers.standing.contains_key(&watcher.instance(target)) {
                 return;
             }
             if let Some(measured) = watcher.push(target, seen.at, sample(&watcher.breaker)) {

@@ -94,7 +94,8 @@ impl Runtime {
         for _ in 0..super::MAX_ATTEMPTS {
             let (state, now) = (tenant.state(), self.now());
             let breakers = &state.breakers;
-            let Some((standing, breaker)) = breakers.standing.get(instance).zip(breakers.defined.get(&instance.breaker))
+            let Some((standing, breaker)) =
+                breakers.standing.get(instance).zip(breakers.defined.get(&instance.breaker))
             else {
                 return Ok(());
             };
@@ -162,8 +163,7 @@ impl Runtime {
 fn settled(progress: &Progress, breaker: &Breaker, instance: &Instance, now: Timestamp) -> Option<Event> {
     let rules = &breaker.rules;
     let (succeeded, failed) = progress.count(now, rules.probe_timeout_secs);
-    let (name, environment, target) =
-        (instance.breaker.clone(), breaker.environment.clone(), instance.target.clone());
+    let (name, environment, target) = (instance.breaker.clone(), breaker.environment.clone(), instance.target.clone());
     if failed > 0 {
         return Some(Event::BreakerOpened(BreakerOpened {
             at: now,
@@ -182,13 +182,6 @@ fn settled(progress: &Progress, breaker: &Breaker, instance: &Instance, now: Tim
         }));
     }
     (succeeded >= rules.successes).then(|| {
-        Event::BreakerClosed(BreakerClosed {
-            at: now,
-            breaker: name,
-            environment,
-            succeeded,
-            target,
-            v: BODY_VERSION,
-        })
+        Event::BreakerClosed(BreakerClosed { at: now, breaker: name, environment, succeeded, target, v: BODY_VERSION })
     })
 }

@@ -235,7 +235,10 @@ mod tests {
         let base = rules(minute, 2);
         let half = BreakerRules { error_rate_permille: Some(501), ..base.clone() };
         assert_eq!(trips(&half, &[DONE, FAILED]), None);
-        assert_eq!(trips(&BreakerRules { error_rate_permille: Some(500), ..base.clone() }, &[DONE, FAILED]).unwrap().0, 2);
+        assert_eq!(
+            trips(&BreakerRules { error_rate_permille: Some(500), ..base.clone() }, &[DONE, FAILED]).unwrap().0,
+            2
+        );
         let slow = BreakerRules { latency_ms: Some(201), ..base.clone() };
         assert_eq!(trips(&slow, &[DONE, FAILED]), None, "their mean is 200");
         assert_eq!(trips(&BreakerRules { latency_ms: Some(200), ..base }, &[DONE, FAILED]).unwrap().1.value, 200);
