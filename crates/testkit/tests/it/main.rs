@@ -10,6 +10,7 @@
 
 mod approvals;
 mod authzen;
+mod breakers;
 mod changes;
 mod forged;
 mod gates;
