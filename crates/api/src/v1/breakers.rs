@@ -82,7 +82,10 @@ async fn set(
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let body: SetBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let breaker = named(&breaker)?;
-    let known = || principal.tenant.state().breakers.defined.get(&breaker).map(|b| b.rules.clone());
+    let known = || {
+        let state = principal.tenant.state();
+        state.breakers.defined.get(&breaker).filter(|b| principal.sees(&b.environment)).map(|b| b.rules.clone())
+    };
     let rules = match (body.rules, body.active) {
         (Some(rules), _) => rules,
         // Thresholds that nobody has said are not made up; to turn one off none are needed.

@@ -17,7 +17,7 @@ pub async fn run(global: &Global, args: Breaker) -> Outcome {
         Breaker::List => {
             let rows = rows(&client, global).await?;
             if global.output == Format::Table {
-                say(&table(&HEADER, rows.iter().flat_map(lines).collect()));
+                say(&table(&HEADER, rows.iter().flat_map(|row| lines(row, CLOSEST)).collect()));
                 let defaults = rows.iter().filter(|r| r.get("explicit") == Some(&Value::Bool(false))).count();
                 if defaults > 0 {
                     note(&format!("\n{defaults} with default thresholds: set them with `intended breaker set`"));
@@ -36,7 +36,7 @@ pub async fn run(global: &Global, args: Breaker) -> Outcome {
                 )
             })?;
             if global.output == Format::Table {
-                say(&table(&HEADER, lines(&found)));
+                say(&table(&HEADER, lines(&found, usize::MAX)));
                 if let Some(rules) = found.get("rules") {
                     say("");
                     one(Format::Table, rules);
@@ -86,8 +86,22 @@ fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A breaker's lines: one for itself, one for each of those it watches by themselves.
-fn lines(row: &Value) -> Vec<Vec<String>> {
+/// How many that are closed a list shows of those that a breaker watches by themselves.
+const CLOSEST: usize = 3;
+
+/// How close one is to a threshold, in thousandths.
+fn closeness(instance: &Value) -> i64 {
+    let measured = instance.get("measured").and_then(Value::as_array).into_iter().flatten();
+    let ratio = |m: &Value| {
+        let n = |name: &str| m.get(name).and_then(Value::as_i64).unwrap_or(0);
+        n("value").saturating_mul(1000) / n("threshold").max(1)
+    };
+    measured.map(ratio).max().unwrap_or(0)
+}
+
+/// A breaker's lines: one for itself, one for each of those it watches by themselves: all that are not
+/// closed, and of the others the closest to a threshold.
+fn lines(row: &Value, closest: usize) -> Vec<Vec<String>> {
     let each = |name: &str| row.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let instances = each("instances");
     let watches = match (text(row, "/on/scope"), text(row, "/on/target")) {
@@ -101,8 +115,9 @@ fn lines(row: &Value) -> Vec<Vec<String>> {
     };
     let alone = instances.first().filter(|i| i.get("target").is_none());
     let held = each("held").iter().map(|h| {
-        let on = if text(h, "/target").is_empty() { "" } else { text(h, "/target") };
-        format!("held by {}: {} {on} ({})", text(h, "/by"), text(h, "/reason"), text(h, "/hold"))
+        let (hold, target) = (text(h, "/hold"), text(h, "/target"));
+        let which = if hold == text(row, "/breaker") { String::new() } else { format!(" on {target} as `{hold}`") };
+        format!("held by {}{which}: {}", text(h, "/by"), text(h, "/reason"))
     });
     let why: Vec<String> = held.chain(alone.map(|i| because(i)).filter(|w| !w.is_empty())).collect();
     let measured = match alone {
@@ -117,7 +132,11 @@ fn lines(row: &Value) -> Vec<Vec<String>> {
         measured,
         why.join("\n"),
     ];
-    let others = instances.iter().filter(|i| i.get("target").is_some()).map(|i| {
+    let each = instances.iter().filter(|i| i.get("target").is_some());
+    let (mut closed, mut others): (Vec<_>, Vec<_>) = each.partition(|i| text(i, "/state") == "closed");
+    closed.sort_by_key(|i| std::cmp::Reverse(closeness(i)));
+    others.extend(closed.into_iter().take(closest));
+    let others = others.into_iter().map(|i| {
         let target = format!("  {}", text(i, "/target"));
         let state = format!("  {}", text(i, "/state"));
         vec![String::new(), String::new(), target, state, figures(i.get("measured")), because(i)]

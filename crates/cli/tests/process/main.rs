@@ -10,6 +10,7 @@
     clippy::disallowed_methods
 )]
 
+mod breaker;
 mod cli;
 mod disk;
 mod docs;

@@ -95,7 +95,7 @@ impl Runtime {
     /// Sets what opens a breaker and how it closes. It starts closed.
     pub async fn set_breaker(&self, by: &Principal, breaker: Name, spec: BreakerSpec) -> Result<u64, RuntimeError> {
         let changed = self.change(by, ("breaker", &breaker, &spec), |by, state| {
-            let known = state.breakers.defined.get(&breaker);
+            let known = state.breakers.defined.get(&breaker).filter(|b| by.sees(&b.environment));
             let environment = environment_of(by, spec.environment.as_ref(), known.map(|b| &b.environment))?;
             by.require(Scope::EmergencyWrite, Some(&environment))?;
             let on = spec.on.clone().or_else(|| known.map(|b| b.on.clone()));
@@ -128,7 +128,7 @@ impl Runtime {
         let hex = intended_model::digest::hex(&self.random::<4>()?);
         let fresh = Name::new(&format!("hold-{hex}")).map_err(RuntimeError::internal)?;
         self.change(by, ("breaker.hold", &breaker, &spec), |by, state| {
-            let known = state.breakers.defined.get(&breaker);
+            let known = state.breakers.defined.get(&breaker).filter(|b| by.sees(&b.environment));
             let environment = environment_of(by, spec.environment.as_ref(), known.map(|b| &b.environment))?;
             by.require(Scope::EmergencyWrite, Some(&environment))?;
             if known.is_some_and(|b| b.environment != environment) {
@@ -165,7 +165,8 @@ impl Runtime {
     /// Releases what somebody holds. What has opened by itself stays as it is.
     pub async fn release_breaker(&self, by: &Principal, hold: Name, reason: &str) -> Result<u64, RuntimeError> {
         let changed = self.change(by, ("breaker.release", &hold, reason), |by, state| {
-            let held = state.breakers.held.get(&hold).ok_or(Code::BreakerUnknown)?;
+            let held = state.breakers.held.get(&hold).filter(|h| by.sees(&h.environment));
+            let held = held.ok_or(Code::BreakerUnknown)?;
             by.require(Scope::EmergencyWrite, Some(&held.environment))?;
             let event = Event::BreakerReleased(BreakerReleased {
                 breaker: hold.clone(),

@@ -80,6 +80,8 @@ struct InEnvironment {
 /// Which breakers watch what, for one set of definitions.
 #[derive(Debug, Default)]
 struct Plan {
+    /// Of the state that it was made for: a plan is never replaced by an older one.
+    control: u64,
     defined: Arc<BTreeMap<Name, Breaker>>,
     watchers: BTreeMap<Name, Arc<Watcher>>,
     environments: HashMap<EnvironmentId, InEnvironment>,
@@ -115,11 +117,15 @@ pub struct Monitor {
 impl Monitor {
     fn plan(&self, state: &State) -> arc_swap::Guard<Arc<Plan>> {
         let plan = self.plan.load();
-        if Arc::ptr_eq(&plan.defined, &state.breakers.defined) {
+        if Arc::ptr_eq(&plan.defined, &state.breakers.defined) || plan.control > state.control {
             return plan;
         }
         self.plan.rcu(|before| {
-            let mut next = Plan { defined: Arc::clone(&state.breakers.defined), ..Plan::default() };
+            if before.control > state.control {
+                return Arc::clone(before);
+            }
+            let defined = Arc::clone(&state.breakers.defined);
+            let mut next = Plan { control: state.control, defined, ..Plan::default() };
             for (name, breaker) in state.breakers.defined.iter().filter(|(_, b)| b.active) {
                 let known = before.watchers.get(name).filter(|w| w.breaker == *breaker).cloned();
                 let watcher = known.unwrap_or_else(|| Arc::new(Watcher::new(name.clone(), breaker.clone())));
@@ -132,7 +138,7 @@ impl Monitor {
                 }
                 next.watchers.insert(name.clone(), watcher);
             }
-            next
+            Arc::new(next)
         });
         self.plan.load()
     }

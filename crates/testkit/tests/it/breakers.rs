@@ -543,7 +543,7 @@ async fn an_unlawful_transition_is_found() {
         ),
         ("breaker.opened", 1, Box::new(|b| b["measured"]["metric"] = json!("error_rate")), "do not have"),
         ("breaker.probing", 0, Box::new(|b| later(b, "at", -1)), "not to be tried again yet"),
-        ("breaker.closed", 0, Box::new(|b| b["succeeded"] = json!(1)), "another number"),
+        ("breaker.closed", 0, Box::new(|b| b["succeeded"] = json!(1)), "2 of its probes had succeeded, not 1"),
     ];
     for (kind, nth, change, says) in cases {
         let mut forge = Forge(honest.0.clone());
