@@ -40,12 +40,14 @@ impl<'a> Acting<'a> {
     }
 }
 
+type ByText<T> = HashMap<Box<str>, Vec<T>>;
+
 /// Things by what they cover.
 #[derive(Debug, Clone)]
 pub struct Covers<T> {
-    exact: HashMap<BreakerScope, HashMap<Box<str>, Vec<T>>>,
+    exact: HashMap<BreakerScope, ByText<T>>,
     /// By length: as many look-ups as there are different ones.
-    prefixes: HashMap<BreakerScope, BTreeMap<usize, HashMap<Box<str>, Vec<T>>>>,
+    prefixes: HashMap<BreakerScope, BTreeMap<usize, ByText<T>>>,
 }
 
 impl<T> Default for Covers<T> {
@@ -68,7 +70,7 @@ impl<T> Covers<T> {
     }
 
     pub fn remove(&mut self, scope: BreakerScope, target: &str, which: impl Fn(&T) -> bool) {
-        fn take<T>(texts: &mut HashMap<Box<str>, Vec<T>>, text: &str, which: impl Fn(&T) -> bool) {
+        fn take<T>(texts: &mut ByText<T>, text: &str, which: impl Fn(&T) -> bool) {
             if let Some(things) = texts.get_mut(text) {
                 things.retain(|t| !which(t));
                 if things.is_empty() {

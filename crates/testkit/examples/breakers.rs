@@ -1,7 +1,7 @@
 //! What breakers cost a decision: its median with 1,000 defined, beside none, in one run and in turns.
 //! Durable and signed, and once more without the disk. `cargo run --release -p intended-testkit --example breakers`
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a program that measures")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a program that measures")]
 
 use std::time::{Duration, Instant};
 

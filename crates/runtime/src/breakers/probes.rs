@@ -181,7 +181,6 @@ fn settled(progress: &Progress, breaker: &Breaker, instance: &Instance, now: Tim
             v: BODY_VERSION,
         }));
     }
-    (succeeded >= rules.successes).then(|| {
-        Event::BreakerClosed(BreakerClosed { at: now, breaker: name, environment, succeeded, target, v: BODY_VERSION })
-    })
+    let closed = BreakerClosed { at: now, breaker: name, environment, succeeded, target, v: BODY_VERSION };
+    (succeeded >= rules.successes).then_some(Event::BreakerClosed(closed))
 }
