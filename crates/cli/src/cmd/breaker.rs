@@ -119,7 +119,7 @@ fn lines(row: &Value, closest: usize) -> Vec<Vec<String>> {
         let which = if hold == text(row, "/breaker") { String::new() } else { format!(" on {target} as `{hold}`") };
         format!("held by {}{which}: {}", text(h, "/by"), text(h, "/reason"))
     });
-    let why: Vec<String> = held.chain(alone.map(|i| because(i)).filter(|w| !w.is_empty())).collect();
+    let why: Vec<String> = held.chain(alone.map(because).filter(|w| !w.is_empty())).collect();
     let measured = match alone {
         Some(instance) => figures(instance.get("measured")),
         None => thresholds(row.get("rules")),
