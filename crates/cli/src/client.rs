@@ -104,6 +104,12 @@ impl Client {
         self.call("POST", path, Some(body), &[]).await
     }
 
+    /// The same with another method than POST.
+    pub async fn change_by(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, CliError> {
+        self.would(method, path, body.unwrap_or(&Value::Null))?;
+        Ok(self.call(method, path, body, &[]).await?.body)
+    }
+
     /// The same for what has been read as `etag`: what has changed since is refused.
     pub async fn change_at(
         &self,

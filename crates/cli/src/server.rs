@@ -1,20 +1,23 @@
 //! Putting a server together, running it, and stopping it: not ready first, then drained, then closed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use intended_api::App;
+use intended_api::origin::Peer;
 use intended_keyring::{RootKey, SystemRng};
-use intended_model::ExitCode;
+use intended_model::{Digest, ExitCode};
 use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::error::{CliError, file};
+use crate::rewake;
 
 pub const CONFIG: &str = "intended.toml";
 pub const ROOT_KEY: &str = "root.key";
@@ -48,12 +51,21 @@ pub struct Config {
     /// Requests that one credential may make in a second; 0 for no limit.
     #[serde(default = "default_requests")]
     pub requests_per_second: u32,
+    /// Networks that webhooks may be sent to although they are not public, such as 10.1.0.0/16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhook_networks: Vec<ipnet::IpNet>,
     /// Connections at a time. Those beyond wait until one ends.
     #[serde(default = "default_connections")]
     pub connections: u32,
     /// How long a connection may take for the head of a request, and stay idle between two.
     #[serde(default = "default_head")]
     pub head_millis: u64,
+    /// SHA-256 of the key of who operates the server: makes and suspends tenants. Absent: nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_key_sha256: Option<Digest>,
+    /// Networks of proxies in front, whose `x-forwarded-for` is believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 pub const fn default_drain() -> u64 {
@@ -167,6 +179,14 @@ pub async fn open(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64
     Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root, issuer).await.map_err(named)?))
 }
 
+/// Lets a runtime send webhooks: to public addresses, and to these networks.
+pub fn send_webhooks(runtime: &Runtime, networks: Vec<ipnet::IpNet>) -> Result<(), CliError> {
+    let notifier = crate::notifier::HttpNotifier::new(intended_runtime::webhooks::Reach::new(networks));
+    let failed = |e: reqwest::Error| CliError::Failed(format!("webhooks cannot be sent: {e}"), ExitCode::Usage);
+    runtime.set_notifier(Arc::new(notifier.map_err(failed)?));
+    Ok(())
+}
+
 /// Opens a data directory that was set up before: its data file is there, and a tenant is in it.
 /// A lost file must not come back as a new and empty one, so it is looked at before anything is written.
 pub async fn reopen(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64>) -> Result<Arc<Runtime>, CliError> {
@@ -278,9 +298,9 @@ async fn accept(
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
-        let (place, stream) = tokio::select! {
+        let (place, (stream, peer)) = tokio::select! {
             (place, accepted) = next => match (place, accepted) {
-                (Ok(place), Ok((stream, _))) => (place, stream),
+                (Ok(place), Ok((stream, peer))) => (place, (stream, peer)),
                 (_, Err(error)) if of_the_client(&error) => continue,
                 (Err(_), _) => break,
                 // No more files, say. It passes when others end.
@@ -296,9 +316,9 @@ async fn accept(
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(hyper_util::rt::TokioTimer::new())
             .header_read_timeout(limits.head)
-            .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
+            .serve_connection(hyper_util::rt::TokioIo::new(stream), From { peer: peer.ip(), service: service.clone() });
         let mut close = close.clone();
-        tokio::spawn(async move {
+        tokio::spawn(rewake::at_once(async move {
             let _place = place;
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
@@ -311,12 +331,32 @@ async fn accept(
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
             }
-        });
+        }));
     }
     drop(listener);
     let _ = closing.send(());
     // All places are free when the last connection has ended.
     drop(places.acquire_many(connections).await);
+}
+
+/// Says of each request of a connection where it comes from.
+struct From<S> {
+    peer: IpAddr,
+    service: S,
+}
+
+impl<S, B> hyper::service::Service<hyper::Request<B>> for From<S>
+where
+    S: hyper::service::Service<hyper::Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: hyper::Request<B>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.peer));
+        self.service.call(request)
+    }
 }
 
 /// The client went while it was still waiting to be taken.
@@ -335,8 +375,21 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         ticks += 1;
         runtime.settle_deployments().await;
         runtime.tend_breakers().await;
+        if runtime.has_webhooks() {
+            // Beside the rest: a receiver may take its time, a timeout that denies may not.
+            let runtime = Arc::clone(&runtime);
+            tokio::spawn(async move { runtime.deliver_webhooks().await });
+        }
         if let Err(error) = runtime.close_overdue().await {
             tracing::warn!(%error, "overdue escalations were not closed");
+        }
+        if let Err(error) = runtime.flush_usage(false).await {
+            tracing::warn!(%error, "when credentials were last used was not written down");
+        }
+        if ticks.is_multiple_of(60)
+            && let Err(error) = runtime.save_activity().await
+        {
+            tracing::warn!(%error, "when agents and callers were last seen was not written down");
         }
         if ticks.is_multiple_of(60)
             && let Err(error) = runtime.purge().await

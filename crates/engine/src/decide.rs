@@ -274,12 +274,12 @@ fn workflow(agent: Option<&Agent>, input: &Input) -> Option<(Code, String)> {
     let agent = agent.filter(|a| !a.workflow.is_empty())?;
     let tool = &input.intent.action.name;
     let Some(session) = &input.session else { return Some((Code::WorkflowSession, String::new())) };
-    let done = |pattern: &&Box<str>| session.tools.iter().any(|t| matches(pattern, t));
+    let done = |pattern: &str| session.tools.iter().any(|t| matches(pattern, t));
     let mut why = format!("`{tool}` is no step of it");
     for step in agent.workflow.iter().filter(|s| matches(&s.action, tool)) {
-        if !step.after.is_empty() && !step.after.iter().any(|p| done(&p)) {
+        if !step.after.is_empty() && !step.after.iter().any(|p| done(p)) {
             why = format!("`{tool}` comes after {}", step.after.join(" or "));
-        } else if let Some(gone) = step.not_after.iter().find(done) {
+        } else if let Some(gone) = step.not_after.iter().find(|p| done(p)) {
             why = format!("`{tool}` does not come after {gone}");
         } else {
             return None;

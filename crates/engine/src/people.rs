@@ -28,9 +28,9 @@ impl State {
             link: before.and_then(|m| m.link),
             name: set.name.clone(),
             sign_in: before.map(|m| m.sign_in.clone()).unwrap_or_default(),
-            since: Member::joined(before, &set.groups, index),
+            since: Member::joined(before.map(Arc::as_ref), &set.groups, index),
         };
-        Arc::make_mut(&mut self.members).insert(set.member.clone(), member);
+        Arc::make_mut(&mut self.members).insert(set.member.clone(), Arc::new(member));
         Ok(())
     }
 
@@ -48,7 +48,7 @@ impl State {
         if let Some(pattern) = new.actions.iter().find(|p| !is_pattern(p)) {
             return Err(FoldError::Pattern(pattern.clone()));
         }
-        let network = |text: &Box<str>| text.parse::<IpNet>().map_err(|_| FoldError::Network(text.clone()));
+        let network = |text: &str| text.parse::<IpNet>().map_err(|_| FoldError::Network(text.into()));
         let credential = Credential {
             id: new.credential.clone(),
             actions: new.actions.clone(),
@@ -58,7 +58,7 @@ impl State {
             expires_at: new.expires_at,
             hash: new.hash,
             member: new.member.clone(),
-            networks: new.networks.iter().map(network).collect::<Result<_, _>>()?,
+            networks: new.networks.iter().map(|n| network(n)).collect::<Result<_, _>>()?,
             previous: None,
             revoked: false,
             rotated_at: None,
@@ -66,7 +66,7 @@ impl State {
             test: new.test,
             whole: new.whole,
         };
-        Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), credential);
+        Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), Arc::new(credential));
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl State {
 
     fn member_mut(&mut self, id: &MemberId) -> Result<&mut Member, FoldError> {
         let member = Arc::make_mut(&mut self.members).get_mut(id);
-        member.ok_or_else(|| FoldError::NoMember(id.clone()))
+        Ok(Arc::make_mut(member.ok_or_else(|| FoldError::NoMember(id.clone()))?))
     }
 
     pub(crate) fn sign_in_set(&mut self, index: u64, set: &SignInSet) -> Result<(), FoldError> {

@@ -89,6 +89,10 @@ pub enum FoldError {
     ApprovedAgain(MemberId),
     #[error("there is no approval by `{0}` to take back")]
     NoApproval(MemberId),
+    #[error("the agent's registration: {} at {}", .0.message, .0.pointer)]
+    Agent(crate::agents::WrongAgent),
+    #[error("the agent `{0}` is retired, for good")]
+    AgentRetired(Box<str>),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
     #[error(transparent)]
@@ -302,8 +306,8 @@ pub struct State {
     /// How many control entries this is the fold of.
     pub control: u64,
     pub environments: BTreeMap<EnvironmentId, Environment>,
-    pub members: Arc<BTreeMap<MemberId, Member>>,
-    pub credentials: Arc<BTreeMap<CredentialId, Credential>>,
+    pub members: Arc<BTreeMap<MemberId, Arc<Member>>>,
+    pub credentials: Arc<BTreeMap<CredentialId, Arc<Credential>>>,
     pub agents: Arc<HashMap<Box<str>, Arc<Agent>>>,
     pub capabilities: Arc<Vec<Capability>>,
     pub catalogue: Arc<Catalogue>,
@@ -404,13 +408,15 @@ impl State {
             Event::CredentialRotated(new) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&new.credential);
                 let known = known.ok_or_else(|| FoldError::NoCredential(new.credential.clone()))?;
+                let known = Arc::make_mut(known);
                 known.previous = Some((known.hash, new.previous_until));
                 known.hash = new.hash;
                 known.rotated_at = Some(index);
             }
             Event::CredentialRevoked(gone) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);
-                known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?.revoked = true;
+                let known = known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?;
+                Arc::make_mut(known).revoked = true;
             }
             Event::AccessSuspended(e) => self.suspend(e.environment.as_ref(), Some(&e.reason))?,
             Event::AccessReinstated(e) => self.suspend(e.environment.as_ref(), None)?,
@@ -436,25 +442,7 @@ impl State {
                     return Err(FoldError::NoWebhook(e.webhook.clone()));
                 }
             }
-            Event::AgentSet(set) => {
-                set.tools.iter().chain(&set.categories).chain(set.workflow.iter().flat_map(patterns)).try_for_each(
-                    |p| if crate::access::is_pattern(p) { Ok(()) } else { Err(FoldError::Pattern(p.clone())) },
-                )?;
-                let agent = Agent {
-                    categories: set.categories.clone(),
-                    environments: set.environments.clone(),
-                    kind: set.kind.clone(),
-                    owner: set.owner.clone(),
-                    purpose: set.purpose.clone(),
-                    state: set.state,
-                    teams: set.teams.clone(),
-                    tools: set.tools.clone(),
-                    trust: set.trust.min(100),
-                    workflow: set.workflow.clone(),
-                };
-                Arc::make_mut(&mut self.agents).insert(set.agent.clone(), Arc::new(agent));
-                self.refresh_missing();
-            }
+            Event::AgentSet(set) => self.agent_set(set)?,
             Event::CapabilitySet(set) => {
                 self.set_capability(set);
                 self.refresh_missing();
@@ -642,10 +630,6 @@ impl State {
             _ => Ok(first),
         }
     }
-}
-
-fn patterns(step: &WorkflowStep) -> impl Iterator<Item = &Box<str>> {
-    std::iter::once(&step.action).chain(&step.after).chain(&step.not_after)
 }
 
 /// What every list of roles keeps to.

@@ -9,9 +9,21 @@ mod api_key;
 mod root;
 mod signing;
 
-pub use api_key::{ApiKey, ApiKeyError};
+pub use api_key::{ApiKey, ApiKeyError, KeyKind, PATTERN as API_KEY_PATTERN};
 pub use root::{RootKey, SealError};
 pub use signing::{KeyError, SigningKey};
+
+/// HMAC-SHA-256 (RFC 2104).
+#[must_use]
+pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
+    use aws_lc_rs::hmac;
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    let mut out = [0; 32];
+    for (to, from) in out.iter_mut().zip(tag.as_ref()) {
+        *to = *from;
+    }
+    out
+}
 
 /// Where random bytes come from.
 pub trait RngSource: Send + Sync + 'static {

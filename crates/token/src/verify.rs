@@ -60,6 +60,9 @@ pub enum Refusal {
     /// Said only online: offline nobody knows of a halt.
     #[error("a halt covers what the token would do")]
     Halted,
+    /// Said only online, as well.
+    #[error("the tenant or the environment is suspended")]
+    Suspended,
 }
 
 impl Refusal {
@@ -92,6 +95,7 @@ impl Refusal {
             Self::Consumed => Code::TokenConsumed,
             Self::NotGranted => Code::TokenNotGranted,
             Self::Halted => Code::TokenHalted,
+            Self::Suspended => Code::TokenSuspended,
         }
     }
 }

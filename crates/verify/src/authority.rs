@@ -5,10 +5,11 @@
 //! Until it expires a credential is good for what it asks; what it asked for is recorded up to
 //! [`MAX_LAG_MS`] later.
 
-use intended_engine::access::{OPERATOR, PROVIDER_PREFIX};
+use intended_engine::access::{MAX_OVERLAP_SECS, OPERATOR, PROVIDER_PREFIX};
 use intended_engine::{Access, NoAccess, State};
 use intended_model::entry::{AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope};
-use intended_model::{CredentialId, EnvironmentId, Event, Timestamp};
+use intended_model::{CredentialId, EnvironmentId, Event, MemberId, Timestamp};
+use ipnet::IpNet;
 
 use crate::MAX_LAG_MS;
 
@@ -59,8 +60,8 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         | Event::AccessReinstated(AccessReinstated { by, environment: None, .. }) => {
             return (by.as_str() != OPERATOR).then(|| format!("`{by}` does not operate the server"));
         }
-        Event::AccessSuspended(AccessSuspended { by, environment: Some(e), .. })
-        | Event::AccessReinstated(AccessReinstated { by, environment: Some(e), .. }) => (by, Scope::AccessWrite, In(e)),
+        Event::AccessSuspended(AccessSuspended { by, environment: Some(_), .. })
+        | Event::AccessReinstated(AccessReinstated { by, environment: Some(_), .. }) => (by, Scope::AccessWrite, Whole),
         Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => return None,
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -70,8 +71,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::WebhookSet(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
         Event::CredentialRotated(e) => {
             let known = state.credentials.get(&e.credential);
-            let reach = known.map_or(Any, |c| if c.whole { Whole } else { Each(c.environments.iter().collect()) });
-            (&e.by, Scope::AccessWrite, reach)
+            // As if it were made again: a key is what it is good for.
+            let whole = known.is_some_and(|c| c.whole || of_another(state, &e.by, c.member.as_ref()));
+            (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
         }
         // Groups of an identity provider, as it says them when somebody signs in.
         Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e),
@@ -87,9 +89,11 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             }
             _ => (&e.by, Scope::AccessWrite, Whole),
         },
-        Event::CredentialCreated(e) => {
-            (&e.by, Scope::AccessWrite, if e.whole || e.member.is_some() { Whole } else { Any })
-        }
+        Event::CredentialCreated(e) => (
+            &e.by,
+            Scope::AccessWrite,
+            if e.whole || of_another(state, &e.by, e.member.as_ref()) { Whole } else { Any },
+        ),
         Event::CredentialRevoked(e) => {
             let known = state.credentials.get(&e.credential);
             let reach = known.map_or(Any, |c| if c.whole { Whole } else { Each(c.environments.iter().collect()) });
@@ -144,6 +148,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if state.credentials.is_empty() && by.as_str() == "bootstrap" {
         return None;
     }
+    if state.suspended.is_some() {
+        return Some(format!("`{by}` is of a tenant that was suspended"));
+    }
     let access = match access(state, by, at) {
         Ok(access) => access,
         Err(why) => return Some(nothing(by, why)),
@@ -160,7 +167,43 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if !reaches {
         return Some(format!("`{by}` was not good for what it changes"));
     }
-    wider(&access, event).then(|| format!("`{by}` gave more than it has"))
+    if wider(state, &access, event) {
+        return Some(format!("`{by}` gave more than it has"));
+    }
+    own(state, &access, event, at).map(|what| format!("`{by}`: {what}"))
+}
+
+/// Whether a key of a person is made by somebody else: who a person is is the whole tenant's concern.
+fn of_another(state: &State, by: &CredentialId, member: Option<&MemberId>) -> bool {
+    let behind = by.member().or_else(|| state.credentials.get(by).and_then(|c| c.member.clone()));
+    member.is_some() && member != behind.as_ref()
+}
+
+/// What nobody does, whatever they have.
+fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&'static str> {
+    match event {
+        Event::MemberSet(set)
+            if access.member.as_ref() == Some(&set.member)
+                && state
+                    .members
+                    .get(&set.member)
+                    .is_some_and(|m| m.grants != set.grants || m.groups != set.groups || m.email != set.email) =>
+        {
+            Some("nobody changes what they may do themselves")
+        }
+        Event::MemberSet(_) | Event::CredentialRevoked(_)
+            if !state.keeps_an_owner(event, at.plus_millis(-MAX_LAG_MS)) =>
+        {
+            Some("nobody would be left who could give access")
+        }
+        Event::CredentialRotated(e) if e.previous_until > at.plus_millis(i64::from(MAX_OVERLAP_SECS) * 1_000) => {
+            Some("the key before stays good for too long")
+        }
+        Event::CredentialRotated(e) if state.credentials.get(&e.credential).is_some_and(|c| c.revoked) => {
+            Some("what was revoked gets no new key")
+        }
+        _ => None,
+    }
 }
 
 /// Why somebody could do nothing.
@@ -174,19 +217,43 @@ fn nothing(by: &CredentialId, why: NoAccess) -> String {
 }
 
 /// Nobody gives more than they have, or for longer.
-fn wider(access: &Access, event: &Event) -> bool {
+fn wider(state: &State, access: &Access, event: &Event) -> bool {
     match event {
         Event::CredentialCreated(made) => {
-            let given = |scope: &Scope| {
-                (!made.whole || access.whole_until(*scope, made.expires_at))
-                    && made.environments.iter().all(|e| access.may_until(*scope, Some(e), made.expires_at))
-            };
-            !made.scopes.iter().all(given)
+            let networks: Result<Vec<IpNet>, _> = made.networks.iter().map(|n| n.parse()).collect();
+            !networks.is_ok_and(|networks| {
+                gives(access, &made.scopes, &made.environments, made.whole, made.expires_at)
+                    && access.narrows(&made.actions, &networks, made.test)
+            })
         }
-        Event::MemberSet(set) => !set.grants.iter().all(|g| access.covers(g)),
+        // Its new key is good for all that it is.
+        Event::CredentialRotated(rotated) => !state.credentials.get(&rotated.credential).is_some_and(|c| {
+            gives(access, &c.scopes, &c.environments, c.whole, c.expires_at)
+                && access.narrows(&c.actions, &c.networks, c.test)
+        }),
+        // What a member has already is nobody's gift, but is nobody's to take who has it not.
+        Event::MemberSet(set) => {
+            let had = state.members.get(&set.member).map(|m| m.grants.as_slice()).unwrap_or_default();
+            let added = set.grants.iter().filter(|g| !had.contains(g));
+            let taken = had.iter().filter(|g| !set.grants.contains(g));
+            !added.chain(taken).all(|g| access.covers(g))
+        }
         Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
         _ => false,
     }
+}
+
+fn gives(
+    access: &Access,
+    scopes: &[Scope],
+    environments: &[EnvironmentId],
+    whole: bool,
+    until: Option<Timestamp>,
+) -> bool {
+    scopes.iter().all(|scope| {
+        (!whole || access.whole_until(*scope, until))
+            && environments.iter().all(|e| access.may_until(*scope, Some(e), until))
+    })
 }
 
 /// What somebody could do at a time, with what asking for it a little earlier takes.

@@ -371,6 +371,10 @@ impl Verifier {
                     let what = format!("token of intent {} was consumed under the halt `{halt}`", consumed.intent);
                     return Err(fail(Check::Halt, index, what));
                 }
+                let place = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment));
+                if place.is_some_and(|e| e.suspended.is_some()) {
+                    return Err(wrong("its environment was suspended"));
+                }
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
                 }

@@ -5,6 +5,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::App;
 
 pub mod access;
+pub mod agents;
 pub mod breakers;
 pub mod deployments;
 pub mod drafts;
@@ -13,8 +14,12 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod reviews;
+pub mod roles;
 pub mod simulations;
+pub mod tenants;
 pub mod tokens;
+pub mod webhooks;
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -22,6 +27,10 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(tokens::router())
         .merge(ledger::router())
         .merge(access::router())
+        .merge(agents::router())
+        .merge(reviews::router())
+        .merge(roles::router())
+        .merge(tenants::router())
         .merge(policy::router())
         .merge(drafts::router())
         .merge(deployments::router())
@@ -29,4 +38,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(breakers::router())
+        .merge(webhooks::router())
 }

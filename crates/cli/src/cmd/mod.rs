@@ -8,6 +8,7 @@ use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::note;
 
+mod access;
 mod audit;
 mod breaker;
 mod dev;
@@ -16,8 +17,10 @@ mod intent;
 mod operate;
 mod policy;
 mod serve;
+mod tenant;
 mod token;
 pub mod verify;
+mod webhook;
 
 pub type Outcome = Result<ExitCode, CliError>;
 
@@ -36,7 +39,11 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
+        Command::Access(args) => access::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
+        Command::Webhook(args) => webhook::run(&global, args).await,
+        Command::Tenant(args) => tenant::tenant(&global, args).await,
+        Command::Environment(args) => tenant::environment(&global, args).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use intended_keyring::{RootKey, SystemRng};
+use intended_keyring::{ApiKey, KeyKind, RootKey, SystemRng};
 use intended_model::entry::{Settings, Tier};
 use intended_model::{EnvironmentId, ExitCode, TenantId};
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_requests, listen, open, reopen, serve as run, stopped, write_secret,
+    default_requests, listen, open, reopen, send_webhooks, serve as run, stopped, write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -87,7 +87,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
             ));
         }
     }
-    if let Some(path) = args.owner_key_file.as_ref().filter(|p| p.exists()) {
+    if let Some(path) = [&args.owner_key_file, &args.operator_key_file].into_iter().flatten().find(|p| p.exists()) {
         return Err(CliError::usage(
             format!("{}: it is there already", path.display()),
             "keys are not written over: name another file",
@@ -105,6 +105,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     let rng = SystemRng::default();
     let root = RootKey::generate(&rng).map_err(|e| CliError::Usage(e.to_string(), None))?;
     write_secret(&dir.join(ROOT_KEY), &format!("{}\n", &*root.expose()))?;
+    let operator = ApiKey::generate(&rng, KeyKind::Operator).map_err(|e| CliError::Usage(e.to_string(), None))?;
     let runtime = open(dir, root, &issuer, None).await?;
     let bootstrap = runtime.create_tenant(&tenant, &environments()?).await?;
     let vkey = runtime.tenant(&tenant).map(|t| t.state().vkey.to_string()).unwrap_or_default();
@@ -119,12 +120,18 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         finish_millis: default_finish(),
         max_bytes: None,
         requests_per_second: default_requests(),
+        webhook_networks: Vec::new(),
         connections: default_connections(),
         head_millis: default_head(),
+        operator_key_sha256: Some(operator.hash()),
+        trusted_proxies: Vec::new(),
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
     if let Some(path) = &args.owner_key_file {
         write_secret(path, &format!("{}\n", bootstrap.owner.key))?;
+    }
+    if let Some(path) = &args.operator_key_file {
+        write_secret(path, &format!("{}\n", operator.expose()))?;
     }
     let path = dir.join(CONFIG);
     // Last: a directory with a config file is one that was set up whole.
@@ -132,24 +139,33 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     note(&format!("tenant `{tenant}` with production, staging and development in {}", dir.display()));
     note(&format!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display()));
     note(&format!("ledger key {vkey}"));
-    match (&args.owner_key_file, global.output) {
-        (Some(path), Format::Table) => note(&format!("the owner's API key is in {}", path.display())),
-        (None, Format::Table) => {
-            note("the owner's API key, shown this once:");
-            say(&bootstrap.owner.key);
+    let keys = [
+        ("the owner's API key", "key", &args.owner_key_file, bootstrap.owner.key.as_str()),
+        ("the server operator's key", "operator_key", &args.operator_key_file, operator.expose()),
+    ];
+    if global.output == Format::Table {
+        for (what, _, path, key) in keys {
+            match path {
+                Some(path) => note(&format!("{what} is in {}", path.display())),
+                None => {
+                    note(&format!("{what}, shown this once:"));
+                    say(key);
+                }
+            }
         }
-        (path, format) => {
-            let mut report = json!({
-                "tenant": tenant, "credential": bootstrap.owner.credential, "issuer": issuer, "vkey": vkey,
-            });
-            if let Some(members) = report.as_object_mut() {
+    } else {
+        let mut report = json!({
+            "tenant": tenant, "credential": bootstrap.owner.credential, "issuer": issuer, "vkey": vkey,
+        });
+        if let Some(members) = report.as_object_mut() {
+            for (_, name, path, key) in keys {
                 match path {
-                    Some(path) => members.insert("key_file".to_owned(), path.display().to_string().into()),
-                    None => members.insert("key".to_owned(), bootstrap.owner.key.as_str().into()),
+                    Some(path) => members.insert(format!("{name}_file"), path.display().to_string().into()),
+                    None => members.insert(name.to_owned(), key.into()),
                 };
             }
-            one(format, &report);
         }
+        one(global.output, &report);
     }
     note(&format!("\nnext: intended serve --data-dir {}", dir.display()));
     Ok(ExitCode::Ok)
@@ -170,6 +186,8 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     runtime.limit_requests(config.requests_per_second);
+    send_webhooks(&runtime, config.webhook_networks)?;
+    runtime.operated_by(config.operator_key_sha256);
     let (listener, address) = listen(address, false).await?;
     let tenants = runtime.tenants().len();
     note(&format!(
@@ -187,7 +205,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
         finish: Duration::from_millis(config.finish_millis),
     };
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    run(listener, intended_api::App::new(runtime), limits, stopping, stop).await?;
+    run(listener, intended_api::App::new(runtime).behind(&config.trusted_proxies), limits, stopping, stop).await?;
     note("stopped");
     Ok(ExitCode::Ok)
 }

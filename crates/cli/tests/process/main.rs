@@ -10,6 +10,7 @@
     clippy::disallowed_methods
 )]
 
+mod access;
 mod breaker;
 mod cli;
 mod disk;
@@ -19,4 +20,6 @@ mod options;
 mod policy;
 mod stop;
 mod support;
+mod tenant;
 mod verify;
+mod webhooks;

@@ -24,7 +24,7 @@ async fn verifies(world: &World) -> intended_verify::Report {
     verifier.finish().unwrap()
 }
 
-async fn credential(world: &World, name: &str, environments: Vec<EnvironmentId>, scopes: &[Scope]) -> Principal {
+pub async fn credential(world: &World, name: &str, environments: Vec<EnvironmentId>, scopes: &[Scope]) -> Principal {
     let spec = CredentialSpec {
         actions: Vec::new(),
         networks: Vec::new(),

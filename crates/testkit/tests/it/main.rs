@@ -8,15 +8,21 @@
     clippy::disallowed_methods
 )]
 
+mod access_scale;
+mod access_walk;
+mod agents;
 mod approvals;
 mod authzen;
 mod breakers;
 mod changes;
+mod credentials;
 mod forged;
+mod forged_access;
 mod gates;
 mod golden;
 mod http_edge;
 mod invariants;
+mod isolation;
 mod leaked;
 mod lifecycle;
 mod names;
@@ -25,8 +31,11 @@ mod once;
 mod operate;
 mod policy_http;
 mod refusals;
+mod reviews;
 mod rollback;
 mod slow;
 mod tampering;
+mod tenants;
 mod time;
 mod watching;
+mod webhooks;
