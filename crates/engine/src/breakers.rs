@@ -23,6 +23,8 @@ use crate::state::State;
 
 /// Most breakers of one tenant.
 pub const MAX_BREAKERS: usize = 10_000;
+/// The largest number that the ledger records.
+pub const MAX_AMOUNT: i64 = (1 << 53) - 1;
 /// How long the count of a half-open breaker's probes is kept. Longer than any of them is half-open.
 const PROBES_KEPT_SECS: i64 = 10 * 365 * 86_400;
 
@@ -174,7 +176,7 @@ pub fn check_rules(rules: &BreakerRules) -> Result<(), BreakerError> {
         "velocity is at least minimum_calls: below that it opens nothing",
     )?;
     if let Some(spend) = &rules.spend {
-        ok(spend.limit >= 1, "spend.limit is at least 1 hundredth")?;
+        ok((1..=MAX_AMOUNT).contains(&spend.limit), "spend.limit lies within 1 to 2^53 - 1 hundredths")?;
         ok(!spend.argument.is_empty() && spend.argument.len() <= 128, "spend.argument has 1 to 128 characters")?;
     }
     match rules.window {

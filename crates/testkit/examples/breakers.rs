@@ -44,7 +44,7 @@ async fn world(breakers: bool) -> World {
             error_rate_permille: Some(500),
             denial_rate_permille: Some(900),
             velocity: Some(1_000_000),
-            spend: Some(BreakerSpend { argument: "amount".into(), limit: i64::MAX }),
+            spend: Some(BreakerSpend { argument: "amount".into(), limit: 1 << 50 }),
             ..BreakerRules::default()
         };
         let on = BreakerTarget { scope, target: Some(target.into()) };

@@ -118,6 +118,11 @@ impl Runtime {
                 target: crossing.instance.target.clone(),
                 v: BODY_VERSION,
             });
+            // It watches something else now: what was reached is not its own any more.
+            if State::clone(&state).apply(u64::MAX, &event).is_err() {
+                tenant.breakers.done(&crossing.instance);
+                continue;
+            }
             if self.record_transition(tenant, &state, now, &event, Vec::new()).await? {
                 tenant.breakers.forget(&tenant.state(), &crossing.instance);
                 tenant.breakers.done(&crossing.instance);

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use intended_engine::breakers::MAX_AMOUNT;
 use intended_model::Timestamp;
 use intended_model::entry::{BreakerMeasure, BreakerMetric, BreakerRules, BreakerWindow};
 
@@ -168,6 +169,8 @@ impl Window {
                 BreakerMetric::Probes => return None,
             };
             let threshold = rules.threshold(metric)?;
+            // What is found must be recorded, however much it is.
+            let value = value.min(MAX_AMOUNT);
             Some(BreakerMeasure { calls, metric, threshold, value, window: rules.window })
         };
         use BreakerMetric::{DenialRate, ErrorRate, Latency, Spend, Velocity};
@@ -242,6 +245,17 @@ mod tests {
         let slow = BreakerRules { latency_ms: Some(201), ..base.clone() };
         assert_eq!(trips(&slow, &[DONE, FAILED]), None, "their mean is 200");
         assert_eq!(trips(&BreakerRules { latency_ms: Some(200), ..base }, &[DONE, FAILED]).unwrap().1.value, 200);
+    }
+
+    #[test]
+    fn what_is_found_can_be_recorded_however_much_it_is() {
+        let spend = BreakerSpend { argument: "a".into(), limit: MAX_AMOUNT };
+        let rules = BreakerRules { spend: Some(spend), ..rules(BreakerWindow::Secs(60), 1) };
+        let mut window = Window::new(rules.window);
+        for n in 0..3 {
+            window.push(at(n), Sample::Decision { denied: false, allowed: true, spent: MAX_AMOUNT });
+        }
+        assert_eq!(window.crossed(&rules, at(3)).unwrap().value, MAX_AMOUNT);
     }
 
     #[test]

@@ -173,6 +173,24 @@ async fn denial_rate_latency_velocity_and_spend_open_when_they_are_reached_and_n
     holds(&world).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_amount_that_cannot_be_read_counts_as_all_there_may_be_and_one_that_is_not_there_as_nothing() {
+    let world = World::new().await.unwrap();
+    let production = environment("production").unwrap();
+    let mut pack = intended_testkit::demo_pack();
+    let all = r#"@id("all") permit (principal, action, resource);"#;
+    pack.insert("support.cedar".into(), all.into());
+    world.runtime.deploy_pack(&world.owner, &production, pack).await.unwrap();
+    let spend = json!({"spend": {"argument": "sum", "limit": 9_007_199_254_740_991_i64}, "minimum_calls": 1});
+    set(&world, "b", json!({"scope": "tenant"}), spend).await;
+    assert!(small(&world).await.token.is_some());
+    assert_eq!(standing(&world, "b"), Some("closed"));
+    let odd = GOOD.replace("\"amount\":40", "\"amount\":40,\"sum\":\"many\"");
+    assert!(submit(&world, intent(&odd).unwrap()).await.token.is_some());
+    denied_by_breaker(&small(&world).await);
+    holds(&world).await;
+}
+
 /// Opens the breaker `refunds` and lets the time pass until it is tried again.
 async fn half_open(probes: u32, successes: u32) -> World {
     let world = World::new().await.unwrap();
