@@ -180,6 +180,11 @@ const AREAS: &[Line] = table! {
     POST "revocations": TokenRevoke;
     POST "drills": EmergencyWrite & AccessWrite & IntentSubmit & TokenVerify;
     GET "drills": EmergencyRead;
+    GET "breakers": EmergencyRead;
+    PUT "breakers/{breaker}": EmergencyWrite;
+    POST "breakers/{breaker}/hold": EmergencyWrite;
+    POST "breakers/{breaker}/release": EmergencyWrite;
+    POST "intents/{id}/outcome": TokenVerify;
     POST "incidents": EmergencyWrite;
     GET "incidents": EmergencyRead;
     POST "incidents/{incident}/close": EmergencyWrite;

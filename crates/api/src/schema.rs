@@ -210,6 +210,8 @@ pub struct Receipt {
     entry: Object,
     proof: Vec<String>,
     checkpoint: String,
+    /// Of a decision: the receipt of what came of it, once that was reported.
+    outcome: Option<Object>,
 }
 #[derive(ToSchema)]
 pub struct IntentList {

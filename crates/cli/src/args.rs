@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod access;
 mod approval;
+mod breaker;
 mod emergency;
 mod policy;
 mod sign_in;
@@ -14,6 +15,7 @@ mod webhook;
 
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use approval::{Approval, Say};
+pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
 pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use sign_in::Login;
@@ -132,6 +134,12 @@ pub enum Command {
         before_help = "Examples:\n  intended emergency status\n  intended emergency halt --scope environment=production --reason 'agent loops' --confirm production\n  intended emergency revoke --agent support-agent --reason 'prompt injection' --confirm support-agent\n  intended emergency drill halt -e staging"
     )]
     Emergency(Emergency),
+    /// Circuit breakers: what opens by itself when something goes wrong, and what is held by hand.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended breaker list\n  intended breaker set production.agents -e production --error-rate 300\n  intended breaker hold stripe-down -e production --connector stripe --reason 'their incident'"
+    )]
+    Breaker(Breaker),
     /// Write, test, simulate, review, ship and roll back policy.
     #[command(
         subcommand,

@@ -380,7 +380,7 @@ fn of_the_client(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
 
-/// Timeouts that deny, facts past their time, kept checkpoints, and finding out that there is room again.
+/// Timeouts that deny, breakers that are tried again, facts past their time, kept checkpoints, and finding out that there is room again.
 async fn housekeeping(runtime: Arc<Runtime>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut ticks = 0_u64;
@@ -389,6 +389,7 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         second.tick().await;
         ticks += 1;
         runtime.settle_deployments().await;
+        runtime.tend_breakers().await;
         if runtime.has_webhooks() {
             // Beside the rest: a receiver may take its time, a timeout that denies may not.
             let runtime = Arc::clone(&runtime);

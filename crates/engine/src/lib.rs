@@ -4,6 +4,7 @@
 //! * [`needs`]: what the shell has to read before it can decide
 //! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
 //! * [`approvals`]: who may approve what, and how far the approvals of it reach
+//! * [`breakers`]: what opens by itself, how it closes, what people hold
 //! * [`access`]: what a credential or a member may do, where
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
@@ -19,6 +20,8 @@
 pub mod access;
 pub mod agents;
 pub mod approvals;
+pub mod breakers;
+pub mod covers;
 pub mod decide;
 pub mod effects;
 pub mod emergency;
@@ -32,6 +35,7 @@ pub mod sign_in;
 pub mod state;
 
 pub use access::{Access, Held, NoAccess};
+pub use breakers::{Breaker, BreakerError, Breakers};
 pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
 pub use emergency::{About, AskedResume, Dead, Drill, Emergency, EmergencyError, Glass, Halt, Revocation};

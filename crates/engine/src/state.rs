@@ -11,8 +11,8 @@ use std::sync::Arc;
 use intended_intents::{Catalogue, domain_of};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant,
-    Scope, Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
+    AgentState, ApprovalGranted, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant, Scope,
+    Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
 };
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
@@ -20,6 +20,7 @@ use intended_model::{
 use intended_policy::{Missing, Named, NamedKind, PackSource, PolicySetVersion};
 use ipnet::IpNet;
 
+use crate::breakers::{BreakerError, Breakers};
 use crate::emergency::{Emergency, EmergencyError, Glass, Halt};
 use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
 
@@ -55,10 +56,6 @@ pub enum FoldError {
     HaltExists(Name),
     #[error("the halt `{0}` is not in force")]
     NoHalt(Name),
-    #[error("the breaker `{0}` is held already")]
-    BreakerExists(Name),
-    #[error("the breaker `{0}` is not held")]
-    NoBreaker(Name),
     #[error("the key `{0}` exists already")]
     KeyExists(Box<str>),
     #[error("the key `{0}` does not exist")]
@@ -101,6 +98,8 @@ pub enum FoldError {
     AgentRetired(Box<str>),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
+    #[error(transparent)]
+    Breaker(#[from] BreakerError),
     #[error(transparent)]
     Policy(#[from] LifecycleError),
     #[error(transparent)]
@@ -312,7 +311,7 @@ pub struct State {
     pub halts: Arc<BTreeMap<Name, Halt>>,
     /// What they cover, and what they and revocations have killed.
     pub emergency: Arc<Emergency>,
-    pub breakers: BTreeMap<Name, BreakerHeld>,
+    pub breakers: Arc<Breakers>,
     pub approvals: Arc<BTreeMap<IntentId, Vec<(u64, ApprovalGranted)>>>,
     pub drafts: Arc<BTreeMap<Name, Draft>>,
     /// Those that are open.
@@ -346,7 +345,7 @@ impl State {
             versions: Arc::default(),
             halts: Arc::default(),
             emergency: Arc::default(),
-            breakers: BTreeMap::new(),
+            breakers: Arc::default(),
             approvals: Arc::default(),
             drafts: Arc::default(),
             incidents: BTreeMap::new(),
@@ -377,6 +376,7 @@ impl State {
                 check_settings(&set.settings)?;
                 let settings = Arc::new(set.settings.clone());
                 let id = set.environment.clone();
+                Arc::make_mut(&mut self.breakers).environment_set(&id, settings.breakers);
                 self.environments
                     .entry(id.clone())
                     .and_modify(|e| {
@@ -498,17 +498,18 @@ impl State {
             Event::TokensRevoked(e) => self.tokens_revoked(index, e)?,
             Event::BreakGlassPrepared(e) => self.break_glass_prepared(index, e)?,
             Event::DrillRecorded(e) => self.drill_recorded(index, e)?,
-            Event::BreakerHeld(held) => {
-                self.environment_mut(&held.environment)?;
-                if self.breakers.contains_key(&held.breaker) {
-                    return Err(FoldError::BreakerExists(held.breaker.clone()));
-                }
-                self.breakers.insert(held.breaker.clone(), held.clone());
+            Event::BreakerHeld(e) => {
+                self.environment_mut(&e.environment)?;
+                Arc::make_mut(&mut self.breakers).hold(e)?;
             }
-            Event::BreakerReleased(released) => {
-                let breaker = self.breakers.remove(&released.breaker);
-                breaker.ok_or_else(|| FoldError::NoBreaker(released.breaker.clone()))?;
+            Event::BreakerReleased(e) => Arc::make_mut(&mut self.breakers).release(e)?,
+            Event::BreakerSet(e) => {
+                self.environment_mut(&e.environment)?;
+                Arc::make_mut(&mut self.breakers).set(e)?;
             }
+            Event::BreakerOpened(e) => Arc::make_mut(&mut self.breakers).opened(e)?,
+            Event::BreakerProbing(e) => Arc::make_mut(&mut self.breakers).probing(index, e)?,
+            Event::BreakerClosed(e) => Arc::make_mut(&mut self.breakers).closed(e)?,
             Event::KeyAdded(added) => {
                 let key = Key {
                     alg: added.alg.clone(),
@@ -541,7 +542,8 @@ impl State {
             | Event::EscalationClosed(_)
             | Event::ApprovalNote(_)
             | Event::SessionStarted(_)
-            | Event::SessionEnded(_) => {
+            | Event::SessionEnded(_)
+            | Event::IntentOutcome(_) => {
                 return Err(FoldError::NotControl(event.kind().as_str()));
             }
         }

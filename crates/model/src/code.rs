@@ -60,7 +60,7 @@ codes! {
     TenantSuspended = "access.tenant_suspended", 403, true, "the tenant is suspended", "Ask who operates the server.";
     EnvironmentSuspended = "access.environment_suspended", 403, true, "the environment is suspended", "Whoever administers the tenant reinstates it.";
     // Gate 4: breaker.
-    BreakerOpen = "breaker.open", 403, true, "a circuit breaker is held open for this agent or tool", "A hold is released by a person; see who holds it and why in the gate's detail.";
+    BreakerOpen = "breaker.open", 403, true, "a circuit breaker is open or held for this agent, tool, category or connector", "The gate's detail says what opened it and when it is tried again, or who holds it and why; a hold is released by a person: `intended breaker list`.";
     // Gate 5: identity.
     AgentUnknown = "identity.agent_unknown", 403, false, "the agent is not registered", "Register it: `PUT /v1/tenants/{tenant}/agents/{agent}`.";
     AgentInactive = "identity.agent_inactive", 403, false, "the agent is paused or retired", "Set its state to `active` or use another agent.";
@@ -192,6 +192,12 @@ codes! {
     HaltInvalid = "emergency.target", 422, false, "the halt could cover nothing", "An agent or a connector by its name; a tool or a category by its name or a pattern that ends in `*`.";
     ResumePeople = "resume.people", 409, false, "lifting the halt waits for a second person", "Another person, with means of their own, gives the same command.";
     HaltUnknown = "halt.unknown", 404, false, "there is no such halt", "See `intended emergency status`.";
+    BreakerUnknown = "breaker.unknown", 404, false, "there is no such breaker, or nobody holds it", "See `intended breaker list`.";
+    BreakerInvalid = "breaker.invalid", 422, false, "the breaker's name, target or rules are not valid", "The detail says which.";
+    OutcomeNotPermitted = "outcome.not_permitted", 409, false, "the intent was not permitted: nothing can have come of it", "Report outcomes of actions that were allowed and carried out.";
+    OutcomeUnused = "outcome.token_unused", 409, false, "the token of the action was not used: nobody was let through", "Consume the token before acting, then report what came of it.";
+    OutcomeReported = "outcome.reported", 409, false, "what came of the action was reported before", "An outcome is reported once.";
+    OutcomeLate = "outcome.late", 409, false, "the action's token ended more than a day ago", "Report outcomes when they are known; `unknown` if they are not.";
     // Tokens. What verification refuses it answers with 200, `active: false` and the code in `refusal`.
     TokenMalformed = "token.malformed", 200, false, "the token is not a strict compact JWS", "Send the token as it was issued.";
     TokenType = "token.type", 200, false, "the token's type is not `authority+jwt`", "Send an authority token, not another JWT.";

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::emergency::{DrillKind, DrillStep, HaltTarget, TokenSelector};
 
 pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
+pub use crate::breaker::{
+    ActionOutcome, BreakerDefaults, BreakerMeasure, BreakerMetric, BreakerRules, BreakerScope, BreakerSpend,
+    BreakerTarget, BreakerWindow,
+};
 use crate::decision::{DataClass, DecisionRecord};
 use crate::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, TenantId, Timestamp, Value};
 
@@ -93,6 +97,10 @@ kinds! {
     DrillRecorded(DrillRecorded) = "drill.recorded", control: true;
     BreakerHeld(BreakerHeld) = "breaker.held", control: true;
     BreakerReleased(BreakerReleased) = "breaker.released", control: true;
+    BreakerSet(BreakerSet) = "breaker.set", control: true;
+    BreakerOpened(BreakerOpened) = "breaker.opened", control: true;
+    BreakerProbing(BreakerProbing) = "breaker.probing", control: true;
+    BreakerClosed(BreakerClosed) = "breaker.closed", control: true;
     KeyAdded(KeyAdded) = "key.added", control: true;
     KeyRetired(KeyRetired) = "key.retired", control: true;
     ApprovalGranted(ApprovalGranted) = "approval.granted", control: true;
@@ -104,6 +112,7 @@ kinds! {
     ApprovalNote(ApprovalNote) = "approval.note", control: false;
     SessionStarted(SessionStarted) = "session.started", control: false;
     SessionEnded(SessionEnded) = "session.ended", control: false;
+    IntentOutcome(IntentOutcome) = "intent.outcome", control: false;
 }
 
 macro_rules! bodies {
@@ -472,14 +481,53 @@ bodies! {
         by: CredentialId,
         environment: EnvironmentId,
         reason: Box<str>,
-        /// `agent` or `tool`.
         scope: BreakerScope,
+        /// Of a tool or category, a `*` at its end stands for anything. Empty for `tenant`.
         target: Box<str>,
     }
     BreakerReleased {
         breaker: Name,
         by: CredentialId,
         reason: Box<str>,
+    }
+    /// What opens a breaker and how it closes. Set again, it starts closed. A default one that is not
+    /// active is off; any other is gone.
+    BreakerSet {
+        active: bool,
+        breaker: Name,
+        by: CredentialId,
+        environment: EnvironmentId,
+        on: BreakerTarget,
+        rules: BreakerRules,
+    }
+    /// A threshold was reached, or a probe failed. Made by the runtime.
+    BreakerOpened {
+        at: Timestamp,
+        breaker: Name,
+        environment: EnvironmentId,
+        measured: BreakerMeasure,
+        /// When it is tried again, at the earliest.
+        retry_at: Timestamp,
+        /// Which one, of a breaker that watches each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Box<str>>,
+    }
+    /// It was open long enough: some actions are let through. Made by the runtime.
+    BreakerProbing {
+        at: Timestamp,
+        breaker: Name,
+        environment: EnvironmentId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Box<str>>,
+    }
+    /// The probes succeeded. Made by the runtime.
+    BreakerClosed {
+        at: Timestamp,
+        breaker: Name,
+        environment: EnvironmentId,
+        succeeded: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Box<str>>,
     }
     /// A new active signing key; the one before becomes the previous.
     KeyAdded {
@@ -573,6 +621,19 @@ bodies! {
         member: MemberId,
         reason: Box<str>,
         session: Digest,
+    }
+    /// What came of an action whose token was used, as its enforcement point says. Once.
+    IntentOutcome {
+        by: CredentialId,
+        /// For people: an error's text, say. At most 500 characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<Box<str>>,
+        /// How long the action took.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration_ms: Option<u32>,
+        environment: EnvironmentId,
+        intent: IntentId,
+        outcome: ActionOutcome,
     }
 }
 
@@ -794,13 +855,6 @@ impl Criticality {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BreakerScope {
-    Agent,
-    Tool,
-}
-
 /// An environment's settings. Every number has its unit in its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -809,6 +863,8 @@ pub struct Settings {
     pub approvals: ApprovalRules,
     /// Token audience when the request names none.
     pub audience: Box<str>,
+    #[serde(skip_serializing_if = "BreakerDefaults::is_default")]
+    pub breakers: BreakerDefaults,
     pub budgets: Vec<Budget>,
     /// 0–100: classifications below it never allow.
     pub confidence_threshold: u8,
@@ -830,6 +886,7 @@ impl Default for Settings {
         Self {
             approvals: ApprovalRules::default(),
             audience: "intended".into(),
+            breakers: BreakerDefaults::default(),
             budgets: Vec::new(),
             confidence_threshold: 70,
             emergency: EmergencyRules::default(),

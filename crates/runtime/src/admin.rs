@@ -510,6 +510,7 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
         Event::ApprovalGranted(e) => Some(*e.intent.as_bytes()),
         Event::ApprovalWithdrawn(e) => Some(*e.intent.as_bytes()),
         Event::ApprovalNote(e) => Some(*e.intent.as_bytes()),
+        Event::IntentOutcome(e) => Some(*e.intent.as_bytes()),
         _ => None,
     };
     Ok(NewEntry {

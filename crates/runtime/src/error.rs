@@ -101,12 +101,21 @@ fn policy_code(error: &intended_engine::LifecycleError) -> Code {
     }
 }
 
+const fn breaker_code(error: &intended_engine::BreakerError) -> Code {
+    use intended_engine::BreakerError as B;
+    match error {
+        B::Unknown(_) | B::NotHeld(_) => Code::BreakerUnknown,
+        B::Held(_) | B::Transition { .. } | B::TooMany => Code::Conflict,
+        B::Reserved(_) | B::Rules(_) | B::Target(..) => Code::BreakerInvalid,
+    }
+}
+
 impl From<intended_engine::FoldError> for RuntimeError {
     fn from(error: intended_engine::FoldError) -> Self {
         use intended_engine::FoldError as F;
         let code = match &error {
             F::NoEnvironment(_) => Code::EnvironmentUnknown,
-            F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
+            F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) => Code::NotFound,
             F::NoWebhook(_) | F::NoApproval(_) => Code::NotFound,
             F::Suspended(_) | F::NotSuspended(_) | F::ReviewExists(_) => Code::Conflict,
             F::SignInMethod(_) => Code::RequestInvalid,
@@ -118,10 +127,11 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::NotEligible => Code::ApprovalIneligible,
             F::ApprovedAgain(_) => Code::ApprovalAgain,
             F::NoHalt(_) => Code::HaltUnknown,
-            F::CredentialExists(_) | F::HaltExists(_) | F::BreakerExists(_) | F::KeyExists(_) => Code::Conflict,
+            F::CredentialExists(_) | F::HaltExists(_) | F::KeyExists(_) => Code::Conflict,
             F::Version(_) | F::VersionDigest { .. } | F::VersionName { .. } => Code::PackInvalid,
             F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
+            F::Breaker(error) => breaker_code(error),
             F::Policy(error) => policy_code(error),
             F::Emergency(error) => emergency_code(error),
             F::NoGenesis | F::SecondGenesis | F::NotControl(_) => Code::Internal,

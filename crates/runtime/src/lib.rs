@@ -13,6 +13,8 @@
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`approvals`]: people and their say in what was escalated
 //! * [`emergency`]: halts, blast radius, revocation, break-glass; [`drills`] of them
+//! * [`breakers`]: what is measured, and what opens and closes by it
+//! * [`outcomes`]: what came of an action
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
 //! * [`verification`]: the ledger decided again, in the background
@@ -46,6 +48,7 @@ pub mod admin;
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod breakers;
 mod checkpoints;
 mod draft;
 pub mod drills;
@@ -55,6 +58,7 @@ pub mod escalations;
 pub mod health;
 pub mod lockout;
 pub mod metrics;
+pub mod outcomes;
 pub mod policy;
 pub mod ports;
 pub mod rate;
@@ -371,6 +375,7 @@ impl Runtime {
     async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
         let tenant = Arc::new(Tenant::load(self.store(), id, self.root_key()).await?);
         self.saw(self.store().head(id).await?.at);
+        self.recall_breakers(&tenant).await?;
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
             tenants.insert(id.clone(), Arc::clone(&tenant));

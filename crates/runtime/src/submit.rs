@@ -89,6 +89,8 @@ impl Runtime {
             return Ok(decided);
         }
         let tenant = &principal.tenant;
+        // What has reached its threshold denies from here on: nothing more is decided before it does.
+        self.record_crossings(tenant).await?;
         let id = IntentId::v7(self.now(), self.random()?);
         let jti = self.random_jti()?;
         let mut intent = submission.intent;
@@ -126,6 +128,9 @@ impl Runtime {
                 Ok(committed) => {
                     let commit = watch.lap();
                     let decided = self.committed(tenant, record, committed)?;
+                    if let Err(error) = self.record_crossings(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                    }
                     let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
                     self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
                     return Ok(decided);
@@ -202,6 +207,7 @@ impl Runtime {
         self.saw(c.recorded_at);
         tenant.activity.decided(&record);
         self.metrics().decided(&tenant.id, &record);
+        tenant.decided(&record, c.recorded_at);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());

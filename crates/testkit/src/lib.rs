@@ -13,6 +13,7 @@ use intended_model::entry::{
 use intended_model::{EnvironmentId, Event, Intent, Name, TenantId};
 use intended_runtime::admin::Change;
 use intended_runtime::{ManualClock, Principal, Runtime, RuntimeError};
+use intended_store::Store as _;
 use intended_store_sqlite::{Options, SqliteStore};
 
 /// A Tuesday at noon, UTC.
@@ -202,7 +203,12 @@ impl World {
 
 async fn open(dir: &std::path::Path, clock: &Arc<ManualClock>) -> Result<Arc<Runtime>, RuntimeError> {
     let store = SqliteStore::open(dir, &Options { shared: true, ..Options::default() })?;
-    let rng = Arc::new(SeededRng::new(u64::try_from(NOON).unwrap_or(1)));
+    // As far on as the ledger is: opened again, it makes no id a second time.
+    let mut made = u64::try_from(NOON).unwrap_or(1);
+    for tenant in store.tenants().await? {
+        made += store.head(&tenant).await?.size;
+    }
+    let rng = Arc::new(SeededRng::new(made));
     let clock: Arc<ManualClock> = Arc::clone(clock);
     Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root_key()?, "http://intended.test").await?))
 }

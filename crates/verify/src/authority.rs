@@ -38,6 +38,8 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         // The runtime's own: the fold decides the results again, and lets nothing be taken back unless
         // they were others.
         Event::PolicyVerified(_) => return None,
+        // And these: the fold takes what is lawful only.
+        Event::BreakerOpened(_) | Event::BreakerProbing(_) | Event::BreakerClosed(_) => return None,
         Event::PolicyDeployed(e) if e.cause == DeployCause::Reverted => return None,
         // An approval is a person's, whatever their credential is otherwise good for: whose it is is
         // checked with the approval (I5).
@@ -89,7 +91,7 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e),
         Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::BreakerReleased(e) => {
-            let held = state.breakers.get(&e.breaker);
+            let held = state.breakers.held.get(&e.breaker);
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
@@ -151,6 +153,8 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
         }
         Event::BreakerHeld(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
+        Event::BreakerSet(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
+        Event::IntentOutcome(e) => (&e.by, Scope::TokenVerify, In(&e.environment)),
         // A new environment's first key comes with it.
         Event::KeyAdded(e) if state.environments.get(&e.environment).is_some_and(|x| x.keys.is_empty()) => {
             (&e.by, Scope::AccessWrite, In(&e.environment))

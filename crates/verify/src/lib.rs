@@ -13,6 +13,7 @@
 mod authority;
 mod difference;
 mod emergency;
+mod outcomes;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -26,13 +27,15 @@ use intended_model::decision::{
     ApprovalRef, Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext,
 };
 use intended_model::entry::{
-    ApprovalGranted, ApprovalNote, BODY_VERSION, DeployCause, EscalationClosed, KeyAdded, Scope,
+    ApprovalGranted, ApprovalNote, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause,
+    EscalationClosed, KeyAdded, Scope,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 
 use crate::difference::difference;
 use crate::emergency::{Emergencies, Facts};
+use crate::outcomes::Outcomes;
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
 pub const MAX_LAG_MS: i64 = 10_000;
@@ -65,6 +68,10 @@ pub enum Check {
     Authority,
     /// A fact that is not what the ledger says (I7).
     Fact,
+    /// A breaker that opened or closed as it must not.
+    Breaker,
+    /// What came of an action that nobody was let through to do, or said twice.
+    Outcome,
 }
 
 impl Check {
@@ -82,6 +89,8 @@ impl Check {
             Self::Approval => "I5 approvals",
             Self::Authority => "authority",
             Self::Fact => "I7 facts",
+            Self::Breaker => "breaker",
+            Self::Outcome => "outcome",
         }
     }
 }
@@ -97,13 +106,15 @@ pub struct Failure {
 }
 
 /// The facts that follow from the ledger.
-pub const FACTS: [&str; 7] = [
+pub const FACTS: [&str; 9] = [
     keys::APPROVALS_PREFIX,
     keys::CONSUMED_PREFIX,
     keys::REVOKED_PREFIX,
     keys::OPEN_PREFIX,
     keys::BUDGET_PREFIX,
+    keys::PROBE_PREFIX,
     keys::SESSION_PREFIX,
+    keys::OUTCOME_PREFIX,
     keys::SIGN_IN_PREFIX,
 ];
 
@@ -225,6 +236,7 @@ pub struct Verifier {
     alive: HashMap<Box<str>, Facts>,
     /// When to forget it, about in order.
     ends: VecDeque<(i64, Box<str>)>,
+    outcomes: Outcomes,
     report: Report,
 }
 
@@ -287,6 +299,7 @@ impl Verifier {
             emergencies: Emergencies::default(),
             alive: HashMap::new(),
             ends: VecDeque::new(),
+            outcomes: Outcomes::default(),
             report,
         })
     }
@@ -413,6 +426,7 @@ impl Verifier {
                 if !self.consumed.insert(consumed.jti.clone()) {
                     return Err(wrong(&format!("consumed twice; granted by entry {}", granted.index)));
                 }
+                self.outcomes.used(&consumed, granted.exp);
                 self.report.consumptions += 1;
                 Ok(())
             }
@@ -452,6 +466,10 @@ impl Verifier {
                 let wrong = |what: String| fail(Check::Authority, index, format!("end of a session: {what}"));
                 self.sign_ins.end(&ended).map_err(|e| wrong(e.to_string()))
             }
+            Event::IntentOutcome(outcome) => self
+                .outcomes
+                .reported(at, &outcome)
+                .map_err(|what| fail(Check::Outcome, index, format!("outcome of intent {}: {what}", outcome.intent))),
             _ => Ok(()),
         }
     }
@@ -557,6 +575,19 @@ impl Verifier {
                     return Err(fail(Check::Fold, index, what));
                 }
             }
+            Event::BreakerOpened(BreakerOpened { at: said, breaker, .. })
+            | Event::BreakerProbing(BreakerProbing { at: said, breaker, .. })
+            | Event::BreakerClosed(BreakerClosed { at: said, breaker, .. })
+                if !(0..=MAX_LAG_MS).contains(&at.millis_since(*said)) =>
+            {
+                return Err(fail(Check::Breaker, index, format!("the breaker `{breaker}` changed at another time")));
+            }
+            Event::BreakerClosed(closed) => {
+                let breakers = self.state.as_ref().map(|s| &s.breakers);
+                self.outcomes.closed(breakers, closed).map_err(|what| {
+                    fail(Check::Breaker, index, format!("the breaker `{}` closed, and {what}", closed.breaker))
+                })?;
+            }
             Event::KeyAdded(added) if !usable(added) => {
                 return Err(fail(Check::Fold, index, format!("the key `{}` is none that verifies tokens", added.kid)));
             }
@@ -572,7 +603,11 @@ impl Verifier {
             }
             (Some(state), event) => {
                 state.apply(index, event).map_err(|e| {
-                    let check = if matches!(event, Event::ApprovalGranted(_)) { Check::Approval } else { Check::Fold };
+                    let check = match event {
+                        Event::ApprovalGranted(_) => Check::Approval,
+                        Event::BreakerOpened(_) | Event::BreakerProbing(_) | Event::BreakerClosed(_) => Check::Breaker,
+                        _ => Check::Fold,
+                    };
                     fail(check, index, e.to_string())
                 })?;
             }
@@ -734,7 +769,7 @@ impl Verifier {
         if session != input.session {
             return Err(wrong("the recorded session context is not what the ledger says".to_owned()));
         }
-        for budget in &wanted.budgets {
+        for budget in wanted.counters() {
             let Some(seen) = input.counters.get(budget.key.as_str()).copied() else {
                 return Err(wrong(format!("it does not say how the budget `{}` stood", budget.id)));
             };
@@ -745,7 +780,7 @@ impl Verifier {
                 return Err(wrong(format!("the budget `{}` stood at {now}, it says {seen}", budget.id)));
             }
         }
-        if input.counters.len() != wanted.budgets.len() {
+        if input.counters.len() != wanted.counters().count() {
             return Err(wrong("it says how a budget stood that does not apply".to_owned()));
         }
         let again = decide(state, input);
@@ -778,6 +813,9 @@ impl Verifier {
                     self.open.insert(record.input.id, open);
                 }
             }
+        }
+        if permits {
+            self.outcomes.permitted(&record);
         }
         self.report.decisions += 1;
         self.report.allowed += u64::from(permits);
@@ -912,6 +950,7 @@ impl Verifier {
         for (key, (given, until)) in &self.given {
             expected.insert(key.clone(), (given.to_string().into_bytes(), *until));
         }
+        self.outcomes.facts(&mut expected);
         for (key, counter) in &self.counters {
             expected.insert(key.clone(), (counter.sum.to_string().into_bytes(), counter.until));
         }

@@ -418,12 +418,43 @@ async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
     )
 }
 
-/// The decision's receipt: entry, inclusion proof, signed checkpoint.
+/// A receipt, completed by what came of the action.
+#[derive(Serialize)]
+struct Completed {
+    checkpoint: String,
+    entry: Box<serde_json::value::RawValue>,
+    index: u64,
+    /// The receipt of the entry that says what came of it, once one does. Of the same tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Receipt>,
+    proof: Vec<String>,
+    v: u32,
+}
+
+/// The decision's receipt: entry, inclusion proof, signed checkpoint; and that of its outcome.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/receipt", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
     responses((status = 200, description = "the receipt", body = schema::Receipt)))]
 async fn receipt(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
-    let (_, d) = find(&app, &headers, &tenant, &id).await?;
-    json(200, &Receipt::new(&d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?)
+    let (principal, d) = find(&app, &headers, &tenant, &id).await?;
+    let receipt = |leaf: &[u8], index, proof: &[intended_ledger::NodeHash]| {
+        Receipt::new(leaf, index, proof, &d.checkpoint).map_err(RuntimeError::internal)
+    };
+    let entries = app.runtime.evidence(&principal, &d.record.input.id).await?;
+    let said = |(e, event): &(_, Event)| matches!(event, Event::IntentOutcome(_)) && before(e, d.head.size);
+    let outcome = match entries.iter().find(|both| said(both)) {
+        None => None,
+        Some((entry, _)) => {
+            let store = app.runtime.store();
+            let proof = store.inclusion_proof(&principal.tenant.id, entry.index, d.head.size).await;
+            Some(receipt(&entry.leaf, entry.index, &proof.map_err(RuntimeError::from)?)?)
+        }
+    };
+    let Receipt { checkpoint, entry, index, proof, v } = receipt(&d.leaf, d.index, &d.proof)?;
+    json(200, &Completed { checkpoint, entry, index, outcome, proof, v })
+}
+
+fn before(entry: &intended_store::StoredEntry, size: u64) -> bool {
+    entry.index < size
 }
 
 #[derive(Serialize)]

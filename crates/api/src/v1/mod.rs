@@ -7,6 +7,7 @@ use crate::App;
 pub mod access;
 pub mod agents;
 pub mod approvals;
+pub mod breakers;
 pub mod deployments;
 pub mod drafts;
 pub mod drills;
@@ -39,6 +40,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(simulations::router())
         .merge(incidents::router())
         .merge(emergency::router())
+        .merge(breakers::router())
         .merge(webhooks::router())
         .merge(sign_in::router())
         .merge(approvals::router())

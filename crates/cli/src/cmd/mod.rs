@@ -11,6 +11,7 @@ use crate::output::note;
 mod access;
 mod approval;
 mod audit;
+mod breaker;
 mod dev;
 mod emergency;
 mod incident;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
         Command::Emergency(args) => emergency::run(&global, args).await,
+        Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Access(args) => access::run(&global, args).await,
         Command::Approval(args) => approval::run(&global, args).await,

@@ -76,8 +76,15 @@ fn every_command_that_is_named_somewhere_exists() {
 }
 
 /// The documents with shell blocks that are run, in the order in which they are read.
-const RUN: [&str; 6] =
-    ["README.md", "docs/api.md", "docs/policy.md", "docs/ledger.md", "docs/emergency.md", "docs/cli.md"];
+const RUN: [&str; 7] = [
+    "README.md",
+    "docs/api.md",
+    "docs/policy.md",
+    "docs/ledger.md",
+    "docs/emergency.md",
+    "docs/breakers.md",
+    "docs/cli.md",
+];
 
 /// The lines of a text's shell blocks.
 fn shell(text: &str) -> Vec<&str> {

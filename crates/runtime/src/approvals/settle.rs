@@ -109,6 +109,8 @@ impl Runtime {
         with: Option<(&Open, Intent)>,
         once: Option<&str>,
     ) -> Result<Option<Decided>, RuntimeError> {
+        // What has reached its threshold denies from here on: nothing more is decided before it does.
+        self.record_crossings(tenant).await?;
         let jti = self.random_jti()?;
         for _ in 0..MAX_ATTEMPTS {
             let Some(open) = self.open_intent(tenant, id).await? else { return Ok(None) };
@@ -156,7 +158,11 @@ impl Runtime {
             match self.append(commit).await {
                 Ok(committed) => {
                     self.wake();
-                    return self.committed(tenant, record, committed).map(Some);
+                    let decided = self.committed(tenant, record, committed)?;
+                    if let Err(error) = self.record_crossings(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                    }
+                    return Ok(Some(decided));
                 }
                 Err(StoreError::Conflict(conflict)) => {
                     self.metrics().conflict();

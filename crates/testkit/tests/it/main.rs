@@ -15,6 +15,7 @@ mod approvals;
 mod approving;
 mod approving_http;
 mod authzen;
+mod breakers;
 mod changes;
 mod credentials;
 mod deferring;
