@@ -346,6 +346,33 @@ pub struct VerificationFailure {
 }
 
 #[derive(ToSchema)]
+pub struct SinkRow {
+    sink: String,
+    /// `ocsf` or `cef`.
+    format: String,
+    /// `file`, `syslog` or `https`.
+    transport: String,
+    /// `ok`, `behind` or `failing`.
+    state: String,
+    /// The ledger index that it goes on from after a restart.
+    next: u64,
+    lag_entries: u64,
+    lag_seconds: i64,
+    /// Events, since the beginning.
+    exported: u64,
+    /// Since the process started.
+    failures: u64,
+    last_at: Option<String>,
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct SinkTested {
+    sent: bool,
+    failed: Option<String>,
+}
+
+#[derive(ToSchema)]
 pub struct Health {
     status: String,
     version: String,

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod policy;
+mod siem;
 mod webhook;
 
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use siem::Siem;
 pub use webhook::Webhook;
 
 #[derive(Parser)]
@@ -140,6 +142,9 @@ pub enum Command {
         before_help = "Examples:\n  intended webhook set pager --url https://hooks.acme.example/intended --event approval.requested\n  intended webhook list\n  intended webhook test pager"
     )]
     Webhook(Webhook),
+    /// Where the ledger is streamed to.
+    #[command(subcommand, before_help = "Examples:\n  intended siem status\n  intended siem test soc")]
+    Siem(Siem),
     /// Shell completions.
     #[command(
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"

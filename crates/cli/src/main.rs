@@ -11,6 +11,7 @@ mod notifier;
 mod output;
 mod scope;
 mod server;
+mod siem;
 mod when;
 
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};

@@ -84,6 +84,8 @@ pub const NEEDS: &[Need] = &[
     need("webhook remove", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook rotate", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook test", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("siem status", &[Scope::StatusRead], ""),
+    need("siem test", &[Scope::AccessWrite], WHOLE),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

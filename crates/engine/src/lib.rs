@@ -30,7 +30,7 @@ pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
 pub use expect::{expectations, verify_expectations};
 pub use lifecycle::{
-    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
+    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_NOTE, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
 pub use state::{

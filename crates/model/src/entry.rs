@@ -82,6 +82,7 @@ kinds! {
     PolicyVerified(PolicyVerified) = "policy.verified", control: true;
     PolicySourced(PolicySourced) = "policy.sourced", control: true;
     IncidentOpened(IncidentOpened) = "incident.opened", control: true;
+    IncidentNoted(IncidentNoted) = "incident.noted", control: true;
     IncidentClosed(IncidentClosed) = "incident.closed", control: true;
     HaltThrown(HaltThrown) = "halt.thrown", control: true;
     HaltResumed(HaltResumed) = "halt.resumed", control: true;
@@ -396,6 +397,13 @@ bodies! {
         incident: Name,
         title: Box<str>,
     }
+    /// What somebody who is at work on it found or did.
+    IncidentNoted {
+        by: CredentialId,
+        incident: Name,
+        text: Box<str>,
+    }
+    /// The reason is a summary of what happened and what was done.
     IncidentClosed {
         by: CredentialId,
         incident: Name,

@@ -430,6 +430,7 @@ impl Reach {
             Event::PolicyVerified(e) => one(&e.environment),
             Event::PolicySourced(e) => one(&e.environment),
             Event::IncidentOpened(e) => optional(Some(&e.environment)),
+            Event::IncidentNoted(e) => optional(self.incidents.get(&e.incident)),
             Event::IncidentClosed(e) => optional(self.incidents.get(&e.incident)),
             Event::PolicyPublished(e) => These(self.deployed.get(&e.digest).map_or(&[], Vec::as_slice)),
             Event::CredentialRotated(e) => match self.credentials.get(&e.credential) {

@@ -4,6 +4,7 @@
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
 //! * [`access`]: members, credentials, agents
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
+//! * [`siem`]: the ledger as it is streamed to collectors
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod siem;
 pub mod simulation;
 pub mod standing;
 pub mod submit;
@@ -71,6 +73,8 @@ pub struct Runtime {
     metrics: Metrics,
     /// What sends requests, where something does.
     notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
+    /// Where the ledger is streamed to.
+    sinks: std::sync::OnceLock<Vec<Arc<siem::Sink>>>,
     delivering: AtomicBool,
     reaches: audit::Reaches,
     verifications: verification::Verifications,
@@ -269,6 +273,7 @@ impl Runtime {
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
             notifier: std::sync::OnceLock::new(),
+            sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),

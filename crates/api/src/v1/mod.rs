@@ -12,6 +12,7 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod siem;
 pub mod simulations;
 pub mod tokens;
 pub mod webhooks;
@@ -26,6 +27,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(drafts::router())
         .merge(deployments::router())
         .merge(simulations::router())
+        .merge(siem::router())
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(webhooks::router())

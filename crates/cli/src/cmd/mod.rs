@@ -15,6 +15,7 @@ mod intent;
 mod operate;
 mod policy;
 mod serve;
+mod siem;
 mod token;
 pub mod verify;
 mod webhook;
@@ -37,6 +38,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
+        Command::Siem(args) => siem::run(&global, args).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

@@ -25,6 +25,7 @@ mod operate;
 mod policy_http;
 mod refusals;
 mod rollback;
+mod siem;
 mod slow;
 mod tampering;
 mod time;
