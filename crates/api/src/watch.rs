@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use intended_model::entry::Scope;
 use intended_model::{Code, TenantId};
-use intended_runtime::{Principal, RuntimeError};
+use intended_runtime::{Principal, RuntimeError, audit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{App, Problem, auth};
@@ -42,19 +42,20 @@ impl Streams {
 
 type Chunk = Result<Bytes, Infallible>;
 
-/// A stream of the entries after `after`, for whom the headers name.
+/// A stream of the entries after `after` that a filter takes, for whom the headers name.
 pub fn stream(
     app: &App,
     headers: &HeaderMap,
     principal: &Principal,
     after: u64,
+    filter: audit::Query,
 ) -> Result<impl futures_core::Stream<Item = Chunk> + use<>, Problem> {
     let place = app.streams.take(&principal.tenant.id)?;
     let (sender, receiver) = mpsc::channel(4);
     let (app, headers) = (app.clone(), headers.clone());
     tokio::spawn(async move {
         let _place = place;
-        if let Err(error) = run(&app, &headers, after, &sender).await {
+        if let Err(error) = run(&app, &headers, after, &filter, &sender).await {
             // The client learns why when it comes back.
             tracing::debug!(%error, "a stream ends");
         }
@@ -62,7 +63,13 @@ pub fn stream(
     Ok(received(receiver))
 }
 
-async fn run(app: &App, headers: &HeaderMap, mut after: u64, to: &mpsc::Sender<Chunk>) -> Result<(), RuntimeError> {
+async fn run(
+    app: &App,
+    headers: &HeaderMap,
+    mut after: u64,
+    filter: &audit::Query,
+    to: &mpsc::Sender<Chunk>,
+) -> Result<(), RuntimeError> {
     let mut quiet = QUIET;
     while !app.draining.load(Ordering::Acquire) && !to.is_closed() {
         // Each time: a credential that is revoked or expires sees nothing more.
@@ -70,7 +77,7 @@ async fn run(app: &App, headers: &HeaderMap, mut after: u64, to: &mpsc::Sender<C
         principal.require(Scope::AuditRead, None)?;
         let size = app.runtime.store().head(&principal.tenant.id).await?.size;
         if size > after.saturating_add(1) {
-            let (seen, last) = app.runtime.entries_after(&principal, after, PAGE).await?;
+            let (seen, last) = app.runtime.entries_after(&principal, after, PAGE, filter).await?;
             let mut text = Vec::new();
             for (entry, event) in seen {
                 // A leaf is canonical JSON, and that is one line.

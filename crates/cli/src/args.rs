@@ -110,7 +110,7 @@ pub enum Command {
     /// Query, prove, export the ledger.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit proof 19\n  intended audit export ledger.jsonl"
+        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit tail --decision deny\n  intended audit proof 19\n  intended audit export ledger.jsonl"
     )]
     Audit(Audit),
     /// Re-execute a ledger offline: an export, or a data directory (read-only).
@@ -130,10 +130,10 @@ pub enum Command {
         before_help = "Examples:\n  intended policy new support                                      a pack that passes\n  intended policy test support\n  intended policy simulate support -e production\n  intended policy submit support -e production --title 'refunds'\n  intended policy list"
     )]
     Policy(Policy),
-    /// Incidents: while one is open, one person can roll back.
+    /// Incidents: what happened, noted and proved. While one is open, one person can roll back.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident list"
+        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident note <incident> 'rolled back to 1.4.2'\n  intended incident timeline <incident>\n  intended incident list"
     )]
     Incident(Incident),
     /// Where to send what happens to approvals.
@@ -164,6 +164,7 @@ impl Command {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. } => false,
             Self::Policy(policy) => policy.remote(),
+            Self::Incident(incident) => incident.remote(),
             _ => true,
         }
     }
@@ -214,6 +215,32 @@ pub struct Init {
     /// Write the owner's API key to this file (mode 0600) instead of showing it.
     #[arg(long)]
     pub owner_key_file: Option<PathBuf>,
+}
+
+/// Which entries of a ledger.
+#[derive(Args)]
+pub struct EntryFilter {
+    /// Of entries, such as decision or halt.thrown.
+    #[arg(long)]
+    pub kind: Option<String>,
+    #[arg(long)]
+    pub agent: Option<String>,
+    #[arg(long)]
+    pub action: Option<String>,
+    /// allow, modify, escalate, defer or deny.
+    #[arg(long)]
+    pub decision: Option<String>,
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Decisions of one session.
+    #[arg(long)]
+    pub session: Option<String>,
+    /// Everything about one intent; it is its token's `txn` too.
+    #[arg(long)]
+    pub intent: Option<String>,
+    /// Made, or asked for, with this credential.
+    #[arg(long)]
+    pub credential: Option<String>,
 }
 
 /// Which part of a list.
@@ -271,12 +298,20 @@ pub enum Intent {
     /// Why it was decided so, and what stands in the way.
     #[command(before_help = "Examples:\n  intended intent explain <id>")]
     Explain { id: String },
-    /// Decide it again from the ledger, on the state of its position.
+    /// Decide it again from the ledger: on the state of its position, of another one, or with another policy.
     #[command(
-        before_help = "Examples:\n  intended intent replay <id>",
-        after_help = "Exit code 8 when the decision is another one."
+        before_help = "Examples:\n  intended intent replay <id>\n  intended intent replay <id> --at 2026-03-01T12:00:00Z\n  intended intent replay <id> --policy policies/demo",
+        after_help = "Exit code 8 when the decision is another one; with --at or --policy that is an answer, and the code is 0.\nThe time, the session and the budgets stay as they were recorded."
     )]
-    Replay { id: String },
+    Replay {
+        id: String,
+        /// The state before this ledger index, or as it was at a time (2026-03-01T12:00:00Z, 2h).
+        #[arg(long)]
+        at: Option<String>,
+        /// A published version's digest, or the directory of a pack.
+        #[arg(long)]
+        policy: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -337,23 +372,28 @@ pub enum Token {
 pub enum Audit {
     /// Entries, newest first.
     #[command(
-        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --since 2h --limit 5000 -o jsonl"
+        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --intent <id>\n  intended audit query --since 2h --limit 5000 -o jsonl"
     )]
     Query {
-        /// Of entries, such as decision or halt.thrown.
-        #[arg(long)]
-        kind: Option<String>,
-        #[arg(long)]
-        agent: Option<String>,
-        #[arg(long)]
-        action: Option<String>,
-        /// allow, modify, escalate, defer or deny.
-        #[arg(long)]
-        decision: Option<String>,
-        #[arg(long)]
-        reason: Option<String>,
+        #[command(flatten)]
+        filter: EntryFilter,
         #[command(flatten)]
         window: Window,
+    },
+    /// Follow the ledger: new entries as they come. It goes on after a broken connection.
+    #[command(
+        before_help = "Examples:\n  intended audit tail\n  intended audit tail --decision deny -e production\n  intended audit tail --after 0 -o jsonl > ledger.txt",
+        after_help = "It says on stderr where to go on with --after."
+    )]
+    Tail {
+        #[command(flatten)]
+        filter: EntryFilter,
+        /// Begin after this ledger index; absent: with what comes from now on.
+        #[arg(long)]
+        after: Option<u64>,
+        /// End after so many entries.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
     },
     /// A receipt for an entry, checked here.
     #[command(

@@ -6,6 +6,7 @@
 //! * [`access`]: what a credential or a member may do, where
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
+//! * [`explain`]: why, in sentences, and which single change would have allowed it
 //! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
 //! * [`effects`]: what a recorded decision does to sessions, budgets and open escalations
@@ -18,6 +19,7 @@ pub mod access;
 pub mod decide;
 pub mod effects;
 pub mod expect;
+pub mod explain;
 pub mod keys;
 pub mod lifecycle;
 pub mod needs;

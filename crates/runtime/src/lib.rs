@@ -11,6 +11,7 @@
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
+//! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
@@ -38,6 +39,7 @@ pub mod audit;
 mod error;
 pub mod escalations;
 pub mod health;
+pub mod incidents;
 pub mod metrics;
 pub mod policy;
 pub mod ports;

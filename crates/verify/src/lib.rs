@@ -12,6 +12,8 @@
 
 mod authority;
 mod difference;
+pub mod incident;
+pub mod timeline;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 

@@ -16,6 +16,7 @@ mod operate;
 mod policy;
 mod serve;
 mod siem;
+mod tail;
 mod token;
 pub mod verify;
 mod webhook;

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 use intended_model::Event;
 
-use super::about::About;
 use super::{Line, Position};
+use intended_model::about::About;
 
 /// A header field. It holds no line break whatever happens.
 #[must_use]

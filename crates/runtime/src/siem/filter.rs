@@ -7,8 +7,8 @@ use intended_model::decision::Outcome;
 use intended_model::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::about::About;
 use crate::audit::Environments;
+use intended_model::about::About;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use intended_ledger::leaf_hash;
+use intended_model::about::{About, Activity, Class, about};
 use intended_model::entry::Scope;
 use intended_model::{Code, Event, Name, TenantId, Timestamp};
 use intended_store::{Commit, StoreError, StoredEntry, Write};
@@ -25,13 +26,12 @@ use crate::metrics::Stopwatch;
 use crate::tenant::event_of;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
-pub mod about;
 pub mod cef;
 pub mod filter;
 pub mod ocsf;
 
-pub use about::{About, Severity, about};
 pub use filter::Filter;
+pub use intended_model::about::Severity;
 
 /// Entries that are read at once.
 const PAGE: usize = 32;
@@ -548,8 +548,8 @@ impl Runtime {
             test: true,
         };
         let about = About {
-            class: about::Class::Entity,
-            activity: about::Activity::Other("test"),
+            class: Class::Entity,
+            activity: Activity::Other("test"),
             entity: "siem sink",
             id: sink.spec.name.to_string(),
             by: None,

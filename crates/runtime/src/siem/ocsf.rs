@@ -8,8 +8,8 @@ use intended_model::decision::{DecisionRecord, GateOutcome, Outcome};
 use intended_model::{Event, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::about::{About, Activity, Class};
 use super::{Line, Position};
+use intended_model::about::{About, Activity, Class};
 
 /// The schema version that events are held to.
 pub const VERSION: &str = "1.1.0";

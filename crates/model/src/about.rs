@@ -1,9 +1,9 @@
-//! What an entry is about, in words that both formats share: total over the events, so that a new
-//! one cannot be left out.
+//! What an entry is about: in one line for people, and in the words of those who watch many products.
+//! Total over the events, so that a new one cannot be left out.
 
-use intended_model::decision::{DecisionRecord, Operation, Outcome};
-use intended_model::entry::DeployCause;
-use intended_model::{Code, CredentialId, Event, IntentId, MemberId};
+use crate::decision::{DecisionRecord, Operation, Outcome};
+use crate::entry::DeployCause;
+use crate::{Code, CredentialId, Event, IntentId, MemberId};
 
 /// How much it matters to who watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,8 +168,7 @@ pub fn about(event: &Event) -> About<'_> {
         severity,
         summary: what,
     };
-    let scope =
-        |e: &Option<intended_model::EnvironmentId>| e.as_ref().map_or("the tenant".to_owned(), |e| format!("`{e}`"));
+    let scope = |e: &Option<crate::EnvironmentId>| e.as_ref().map_or("the tenant".to_owned(), |e| format!("`{e}`"));
     match event {
         Event::Decision(record) => decision(record),
         Event::TenantCreated(e) => {
