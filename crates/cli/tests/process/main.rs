@@ -16,6 +16,7 @@ mod docs;
 mod kill;
 mod options;
 mod policy;
+mod siem;
 mod stop;
 mod support;
 mod verify;

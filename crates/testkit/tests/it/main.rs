@@ -16,6 +16,7 @@ mod gates;
 mod golden;
 mod http_edge;
 mod invariants;
+mod investigate;
 mod leaked;
 mod lifecycle;
 mod names;
