@@ -250,8 +250,8 @@ fn an_incident_is_worked_on_from_the_command_line() {
     let why = site.cli(&server, &["intent", "explain", id]).expect(0).out;
     assert!(why.contains("what stands in the way") && why.contains("because: loop"), "{why}");
     assert!(why.contains("what would have been allowed instead") && why.contains("lifted"), "{why}");
-    let replay = site.cli(&server, &["intent", "replay", id, "--at", "30"]).expect(0).out;
-    assert!(replay.contains("on the state before entry 30"), "{replay}");
+    let replay = site.cli(&server, &["intent", "replay", id, "--at", "12"]).expect(0).out;
+    assert!(replay.contains("on the state before entry 12"), "{replay}");
     let packs = crate::support::demo_pack();
     let other = site.cli(&server, &["intent", "replay", id, "--policy", packs.to_str().unwrap()]).expect(0).out;
     assert!(other.contains("the same on the state before entry"), "{other}");
