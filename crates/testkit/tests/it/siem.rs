@@ -367,6 +367,43 @@ async fn events_are_of_the_ocsf_classes_that_they_name() {
     assert!(Kind::ALL.len() > 40, "each of them has its line in `about`, or nothing compiles");
 }
 
+/// AARM v1.0, R8: what is exported includes deferrals and what became of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn aarm_r8_deferrals_and_their_resolution_are_exported() {
+    let world = World::new().await.unwrap();
+    let files = [
+        ("pack.toml", "name = \"later\"\nversion = \"1\"\n"),
+        ("a.cedar", "@id(\"later\")\n@defer(\"ticket\")\npermit (principal, action, resource);\n"),
+    ];
+    let files = files.into_iter().map(|(n, t)| (n.to_owned(), t.to_owned())).collect();
+    world.runtime.deploy_pack(&world.owner, &environment("production").unwrap(), files).await.unwrap();
+    submit(&world, 40).await;
+    world.clock.advance_millis(3_601_000);
+    assert_eq!(world.runtime.close_overdue().await.unwrap(), 1);
+    for format in [Format::Ocsf, Format::Cef] {
+        let name = if format == Format::Ocsf { "ocsf" } else { "cef" };
+        let kinds = vec!["decision".to_owned(), "escalation.closed".to_owned()];
+        let filter = Filter { kinds, ..Filter::default() };
+        let (fake, mut exporter) = sink(SinkSpec { format, ..spec(name, filter) });
+        drain(&world, &mut exporter).await;
+        let lines = fake.taken().concat();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        if format == Format::Ocsf {
+            let events: Vec<Value> = lines.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
+            assert_eq!(
+                (&events[0]["status"], &events[0]["unmapped"]["decision"]),
+                (&json!("Deferred"), &json!("defer"))
+            );
+            assert_eq!(events[0]["metadata"]["correlation_uid"], events[1]["metadata"]["correlation_uid"]);
+            assert_eq!(events[1]["unmapped"]["entry"]["reason"], "escalation.timed_out");
+        } else {
+            let of = |line: &str| read_cef(line).1.into_iter().find(|(k, _)| k == "cs4").unwrap().1;
+            assert!(lines[0].contains("outcome=defer reason=policy.defer"), "{}", lines[0]);
+            assert_eq!(of(&lines[0]), of(&lines[1]));
+        }
+    }
+}
+
 #[test]
 fn cef_escapes_whatever_would_end_a_field_a_line_or_a_value() {
     assert_eq!(cef::header(r"a|b\c=d"), r"a\|b\\c=d");
