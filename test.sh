@@ -8,6 +8,8 @@ command -v mold >/dev/null 2>&1 || need_debian+=(mold)
 command -v cc >/dev/null 2>&1 || need_debian+=(build-essential)
 command -v curl >/dev/null 2>&1 || need_debian+=(curl)
 command -v git >/dev/null 2>&1 || need_debian+=(git)
+command -v node >/dev/null 2>&1 || need_debian+=(nodejs)
+command -v npm >/dev/null 2>&1 || need_debian+=(npm)
 if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
   need_debian+=(postgresql)
 fi
@@ -18,6 +20,9 @@ if [ ${#need_debian[@]} -gt 0 ]; then
 fi
 command -v cargo-nextest >/dev/null 2>&1 || cargo install --locked cargo-nextest
 command -v cargo-deny >/dev/null 2>&1 || cargo install --locked cargo-deny
+# A real OpenID provider, for the tests of signing in.
+oidc="${CARGO_TARGET_DIR:-target}/oidc"
+[ -d "$oidc/node_modules/oidc-provider" ] || npm install --silent --no-fund --no-audit --prefix "$oidc" oidc-provider@8
 
 # A fast linker, where there is one.
 if command -v mold >/dev/null 2>&1; then

@@ -1,6 +1,8 @@
-//! What belongs to one request and its answer, whoever handles it: its id, and the caller's quota.
+//! What belongs to one request and its answer, whoever handles it: its id, who calls and from where,
+//! and the caller's quota.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +16,12 @@ use intended_model::Code;
 use intended_runtime::Quota;
 
 use crate::Problem;
+use crate::auth::Caller;
 
 struct Exchange {
     id: HeaderValue,
+    caller: OnceCell<Caller>,
+    origin: Cell<Option<IpAddr>>,
     quota: Cell<Option<Quota>>,
 }
 
@@ -49,6 +54,25 @@ pub fn request_id() -> Option<String> {
     EXCHANGE.try_with(|e| e.id.to_str().ok().map(str::to_owned)).ok().flatten()
 }
 
+/// Notes who calls. It is said once, before anything of the body is read.
+pub(crate) fn note_caller(caller: Caller) {
+    let _ = EXCHANGE.try_with(|e| e.caller.set(caller));
+}
+
+/// Who calls; `None` where nobody had to say so.
+pub(crate) fn caller() -> Option<Caller> {
+    EXCHANGE.try_with(|e| e.caller.get().cloned()).ok().flatten()
+}
+
+pub(crate) fn note_origin(from: Option<IpAddr>) {
+    let _ = EXCHANGE.try_with(|e| e.origin.set(from));
+}
+
+/// Where the request comes from, as far as that is known.
+pub(crate) fn origin() -> Option<IpAddr> {
+    EXCHANGE.try_with(|e| e.origin.get()).ok().flatten()
+}
+
 /// Notes what is left to the caller, for the answer's headers.
 pub fn note_quota(quota: Quota) {
     let _ = EXCHANGE.try_with(|e| e.quota.set(Some(quota)));
@@ -59,7 +83,8 @@ pub async fn run(request: Request, next: Next) -> Response {
     let printable = |v: &&HeaderValue| v.len() <= MAX_ID && v.to_str().is_ok();
     let id = request.headers().get(&REQUEST_ID).filter(printable).cloned().unwrap_or_else(new_id);
     let trace = request.headers().get(&TRACEPARENT).filter(printable).cloned();
-    let exchange = Exchange { id: id.clone(), quota: Cell::new(None) };
+    let exchange =
+        Exchange { id: id.clone(), caller: OnceCell::new(), origin: Cell::new(None), quota: Cell::new(None) };
     let (mut response, quota) = EXCHANGE
         .scope(exchange, async {
             // A bug in one request is that request's: it is answered, and the others go on.

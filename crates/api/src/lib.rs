@@ -22,7 +22,9 @@ pub mod exchange;
 pub mod input;
 pub mod keep;
 pub mod metrics;
+pub mod needs;
 pub mod operate;
+pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod schema;
@@ -41,6 +43,8 @@ pub struct App {
     streams: Arc<watch::Streams>,
     simulations: Arc<v1::simulations::Jobs>,
     document: Bytes,
+    /// Proxies whose word is taken for where a request comes from.
+    trusted: Arc<[ipnet::IpNet]>,
 }
 
 /// What is kept for those who say not who they are.
@@ -60,7 +64,13 @@ impl App {
             streams: Arc::default(),
             simulations: Arc::default(),
             document: serde_json::to_vec(&openapi()).unwrap_or_default().into(),
+            trusted: Arc::default(),
         }
+    }
+    /// The same, behind these proxies.
+    #[must_use]
+    pub fn behind(self, proxies: &[ipnet::IpNet]) -> Self {
+        Self { trusted: proxies.into(), ..self }
     }
     /// From here on `/readyz` says no.
     pub fn drain(&self) {
@@ -102,6 +112,7 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .merge(operate::router())
         .split_for_parts();
     schema::problems(&mut document);
+    schema::needs(&mut document);
     (router, document)
 }
 
@@ -129,6 +140,11 @@ pub type Answer = Result<Response, Problem>;
 
 pub(crate) fn json<T: serde::Serialize>(status: u16, body: &T) -> Answer {
     let body = serde_json::to_vec(body).map_err(intended_runtime::RuntimeError::internal)?;
+    Ok(written(status, body))
+}
+
+/// JSON that is written already.
+pub(crate) fn written(status: u16, body: Vec<u8>) -> Response {
     let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::OK);
-    Ok((status, [(http::header::CONTENT_TYPE, "application/json")], body).into_response())
+    (status, [(http::header::CONTENT_TYPE, "application/json")], body).into_response()
 }

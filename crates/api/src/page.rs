@@ -80,14 +80,31 @@ pub fn page<T>(
     Ok((page, next))
 }
 
+/// Answers a list as [`answer`] does, of rows that can be begun at a place: `from` gives those after
+/// a key. A page then costs what is on it, and not what stands before it.
+pub fn answer_from<T: Serialize, I: Iterator<Item = (String, T)>>(
+    list: List<'_>,
+    uri: &Uri,
+    from: impl FnOnce(Option<&str>) -> I,
+) -> Answer {
+    let query: PageQuery = input::query(uri)?;
+    let after = query.cursor.as_deref().map(|c| list.place(c)).transpose()?;
+    let (rows, next) = page(list, from(after.as_deref()), query.limit, query.cursor.as_deref())?;
+    linked(uri, query.limit, &rows, next)
+}
+
 /// Answers a list that stands as a bare array with the page that the query asks for. Where to go on
 /// stands in the `Link` header (RFC 8288), so that the body stays what it is. Keys ascend.
 pub fn answer<T: Serialize>(list: List<'_>, uri: &Uri, rows: impl IntoIterator<Item = (String, T)>) -> Answer {
     let query: PageQuery = input::query(uri)?;
     let (rows, next) = page(list, rows, query.limit, query.cursor.as_deref())?;
+    linked(uri, query.limit, &rows, next)
+}
+
+fn linked<T: Serialize>(uri: &Uri, limit: Option<usize>, rows: &[T], next: Option<String>) -> Answer {
     let mut response = json(200, &rows)?.into_response();
     if let Some(next) = next {
-        let limit = query.limit.map(|limit| format!("limit={limit}&")).unwrap_or_default();
+        let limit = limit.map(|limit| format!("limit={limit}&")).unwrap_or_default();
         let link = format!("<{}?{limit}cursor={next}>; rel=\"next\"", uri.path());
         if let Ok(link) = HeaderValue::try_from(link) {
             response.headers_mut().insert(http::header::LINK, link);

@@ -65,7 +65,7 @@ impl From<Code> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let RuntimeError { code, detail, errors, internal } = &self.0;
+        let RuntimeError { code, detail, errors, internal, retry_after } = &self.0;
         if let Some(internal) = internal {
             tracing::error!(%code, error = %internal, request_id = exchange::request_id(), "request failed");
         }
@@ -92,7 +92,7 @@ impl IntoResponse for Problem {
         let status = http::StatusCode::from_u16(code.status()).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, [(http::header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         if matches!(code.status(), 429 | 503) {
-            response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+            response.headers_mut().insert(http::header::RETRY_AFTER, retry_after.unwrap_or(1).into());
         }
         if code.status() == 401 {
             let scheme = http::HeaderValue::from_static("Bearer realm=\"intended\"");

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use utoipa::ToSchema;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 /// Any JSON object.
@@ -45,6 +46,26 @@ pub fn problems(document: &mut OpenApi) {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
             operation.responses.responses.insert("default".to_owned(), RefOr::T(refused.clone()));
+        }
+    }
+}
+
+/// Adds to every operation what it needs of who calls.
+pub fn needs(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("DELETE", &mut item.delete),
+            ("PATCH", &mut item.patch),
+        ];
+        for (method, operation) in operations {
+            let need = crate::needs::of(method, path);
+            if let (Some(operation), Some(need)) = (operation, need) {
+                let told = Extensions::builder().add("x-required-scope", need.text()).build();
+                operation.extensions.get_or_insert_default().merge(told);
+            }
         }
     }
 }
@@ -475,4 +496,230 @@ pub struct Check {
     check: String,
     status: String,
     detail: Option<String>,
+}
+
+/// What is left out stays as it is.
+#[derive(ToSchema)]
+pub struct AgentRequest {
+    environments: Vec<String>,
+    /// The AuthZEN subject type it is known under.
+    kind: Option<String>,
+    /// A member's id, or free text of at most 200 characters.
+    owner: Option<String>,
+    /// At most 500 characters.
+    purpose: Option<String>,
+    #[schema(value_type = Option<AgentState>)]
+    state: Option<AgentState>,
+    teams: Option<Vec<String>>,
+    /// At most 64 patterns of tools; none: any.
+    tools: Option<Vec<String>>,
+    /// At most 64 patterns of Open Intent Layer categories; none: any.
+    categories: Option<Vec<String>>,
+    /// 0 (none) to 100.
+    trust: u8,
+    /// At most 64 steps; none: any order.
+    workflow: Option<Vec<WorkflowStep>>,
+}
+/// Retired is for good.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum AgentState {
+    Active,
+    Paused,
+    Retired,
+}
+#[derive(ToSchema)]
+pub struct WorkflowStep {
+    /// A pattern of the tools that this is about.
+    action: String,
+    /// One of these must have been allowed in the session before.
+    after: Option<Vec<String>>,
+    /// None of these may have been allowed in the session before.
+    not_after: Option<Vec<String>>,
+}
+#[derive(ToSchema)]
+pub struct Agent {
+    agent: String,
+    categories: Vec<String>,
+    environments: Vec<String>,
+    kind: String,
+    /// Of a single agent: when it last asked for something, if it has since this is noted.
+    last_used: Option<String>,
+    owner: String,
+    #[schema(value_type = OwnerKind)]
+    owner_kind: OwnerKind,
+    purpose: String,
+    #[schema(value_type = AgentState)]
+    state: AgentState,
+    teams: Vec<String>,
+    tools: Vec<String>,
+    trust: u8,
+    workflow: Vec<WorkflowStep>,
+}
+/// Whether the owner is a member of the tenant, or a text that names none.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum OwnerKind {
+    Member,
+    Text,
+    None,
+}
+
+#[derive(ToSchema)]
+pub struct ReviewMade {
+    counts: ReviewCounts,
+    /// SHA-256 of the report.
+    digest: String,
+    index: u64,
+    review: String,
+}
+#[derive(ToSchema)]
+pub struct ReviewCounts {
+    agents: u32,
+    credentials: u32,
+    credentials_active: u32,
+    grants: u32,
+    /// Findings, by how much they matter.
+    high: u32,
+    low: u32,
+    medium: u32,
+    members: u32,
+    members_active: u32,
+}
+#[derive(ToSchema)]
+pub struct ReviewRow {
+    by: String,
+    /// Two people have signed it.
+    complete: bool,
+    digest: String,
+    index: u64,
+    /// The last one, which alone can be signed.
+    last: bool,
+    review: String,
+    signed: Vec<ReviewSignature>,
+}
+#[derive(ToSchema)]
+pub struct ReviewSignature {
+    by: String,
+    member: String,
+}
+/// The report. Lists stand in a fixed order, times are RFC 3339.
+#[derive(ToSchema)]
+pub struct ReviewReport {
+    agents: Vec<Object>,
+    approvals: Vec<Object>,
+    at: String,
+    by: String,
+    /// How many control entries the state had seen.
+    control: u64,
+    counts: ReviewCounts,
+    credentials: Vec<Object>,
+    environments: Vec<Object>,
+    findings: Vec<ReviewFinding>,
+    groups: Vec<Object>,
+    members: Vec<Object>,
+    noted_since: Option<String>,
+    previous: Option<String>,
+    review: String,
+    roles: Vec<Object>,
+    soon_days: i64,
+    tenant: String,
+    unused_days: i64,
+    v: u32,
+}
+#[derive(ToSchema)]
+pub struct ReviewFinding {
+    /// `policy`, `group`, `member`, `credential` or `agent`.
+    about: String,
+    code: String,
+    detail: String,
+    /// `high`, `medium` or `low`.
+    severity: String,
+    subject: String,
+}
+#[derive(ToSchema)]
+pub struct ReviewChanges {
+    changes: Vec<ReviewChange>,
+    from: String,
+    from_at: String,
+    to: String,
+    to_at: String,
+}
+#[derive(ToSchema)]
+pub struct ReviewChange {
+    about: String,
+    /// `added`, `widened`, `removed`, `narrowed` or `used_again`.
+    change: String,
+    detail: String,
+    subject: String,
+}
+#[derive(ToSchema)]
+pub struct ReviewSignRequest {
+    /// Of the report that was read.
+    digest: String,
+    reason: String,
+}
+#[derive(ToSchema)]
+pub struct ReviewSigned {
+    /// Two people have signed.
+    complete: bool,
+    index: u64,
+}
+#[derive(ToSchema)]
+pub struct SignInRequest {
+    member: Option<String>,
+    password: Option<String>,
+    /// Instead of both.
+    link: Option<String>,
+    /// Six digits, where the member has an authenticator.
+    code: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct SignedIn {
+    /// Shown once: the bearer of what follows.
+    key: String,
+    member: String,
+    session: String,
+    expires_at: String,
+    index: u64,
+}
+#[derive(ToSchema)]
+pub struct Whoami {
+    tenant: String,
+    acts_as: String,
+    member: Option<String>,
+    name: Option<String>,
+    grants: Vec<Object>,
+    groups: Vec<String>,
+    environments: Vec<ScopesIn>,
+    whole: Vec<String>,
+    session: Option<String>,
+    method: Option<String>,
+    expires_at: Option<String>,
+    sign_in: Vec<String>,
+}
+#[derive(ToSchema)]
+pub struct ScopesIn {
+    environment: String,
+    scopes: Vec<String>,
+}
+#[derive(ToSchema)]
+pub struct Enrolled {
+    /// Base 32.
+    secret: String,
+    /// `otpauth://…`
+    uri: String,
+}
+#[derive(ToSchema)]
+pub struct Link {
+    code: String,
+    member: String,
+    expires_at: String,
+    index: u64,
+}
+#[derive(ToSchema)]
+pub struct SignInBegun {
+    authorization_url: String,
+    state: String,
+    expires_at: String,
 }

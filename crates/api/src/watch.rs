@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use intended_model::{Code, TenantId};
 use intended_runtime::{Principal, RuntimeError, audit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::{App, Problem, auth};
+use crate::{App, Problem, auth, exchange};
 
 /// Most streams of a tenant at a time.
 pub const MAX_STREAMS: usize = 32;
@@ -52,10 +53,10 @@ pub fn stream(
 ) -> Result<impl futures_core::Stream<Item = Chunk> + use<>, Problem> {
     let place = app.streams.take(&principal.tenant.id)?;
     let (sender, receiver) = mpsc::channel(4);
-    let (app, headers) = (app.clone(), headers.clone());
+    let (app, headers, from) = (app.clone(), headers.clone(), exchange::origin());
     tokio::spawn(async move {
         let _place = place;
-        if let Err(error) = run(&app, &headers, after, &filter, &sender).await {
+        if let Err(error) = run(&app, &headers, from, after, &filter, &sender).await {
             // The client learns why when it comes back.
             tracing::debug!(%error, "a stream ends");
         }
@@ -66,6 +67,7 @@ pub fn stream(
 async fn run(
     app: &App,
     headers: &HeaderMap,
+    from: Option<IpAddr>,
     mut after: u64,
     filter: &audit::Query,
     to: &mpsc::Sender<Chunk>,
@@ -73,8 +75,7 @@ async fn run(
     let mut quiet = QUIET;
     while !app.draining.load(Ordering::Acquire) && !to.is_closed() {
         // Each time: a credential that is revoked or expires sees nothing more.
-        let Ok(principal) = auth::bearer(app, headers) else { return Ok(()) };
-        principal.require(Scope::AuditRead, None)?;
+        let Ok(principal) = auth::again(app, headers, from, Scope::AuditRead) else { return Ok(()) };
         let size = app.runtime.store().head(&principal.tenant.id).await?.size;
         if size > after.saturating_add(1) {
             let (seen, last) = app.runtime.entries_after(&principal, after, PAGE, filter).await?;

@@ -4,12 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod access;
 mod policy;
 mod siem;
+mod sign_in;
+mod tenant;
 mod webhook;
 
+pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use siem::Siem;
+pub use sign_in::Login;
+pub use tenant::{Environment, Tenant};
 pub use webhook::Webhook;
 
 #[derive(Parser)]
@@ -130,6 +136,12 @@ pub enum Command {
         before_help = "Examples:\n  intended policy new support                                      a pack that passes\n  intended policy test support\n  intended policy simulate support -e production\n  intended policy submit support -e production --title 'refunds'\n  intended policy list"
     )]
     Policy(Policy),
+    /// People, keys and agents: who may do what, and looking it over.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended access members list\n  intended access credentials create deploy-bot --scope intent:submit --in staging --expires 90d\n  intended access agents show support-agent\n  intended access review make"
+    )]
+    Access(Access),
     /// Incidents: what happened, noted and proved. While one is open, one person can roll back.
     #[command(
         subcommand,
@@ -145,6 +157,26 @@ pub enum Command {
     /// Where the ledger is streamed to.
     #[command(subcommand, before_help = "Examples:\n  intended siem status\n  intended siem test soc")]
     Siem(Siem),
+    /// Tenants, for who operates the server.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended tenant create globex --key-file operator.key --owner-key-file globex.key\n  intended tenant list --key-file operator.key\n  intended tenant suspend globex --key-file operator.key --reason 'unpaid' --confirm globex"
+    )]
+    Tenant(Tenant),
+    /// Environments of the tenant, and whether they take part.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended environment list\n  intended environment suspend staging --reason 'being rebuilt' --confirm staging\n  intended environment reinstate staging --reason 'rebuilt'"
+    )]
+    Environment(Environment),
+    /// Sign in: with a password, an invitation, or an identity provider.
+    Login(Login),
+    /// Sign out: the session ends.
+    #[command(before_help = "Examples:\n  intended logout")]
+    Logout,
+    /// Who you are to the server, and what you may do.
+    #[command(before_help = "Examples:\n  intended whoami\n  intended whoami -o json")]
+    Whoami,
     /// Shell completions.
     #[command(
         before_help = "Examples:\n  intended completions bash > ~/.local/share/bash-completion/completions/intended"
@@ -200,7 +232,7 @@ pub struct Serve {
 #[derive(Args)]
 #[command(
     before_help = "Examples:\n  intended init --data-dir ./data --tenant acme --owner-key-file owner.key\n  intended init --data-dir ./data --tenant acme --listen 0.0.0.0:7070 --issuer https://authority.acme.example",
-    after_help = "The owner's API key is shown once: on stdout, or in the file of --owner-key-file."
+    after_help = "The owner's API key and the server operator's are shown once: on stdout, a line each, or in the files of --owner-key-file and --operator-key-file."
 )]
 pub struct Init {
     /// The directory to set up; it is made if it is not there.
@@ -215,6 +247,12 @@ pub struct Init {
     /// Write the owner's API key to this file (mode 0600) instead of showing it.
     #[arg(long)]
     pub owner_key_file: Option<PathBuf>,
+    /// Write the server operator's key to this file (mode 0600) instead of showing it.
+    #[arg(long)]
+    pub operator_key_file: Option<PathBuf>,
+    /// Make this person an owner, and show a code that lets them sign in once within 15 minutes.
+    #[arg(long)]
+    pub owner_member: Option<String>,
 }
 
 /// Which entries of a ledger.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::args::{Format, GlobalArgs};
 use crate::error::{CliError, file};
+use crate::session;
 
 /// Profile that is taken when none is named.
 const DEFAULT: &str = "default";
@@ -23,6 +24,10 @@ pub struct Global {
     pub key_file: Option<PathBuf>,
     /// The key itself, from its variable: it never stands in an argument.
     pub api_key: Option<String>,
+    /// Whether a key was given that stands before a session.
+    pub has_other_key: bool,
+    /// Where the profile's session is kept.
+    pub session_file: Option<PathBuf>,
     pub output: Format,
     pub timeout: u64,
     pub verbose: bool,
@@ -98,11 +103,24 @@ impl Global {
         let profile = if remote { profile(name.as_deref())? } else { Profile::default() };
         let environment = args.environment.clone().or_else(|| variable("INTENDED_ENVIRONMENT"));
         let api_key = variable("INTENDED_API_KEY");
+        let server = args.server.or(profile.server).unwrap_or_else(|| "http://127.0.0.1:7070".to_owned());
+        let tenant = args.tenant.or(profile.tenant).unwrap_or_else(|| "demo".to_owned());
+        let session_file = path().and_then(|p| session::path(&p, name.as_deref().unwrap_or(DEFAULT)));
+        let has_other_key = args.key_file.is_some() || api_key.is_some();
+        // Who has signed in is who acts, unless this very run was given a key. The session goes to the
+        // server and tenant that it is of, and nowhere else.
+        let signed_in = || {
+            let kept = session_file.as_deref().filter(|_| remote && !has_other_key).and_then(session::read)?;
+            (kept.server == server && kept.tenant == tenant).then_some(kept.key)
+        };
+        let api_key = api_key.or_else(signed_in);
         // A key in a variable stands before a file in a profile.
         let key_file = args.key_file.or_else(|| profile.key_file.filter(|_| api_key.is_none()));
         Ok(Self {
-            server: args.server.or(profile.server).unwrap_or_else(|| "http://127.0.0.1:7070".to_owned()),
-            tenant: args.tenant.or(profile.tenant).unwrap_or_else(|| "demo".to_owned()),
+            has_other_key,
+            session_file,
+            server,
+            tenant,
             environment: environment.or(profile.environment),
             environment_flag: args.environment,
             key_file,

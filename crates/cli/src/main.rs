@@ -9,8 +9,10 @@ mod confirm;
 mod error;
 mod notifier;
 mod output;
+mod rewake;
 mod scope;
 mod server;
+mod session;
 mod siem;
 mod when;
 

@@ -18,11 +18,16 @@ pub struct Need {
 const NONE: &str = "no credential: it asks no server";
 const ANY: &str = "any credential of the tenant";
 const WHOLE: &str = "a credential for the whole tenant";
+const OWN: &str = "for the whole tenant, and what the role gives; showing takes access:read";
+const AGENT: &str = "for every environment of the agent, before and after";
+const OPERATOR: &str = "the server operator's key";
 const ITS: &str = "for the intent's environment";
 const TENANT: &str = "no credential: it asks no server; with -e policy:read";
 const MEMBER: &str = "of a member who may approve in the environment";
 const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
                     policy:read it also shows what would stop";
+
+const INVITE: &str = "for the whole tenant, and all that the member may do";
 
 const fn need(command: &'static str, scopes: &'static [Scope], note: &'static str) -> Need {
     Need { command, scopes, note }
@@ -77,6 +82,27 @@ pub const NEEDS: &[Need] = &[
         &[Scope::PolicyRead],
         "for the environment; with --report also policy:write, with --window also intent:read",
     ),
+    need("access members list", &[Scope::AccessRead], ""),
+    need("access members show", &[Scope::AccessRead], ""),
+    need("access members set", &[Scope::AccessRead, Scope::AccessWrite], WHOLE),
+    need("access members remove", &[Scope::AccessRead, Scope::AccessWrite], WHOLE),
+    need("access members roles", &[Scope::AccessRead, Scope::AccessWrite], OWN),
+    need("access roles", &[], ANY),
+    need("access credentials list", &[Scope::AccessRead], ""),
+    need("access credentials create", &[Scope::AccessWrite], "and what the key is to have, at least as long"),
+    need("access credentials rotate", &[Scope::AccessWrite], "wherever the credential is good"),
+    need("access credentials revoke", &[Scope::AccessRead, Scope::AccessWrite], "wherever the credential is good"),
+    need("access agents list", &[Scope::AccessRead], ""),
+    need("access agents show", &[Scope::AccessRead], ""),
+    need("access agents set", &[Scope::AccessRead, Scope::AccessWrite], AGENT),
+    need("access agents pause", &[Scope::AccessRead, Scope::AccessWrite], AGENT),
+    need("access agents resume", &[Scope::AccessRead, Scope::AccessWrite], AGENT),
+    need("access agents retire", &[Scope::AccessRead, Scope::AccessWrite], AGENT),
+    need("access review make", &[Scope::ReviewSign], WHOLE),
+    need("access review list", &[Scope::AccessRead], WHOLE),
+    need("access review show", &[Scope::AccessRead], WHOLE),
+    need("access review changes", &[Scope::AccessRead], WHOLE),
+    need("access review sign", &[Scope::AccessRead, Scope::ReviewSign], "of a member, for the whole tenant"),
     need("incident open", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
     need("incident list", &[Scope::EmergencyRead], ""),
     need("incident show", &[Scope::EmergencyRead], ""),
@@ -92,6 +118,17 @@ pub const NEEDS: &[Need] = &[
     need("webhook test", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("siem status", &[Scope::StatusRead], ""),
     need("siem test", &[Scope::AccessWrite], WHOLE),
+    need("tenant create", &[], OPERATOR),
+    need("tenant list", &[], "the server operator's key for all of them; any credential for its own"),
+    need("tenant suspend", &[], OPERATOR),
+    need("tenant reinstate", &[], OPERATOR),
+    need("environment list", &[Scope::StatusRead], ""),
+    need("environment suspend", &[Scope::AccessWrite], WHOLE),
+    need("environment reinstate", &[Scope::AccessWrite], WHOLE),
+    need("access members invite", &[Scope::AccessWrite], INVITE),
+    need("login", &[], "no credential: it gets one"),
+    need("logout", &[], "the session that ends"),
+    need("whoami", &[], ANY),
     need("completions", &[], NONE),
     need("man", &[], NONE),
 ];

@@ -1,20 +1,23 @@
 //! Putting a server together, running it, and stopping it: not ready first, then drained, then closed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use intended_api::App;
+use intended_api::origin::Peer;
 use intended_keyring::{RootKey, SystemRng};
-use intended_model::ExitCode;
+use intended_model::{Digest, ExitCode};
 use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::error::{CliError, file};
+use crate::rewake;
 
 pub const CONFIG: &str = "intended.toml";
 pub const ROOT_KEY: &str = "root.key";
@@ -60,8 +63,26 @@ pub struct Config {
     /// How long a connection may take for the head of a request, and stay idle between two.
     #[serde(default = "default_head")]
     pub head_millis: u64,
+    /// SHA-256 of the key of who operates the server: makes and suspends tenants. Absent: nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_key_sha256: Option<Digest>,
+    /// Networks of proxies in front, whose `x-forwarded-for` is believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long people stay signed in, in minutes: 1 to 1440.
+    #[serde(default = "default_session")]
+    pub session_minutes: u32,
+    /// And without a request.
+    #[serde(default = "default_idle")]
+    pub session_idle_minutes: u32,
 }
 
+pub const fn default_session() -> u32 {
+    8 * 60
+}
+pub const fn default_idle() -> u32 {
+    60
+}
 pub const fn default_drain() -> u64 {
     500
 }
@@ -292,9 +313,9 @@ async fn accept(
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
-        let (place, stream) = tokio::select! {
+        let (place, (stream, peer)) = tokio::select! {
             (place, accepted) = next => match (place, accepted) {
-                (Ok(place), Ok((stream, _))) => (place, stream),
+                (Ok(place), Ok((stream, peer))) => (place, (stream, peer)),
                 (_, Err(error)) if of_the_client(&error) => continue,
                 (Err(_), _) => break,
                 // No more files, say. It passes when others end.
@@ -310,9 +331,9 @@ async fn accept(
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(hyper_util::rt::TokioTimer::new())
             .header_read_timeout(limits.head)
-            .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
+            .serve_connection(hyper_util::rt::TokioIo::new(stream), From { peer: peer.ip(), service: service.clone() });
         let mut close = close.clone();
-        tokio::spawn(async move {
+        tokio::spawn(rewake::at_once(async move {
             let _place = place;
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
@@ -325,12 +346,32 @@ async fn accept(
             if let Err(error) = served {
                 tracing::debug!(%error, "a connection ended");
             }
-        });
+        }));
     }
     drop(listener);
     let _ = closing.send(());
     // All places are free when the last connection has ended.
     drop(places.acquire_many(connections).await);
+}
+
+/// Says of each request of a connection where it comes from.
+struct From<S> {
+    peer: IpAddr,
+    service: S,
+}
+
+impl<S, B> hyper::service::Service<hyper::Request<B>> for From<S>
+where
+    S: hyper::service::Service<hyper::Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: hyper::Request<B>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.peer));
+        self.service.call(request)
+    }
 }
 
 /// The client went while it was still waiting to be taken.
@@ -355,6 +396,14 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         }
         if let Err(error) = runtime.close_overdue().await {
             tracing::warn!(%error, "overdue escalations were not closed");
+        }
+        if let Err(error) = runtime.flush_usage(false).await {
+            tracing::warn!(%error, "when credentials were last used was not written down");
+        }
+        if ticks.is_multiple_of(60)
+            && let Err(error) = runtime.save_activity().await
+        {
+            tracing::warn!(%error, "when agents and callers were last seen was not written down");
         }
         if ticks.is_multiple_of(60)
             && let Err(error) = runtime.purge().await

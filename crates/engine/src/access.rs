@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use intended_model::entry::{RoleGrant, Scope, Scopes, Tier};
-use intended_model::{CredentialId, Digest, EnvironmentId, MemberId, Name, Timestamp};
+use intended_model::{CredentialId, Digest, EnvironmentId, Event, MemberId, Name, Timestamp};
 
 use crate::state::{Credential, Member, State};
 
@@ -17,6 +17,9 @@ use crate::state::{Credential, Member, State};
 pub const OPERATOR: &str = "operator";
 /// What an identity provider's word is recorded under, before its name. No credential is named so.
 pub const PROVIDER_PREFIX: &str = "provider.";
+
+/// Longest that a key stays good after its credential got another: 7 days.
+pub const MAX_OVERLAP_SECS: u32 = 604_800;
 
 /// Why somebody may do nothing at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -136,6 +139,23 @@ impl Access {
         self.actions.is_empty() || self.actions.iter().any(|p| matches(p, tool))
     }
 
+    /// Whether a credential with these patterns and networks, and for tests or not, is no wider than
+    /// this. An action or a network is narrower where it lies within one that is here.
+    #[must_use]
+    pub fn narrows(&self, actions: &[Box<str>], networks: &[IpNet], test: bool) -> bool {
+        self.narrows_actions(actions) && self.narrows_networks(networks) && (test || !self.test)
+    }
+    #[must_use]
+    pub fn narrows_actions(&self, actions: &[Box<str>]) -> bool {
+        let inside = |pattern: &str| self.actions.iter().any(|own| within(pattern, own));
+        self.actions.is_empty() || (!actions.is_empty() && actions.iter().all(|p| inside(p)))
+    }
+    #[must_use]
+    pub fn narrows_networks(&self, networks: &[IpNet]) -> bool {
+        let inside = |network: &IpNet| self.networks.iter().any(|own| own.contains(network));
+        self.networks.is_empty() || (!networks.is_empty() && networks.iter().all(inside))
+    }
+
     /// Whether a role, as it would be granted, is within this.
     #[must_use]
     pub fn covers(&self, grant: &RoleGrant) -> bool {
@@ -143,6 +163,13 @@ impl Access {
             (!grant.whole || self.whole_until(scope, grant.expires_at))
                 && grant.environments.iter().all(|e| self.may_until(scope, Some(e), grant.expires_at))
         })
+    }
+
+    /// Whether all that a member may do at a time is within this: who has less does not get to act as
+    /// them. What has expired counts for nothing.
+    #[must_use]
+    pub fn covers_member(&self, member: &Member, at: Timestamp) -> bool {
+        member.grants.iter().filter(|g| g.expires_at.is_none_or(|end| end > at)).all(|g| self.covers(g))
     }
 }
 
@@ -217,6 +244,38 @@ impl State {
         access.member.clone_from(&credential.member);
         access.test = credential.test;
         Ok(access)
+    }
+
+    /// Whether after an entry there is still somebody who gives access in the whole tenant, and, where
+    /// there was one, somebody who does so until it is taken away. Otherwise nobody could ever again.
+    #[must_use]
+    pub fn keeps_an_owner(&self, event: &Event, at: Timestamp) -> bool {
+        let mut after = self.clone();
+        if after.apply(u64::MAX, event).is_err() {
+            // It is refused for what it is.
+            return true;
+        }
+        let kept = |lasting: bool| !self.has_owner(at, lasting) || after.has_owner(at, lasting);
+        kept(true) && kept(false)
+    }
+
+    /// Whether somebody can come in and give access in the whole tenant; `lasting`: without an end.
+    fn has_owner(&self, at: Timestamp, lasting: bool) -> bool {
+        let until = if lasting { None } else { Some(at) };
+        // A key for tests makes none that is good for production.
+        let gives = |access: Access| {
+            access.networks.is_empty() && !access.test && access.whole_until(Scope::AccessWrite, until)
+        };
+        // Most have nothing to do with it: they are passed over without working out what they may do.
+        let could = |c: &Credential| c.whole && !c.revoked && c.scopes.contains(&Scope::AccessWrite);
+        let granted = |m: &Member| m.grants.iter().any(|g| g.whole && g.role.scopes().contains(Scope::AccessWrite));
+        // Who has no way to sign in gives nothing.
+        let signs_in = |m: &Member| m.active && (!m.sign_in.is_empty() || !self.providers.is_empty());
+        self.credentials.values().any(|c| could(c) && self.credential_access(c, at).is_ok_and(gives))
+            || self
+                .members
+                .iter()
+                .any(|(id, m)| signs_in(m) && granted(m) && self.member_access(id, at).is_ok_and(gives))
     }
 
     fn roles(&self, member: &Member, at: Timestamp) -> Vec<Held> {

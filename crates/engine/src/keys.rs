@@ -1,7 +1,7 @@
 //! The names of facts. A fact is a working copy of what the ledger says; its name says what it is
 //! of, with `/` between the parts. Names and ids cannot hold a `/`, free texts come last or hashed.
 
-use intended_model::{CredentialId, Digest, EnvironmentId, IntentId};
+use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, MemberId};
 
 /// The context of one session of one agent.
 #[must_use]
@@ -38,6 +38,13 @@ pub fn revoked(jti: &str) -> String {
 }
 /// All revoked tokens.
 pub const REVOKED_PREFIX: &str = "r/";
+/// When a credential was last used, and what for: see `intended-runtime`.
+#[must_use]
+pub fn usage(credential: &CredentialId) -> String {
+    format!("{USAGE_PREFIX}{credential}")
+}
+/// All of them.
+pub const USAGE_PREFIX: &str = "u/";
 /// The answer to one idempotency key of one credential.
 #[must_use]
 pub fn idempotency(credential: &CredentialId, key: &str) -> String {
@@ -59,3 +66,38 @@ pub fn sealed_key(scope: &str, kid: &str) -> String {
 }
 /// All sealed private keys.
 pub const SEALED_KEY_PREFIX: &str = "k/";
+/// Where an agent, or a caller, did something and when: see `intended-runtime`'s `activity`.
+#[must_use]
+pub fn agent_places(agent: &str) -> String {
+    format!("{AGENT_PLACES_PREFIX}{}", Digest::of(agent.as_bytes()).to_hex())
+}
+#[must_use]
+pub fn caller_places(credential: &CredentialId) -> String {
+    format!("{CALLER_PLACES_PREFIX}{credential}")
+}
+pub const AGENT_PLACES_PREFIX: &str = "w/a/";
+pub const CALLER_PLACES_PREFIX: &str = "w/c/";
+/// Since when that is noted.
+pub const PLACES_SINCE: &str = "w/since";
+/// One part of the report of a review.
+#[must_use]
+pub fn review_part(report: Digest, part: usize) -> String {
+    format!("v/{}/{part:06}", report.to_hex())
+}
+/// All parts of one report.
+#[must_use]
+pub fn review_parts(report: Digest) -> String {
+    format!("v/{}/", report.to_hex())
+}
+/// A session of somebody who signed in, by the SHA-256 of its key: see [`crate::KeptSignIn`].
+#[must_use]
+pub fn sign_in(session: Digest) -> String {
+    format!("{SIGN_IN_PREFIX}{}", session.to_hex())
+}
+/// All of them.
+pub const SIGN_IN_PREFIX: &str = "ps/";
+/// The sessions of one member, and when each began.
+#[must_use]
+pub fn sign_ins_of(member: &MemberId) -> String {
+    format!("pm/{member}/")
+}

@@ -16,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod access;
+pub mod agents;
 pub mod decide;
 pub mod effects;
 pub mod expect;
@@ -25,6 +26,7 @@ pub mod lifecycle;
 pub mod needs;
 pub mod people;
 pub mod risk;
+pub mod sign_in;
 pub mod state;
 
 pub use access::{Access, Held, NoAccess};
@@ -35,6 +37,7 @@ pub use lifecycle::{
     Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_NOTE, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
+pub use sign_in::{KeptSignIn, SignInError, SignIns};
 pub use state::{
     Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, Member, Review, State, Version,
 };

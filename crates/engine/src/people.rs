@@ -19,18 +19,22 @@ impl State {
     pub(crate) fn member_set(&mut self, index: u64, set: &MemberSet) -> Result<(), FoldError> {
         check_grants(&set.grants)?;
         let before = self.members.get(&set.member);
+        // A link was given to who the member was then: it is not a way into what is given later.
+        let same = |m: &&Arc<Member>| m.active && set.active && m.grants == set.grants && m.groups == set.groups;
         let member = Member {
             active: set.active,
+            by: set.by.clone(),
             email: set.email.clone(),
             entrusted_at: before.and_then(|m| m.entrusted_at),
             grants: set.grants.clone(),
             groups: set.groups.clone(),
-            link: before.and_then(|m| m.link),
+            link: before.filter(same).and_then(|m| m.link),
             name: set.name.clone(),
+            out: if set.active { before.map_or(0, |m| m.out) } else { self.control + 1 },
             sign_in: before.map(|m| m.sign_in.clone()).unwrap_or_default(),
-            since: Member::joined(before, &set.groups, index),
+            since: Member::joined(before.map(Arc::as_ref), &set.groups, index),
         };
-        Arc::make_mut(&mut self.members).insert(set.member.clone(), member);
+        Arc::make_mut(&mut self.members).insert(set.member.clone(), Arc::new(member));
         Ok(())
     }
 
@@ -66,7 +70,7 @@ impl State {
             test: new.test,
             whole: new.whole,
         };
-        Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), credential);
+        Arc::make_mut(&mut self.credentials).insert(new.credential.clone(), Arc::new(credential));
         Ok(())
     }
 
@@ -91,10 +95,14 @@ impl State {
 
     fn member_mut(&mut self, id: &MemberId) -> Result<&mut Member, FoldError> {
         let member = Arc::make_mut(&mut self.members).get_mut(id);
-        member.ok_or_else(|| FoldError::NoMember(id.clone()))
+        Ok(Arc::make_mut(member.ok_or_else(|| FoldError::NoMember(id.clone()))?))
     }
 
     pub(crate) fn sign_in_set(&mut self, index: u64, set: &SignInSet) -> Result<(), FoldError> {
+        // A link is given, not set.
+        if set.method == SignInMethod::Link {
+            return Err(FoldError::SignInMethod(set.method.as_str()));
+        }
         let own = self.member_behind(&set.by).as_ref() == Some(&set.member);
         let member = self.member_mut(&set.member)?;
         if set.active {
@@ -111,6 +119,9 @@ impl State {
 
     pub(crate) fn link_issued(&mut self, index: u64, issued: &LinkIssued) -> Result<(), FoldError> {
         let member = self.member_mut(&issued.member)?;
+        if !member.active {
+            return Err(FoldError::NoMember(issued.member.clone()));
+        }
         member.link = Some((issued.link, issued.expires_at));
         // Also of one's own: a link goes through other hands.
         member.entrusted_at = Some(index);

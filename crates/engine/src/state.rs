@@ -88,10 +88,16 @@ pub enum FoldError {
     ReviewAgain { review: Name, member: MemberId },
     #[error("the approval is not somebody else's, with means and a group of their own that are older than the request")]
     NotEligible,
+    #[error("`{0}` is not a means of signing in that is set by itself")]
+    SignInMethod(&'static str),
     #[error("`{0}` has approved it before")]
     ApprovedAgain(MemberId),
     #[error("there is no approval by `{0}` to take back")]
     NoApproval(MemberId),
+    #[error("the agent's registration: {} at {}", .0.message, .0.pointer)]
+    Agent(crate::agents::WrongAgent),
+    #[error("the agent `{0}` is retired, for good")]
+    AgentRetired(Box<str>),
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
     #[error(transparent)]
@@ -127,6 +133,8 @@ pub struct Capability {
 
 /// Most roles of one member.
 pub const MAX_GRANTS: usize = 64;
+/// Most groups of an identity provider that are mapped.
+pub const MAX_MAPPINGS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -261,6 +269,8 @@ impl Halt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
+    /// Who said so last.
+    pub by: CredentialId,
     pub email: Option<Box<str>>,
     /// Ledger position of the last means of signing in that somebody else gave to the member: what was
     /// asked for before that is not for them to approve.
@@ -270,6 +280,9 @@ pub struct Member {
     /// The last link, and until when it is good.
     pub link: Option<(Digest, Timestamp)>,
     pub name: Option<Box<str>>,
+    /// How many control entries there were when the member was last taken out: sessions from before
+    /// do not come back with the member.
+    pub out: u64,
     pub sign_in: BTreeSet<SignInMethod>,
     /// Since which ledger position in each group.
     pub since: BTreeMap<Name, u64>,
@@ -303,8 +316,8 @@ pub struct State {
     /// How many control entries this is the fold of.
     pub control: u64,
     pub environments: BTreeMap<EnvironmentId, Environment>,
-    pub members: Arc<BTreeMap<MemberId, Member>>,
-    pub credentials: Arc<BTreeMap<CredentialId, Credential>>,
+    pub members: Arc<BTreeMap<MemberId, Arc<Member>>>,
+    pub credentials: Arc<BTreeMap<CredentialId, Arc<Credential>>>,
     pub agents: Arc<HashMap<Box<str>, Arc<Agent>>>,
     pub capabilities: Arc<Vec<Capability>>,
     pub catalogue: Arc<Catalogue>,
@@ -404,13 +417,15 @@ impl State {
             Event::CredentialRotated(new) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&new.credential);
                 let known = known.ok_or_else(|| FoldError::NoCredential(new.credential.clone()))?;
+                let known = Arc::make_mut(known);
                 known.previous = Some((known.hash, new.previous_until));
                 known.hash = new.hash;
                 known.rotated_at = Some(index);
             }
             Event::CredentialRevoked(gone) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);
-                known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?.revoked = true;
+                let known = known.ok_or_else(|| FoldError::NoCredential(gone.credential.clone()))?;
+                Arc::make_mut(known).revoked = true;
             }
             Event::AccessSuspended(e) => self.suspend(e.environment.as_ref(), Some(&e.reason))?,
             Event::AccessReinstated(e) => self.suspend(e.environment.as_ref(), None)?,
@@ -418,6 +433,9 @@ impl State {
             Event::LinkIssued(e) => self.link_issued(index, e)?,
             Event::IdentityProviderSet(e) => {
                 e.mappings.values().try_for_each(|m| check_grants(&m.grants))?;
+                if e.mappings.len() > MAX_MAPPINGS {
+                    return Err(FoldError::Grants);
+                }
                 if e.active {
                     self.providers.insert(e.provider.clone(), e.clone());
                 } else {
@@ -436,25 +454,7 @@ impl State {
                     return Err(FoldError::NoWebhook(e.webhook.clone()));
                 }
             }
-            Event::AgentSet(set) => {
-                set.tools.iter().chain(&set.categories).chain(set.workflow.iter().flat_map(patterns)).try_for_each(
-                    |p| if crate::access::is_pattern(p) { Ok(()) } else { Err(FoldError::Pattern(p.clone())) },
-                )?;
-                let agent = Agent {
-                    categories: set.categories.clone(),
-                    environments: set.environments.clone(),
-                    kind: set.kind.clone(),
-                    owner: set.owner.clone(),
-                    purpose: set.purpose.clone(),
-                    state: set.state,
-                    teams: set.teams.clone(),
-                    tools: set.tools.clone(),
-                    trust: set.trust.min(100),
-                    workflow: set.workflow.clone(),
-                };
-                Arc::make_mut(&mut self.agents).insert(set.agent.clone(), Arc::new(agent));
-                self.refresh_missing();
-            }
+            Event::AgentSet(set) => self.agent_set(set)?,
             Event::CapabilitySet(set) => {
                 self.set_capability(set);
                 self.refresh_missing();
@@ -649,10 +649,6 @@ impl State {
             _ => Ok(first),
         }
     }
-}
-
-fn patterns(step: &WorkflowStep) -> impl Iterator<Item = &Box<str>> {
-    std::iter::once(&step.action).chain(&step.after).chain(&step.not_after)
 }
 
 /// What every list of roles keeps to.

@@ -9,27 +9,50 @@ use std::collections::BTreeMap;
 
 use intended_engine::{State, decide, needs};
 use intended_intents::Catalogue;
-use intended_model::decision::{DataClass, Input, Outcome, PROCEDURE};
+use intended_model::decision::{DataClass, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{
     AgentSet, AgentState, BODY_VERSION, BreakerHeld, BreakerReleased, BreakerScope, Budget, CapabilitySet, Criticality,
-    DeployCause, EnvironmentSet, HaltResumed, HaltThrown, PolicyDeployed, PolicyPublished, Settings, TenantCreated,
-    Tier,
+    DeployCause, EnvironmentSet, HaltResumed, HaltThrown, MemberSet, PolicyDeployed, PolicyPublished, Settings,
+    TenantCreated, Tier, WorkflowStep,
 };
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, Name, TenantId, Timestamp};
+use intended_model::{
+    Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, MemberId, Name, TenantId, Timestamp,
+};
 use proptest::prelude::*;
 
-const PACKS: [&str; 4] = [
+const PACKS: [&str; 5] = [
     r#"@id("all") permit (principal, action, resource);"#,
     r#"@id("all") permit (principal, action, resource); @id("no") forbid (principal, action == Action::"stripe.create_refund", resource);"#,
     r#"@id("ask") @escalate("1 of owners") permit (principal, action, resource);"#,
     r#"@id("all") permit (principal, action, resource); @id("fails") permit (principal, action == Action::"orders.get_order", resource) when { context.text.getTag("zz") == "x" };"#,
+    r#"@id("trusted") permit (principal, action, resource) when { principal.trust >= 50 };"#,
 ];
+const TOOLS: [&[&str]; 4] = [&[], &["orders.*"], &["stripe.create_refund"], &["orders.get_order", "s*"]];
+const CATEGORIES: [&[&str]; 3] = [&[], &["OIL-9*"], &["OIL-502"]];
+
+/// Orders of actions that an agent may declare.
+fn workflow(n: usize) -> Vec<WorkflowStep> {
+    let step = |action: &str, after: &[&str], not_after: &[&str]| WorkflowStep {
+        action: action.into(),
+        after: after.iter().map(|p| (*p).into()).collect(),
+        not_after: not_after.iter().map(|p| (*p).into()).collect(),
+    };
+    match n {
+        0 => vec![step("orders.*", &[], &[]), step("stripe.create_refund", &["orders.get_order", "crm.*"], &[])],
+        1 => vec![step("*", &[], &["stripe.*"])],
+        2 => vec![step("orders.get_order", &["stripe.*"], &[]), step("orders.*", &[], &["orders.get_order"])],
+        _ => Vec::new(),
+    }
+}
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 fn environment(n: usize) -> EnvironmentId {
     EnvironmentId::new(&format!("e{n}")).unwrap()
+}
+fn member(n: usize) -> MemberId {
+    MemberId::new(&format!("m{n}")).unwrap()
 }
 fn by() -> CredentialId {
     CredentialId::new("owner").unwrap()
@@ -86,19 +109,26 @@ fn settings(e: usize, limit: i64, risk_deny_at: u8) -> Event {
 fn event() -> impl Strategy<Value = Event> {
     let some = |n: usize| 0..n;
     prop_oneof![
-        3 => (some(2), 0..4_usize, 0..3_usize, any::<bool>()).prop_map(|(a, state, reach, service)| {
+        5 => (some(3), 0..8_usize, 0..3_usize, any::<bool>(), (0..8_usize, 0..6_usize, 0..12_usize, any::<bool>())).prop_map(|(a, state, reach, service, (tools, categories, steps, trusted))| {
             Event::AgentSet(AgentSet {
                 agent: format!("a{a}").into(),
                 by: by(),
                 environments: [vec![environment(0)], vec![environment(1)], vec![environment(0), environment(1)]][reach].clone(),
                 kind: if service && state == 0 { "service" } else { "agent" }.into(),
                 owner: "o".into(),
-                state: [AgentState::Active, AgentState::Active, AgentState::Paused, AgentState::Retired][state],
+                state: match state { 7 => AgentState::Retired, 6 => AgentState::Paused, _ => AgentState::Active },
                 teams: vec![],
-                trust: 50,
-                categories: Vec::new(), purpose: Box::default(), tools: Vec::new(), workflow: Vec::new(), v: BODY_VERSION,
+                trust: if trusted { 60 } else { 40 },
+                categories: CATEGORIES.get(categories).unwrap_or(&CATEGORIES[0]).iter().map(|c| (*c).into()).collect(),
+                purpose: Box::default(),
+                tools: TOOLS.get(tools).unwrap_or(&TOOLS[0]).iter().map(|t| (*t).into()).collect(),
+                workflow: workflow(steps),
+                v: BODY_VERSION,
             })
         }),
+        2 => (some(2), any::<bool>()).prop_map(|(m, active)| Event::MemberSet(MemberSet {
+            active, by: by(), email: None, grants: vec![], groups: vec![], member: member(m), name: None, v: BODY_VERSION,
+        })),
         3 => (some(3), some(3), proptest::option::weighted(0.3, some(2)), any::<bool>()).prop_map(|(c, pattern, e, active)| {
             Event::CapabilitySet(CapabilitySet {
                 active,
@@ -131,7 +161,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => some(2).prop_map(|b| Event::BreakerReleased(BreakerReleased {
             breaker: name(&format!("b{b}")), by: by(), reason: "r".into(), v: BODY_VERSION,
         })),
-        3 => (some(2), some(PACKS.len())).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
+        3 => (some(2), prop_oneof![4 => 0..4_usize, 2 => Just(4)]).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
             cause: DeployCause::Deploy,
             draft: None,
             reason: None,
@@ -152,20 +182,39 @@ struct Asked {
     id: &'static str,
     environment: usize,
     seen: i64,
+    /// Whom the agent acts for, and so on: kind and id.
+    chain: Vec<(&'static str, &'static str)>,
+    /// Tools that were allowed in the session, and whether there were too many; absent: there is none.
+    session: Option<(Vec<&'static str>, bool)>,
 }
 
 fn asked() -> impl Strategy<Value = Asked> {
     let one = proptest::sample::select::<&'static str>;
+    let behalf = prop_oneof![
+        3 => Just(("agent", "a0")), 3 => Just(("agent", "a1")), 3 => Just(("agent", "a2")),
+        1 => Just(("agent", "a9")), 1 => Just(("service", "a1")),
+        3 => Just(("member", "m0")), 2 => Just(("member", "m1")),
+    ];
     let weighted = |a: &'static str, b: &'static str| prop_oneof![6 => Just(a), 1 => Just(b)];
     (
-        prop_oneof![4 => Just("a0"), 2 => Just("a1"), 1 => Just("a9")],
+        prop_oneof![4 => Just("a0"), 2 => Just("a1"), 2 => Just("a2"), 1 => Just("a9")],
         prop_oneof![3 => Just("orders.get_order"), 3 => Just("stripe.create_refund"), 1 => Just("no.such_tool")],
         weighted("order", "page"),
         one(&["o1", "o2", "x"]),
         prop_oneof![4 => Just(0_usize), 3 => Just(1), 1 => Just(9)],
         0..130_i64,
+        prop_oneof![3 => Just(Vec::new()), 2 => proptest::collection::vec(behalf, 1..8)],
+        proptest::option::weighted(
+            0.7,
+            (
+                proptest::collection::vec(one(&["orders.get_order", "stripe.create_refund", "crm.read"]), 0..3),
+                proptest::bool::weighted(0.1),
+            ),
+        ),
     )
-        .prop_map(|(agent, tool, kind, id, environment, seen)| Asked {
+        .prop_map(|(agent, tool, kind, id, environment, seen, chain, session)| Asked {
+            chain,
+            session,
             agent: agent.to_owned(),
             tool,
             kind,
@@ -222,11 +271,82 @@ impl Naive {
             Event::HaltResumed(h) => self.halts().contains_key(&h.halt),
             Event::BreakerHeld(b) => !self.breakers().contains_key(&b.breaker),
             Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker),
+            Event::AgentSet(a) => {
+                a.state == AgentState::Retired || self.agent(&a.agent).is_none_or(|a| a.state != AgentState::Retired)
+            }
             _ => true,
         }
     }
     fn last<'e, T>(&'e self, of: impl Fn(&'e Event) -> Option<T>) -> Option<T> {
         self.0.iter().rev().find_map(of)
+    }
+
+    fn agent(&self, id: &str) -> Option<&AgentSet> {
+        self.last(|x| match x {
+            Event::AgentSet(a) if *a.agent == *id => Some(a),
+            _ => None,
+        })
+    }
+
+    /// What of a registration stands in the way of what is asked.
+    fn unable(agent: &AgentSet, asked: &Asked) -> Option<Code> {
+        let fits = |patterns: &[Box<str>], text: &str| patterns.is_empty() || patterns.iter().any(|p| like(p, text));
+        let category = match asked.tool {
+            "orders.get_order" => Some("OIL-901"),
+            "stripe.create_refund" => Some("OIL-502"),
+            _ => None,
+        };
+        if !fits(&agent.tools, asked.tool) {
+            return Some(Code::AgentTool);
+        }
+        category.filter(|c| !fits(&agent.categories, c)).map(|_| Code::AgentCategory)
+    }
+
+    /// Whether each of those who act for each other may do it, and the least trust of them.
+    fn chain(&self, asked: &Asked, e: &EnvironmentId) -> Option<u8> {
+        if asked.chain.len() > 5 {
+            return None;
+        }
+        let mut trust = 100;
+        let mut before = vec![asked.agent.as_str()];
+        for (n, (kind, id)) in asked.chain.iter().enumerate() {
+            if *kind == "member" {
+                let active = self.last(|x| match x {
+                    Event::MemberSet(m) if m.member.as_str() == *id => Some(m.active),
+                    _ => None,
+                });
+                if active != Some(true) || n + 1 < asked.chain.len() {
+                    return None;
+                }
+                continue;
+            }
+            let agent = self.agent(id)?;
+            let good = *agent.kind == **kind
+                && agent.state == AgentState::Active
+                && agent.environments.contains(e)
+                && Self::unable(agent, asked).is_none()
+                && !before.contains(id);
+            if !good {
+                return None;
+            }
+            trust = trust.min(agent.trust);
+            before.push(id);
+        }
+        Some(trust)
+    }
+
+    /// Whether the session is where the agent says it would be for this.
+    fn in_order(agent: &AgentSet, asked: &Asked) -> Option<Code> {
+        if agent.workflow.is_empty() {
+            return None;
+        }
+        let Some((done, _)) = &asked.session else { return Some(Code::WorkflowSession) };
+        let was = |patterns: &[Box<str>]| patterns.iter().any(|p| done.iter().any(|d| like(p, d)));
+        let may = agent
+            .workflow
+            .iter()
+            .any(|s| like(&s.action, asked.tool) && (s.after.is_empty() || was(&s.after)) && !was(&s.not_after));
+        if may { None } else { Some(Code::WorkflowOrder) }
     }
 
     fn decide(&self, asked: &Asked) -> (Outcome, Code) {
@@ -253,10 +373,7 @@ impl Naive {
                 return deny(Code::BreakerOpen);
             }
         }
-        let agent = self.last(|x| match x {
-            Event::AgentSet(a) if *a.agent == *asked.agent => Some(a),
-            _ => None,
-        });
+        let agent = self.agent(&asked.agent);
         let Some(agent) = agent else { return deny(Code::AgentUnknown) };
         if *agent.kind != *"agent" {
             return deny(Code::AgentKind);
@@ -267,6 +384,11 @@ impl Naive {
         if !agent.environments.contains(&e) {
             return deny(Code::AgentEnvironment);
         }
+        if let Some(code) = Self::unable(agent, asked) {
+            return deny(code);
+        }
+        let Some(trust) = self.chain(asked, &e) else { return deny(Code::DelegationWidens) };
+        let trust = trust.min(agent.trust);
         if asked.tool == "no.such_tool" {
             return deny(Code::ToolUnknown);
         }
@@ -297,6 +419,12 @@ impl Naive {
             [_] => {}
             _ => return deny(Code::CapabilityAmbiguous),
         }
+        if asked.session.as_ref().is_some_and(|(_, too_many)| *too_many) {
+            return deny(Code::SessionOverflow);
+        }
+        if let Some(code) = Self::in_order(agent, asked) {
+            return deny(code);
+        }
         if asked.seen + 1 > settings.budgets[0].limit {
             return deny(Code::BudgetExceeded);
         }
@@ -310,15 +438,35 @@ impl Naive {
             Some(1) if refund => deny(Code::PolicyForbid),
             Some(3) if !refund => deny(Code::PolicyError),
             Some(2) => (Outcome::Escalate, Code::PolicyEscalate),
+            Some(4) if trust < 50 => deny(Code::PolicyNoPermit),
             Some(_) => (Outcome::Allow, Code::PolicyPermit),
         }
     }
 }
 
+/// Whether a text is what a pattern says.
+fn like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((start, _)) => text.starts_with(start),
+        None => pattern == text,
+    }
+}
+
 fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
+    let behalf = asked.chain.iter().rev().fold(None, |inner: Option<String>, (kind, id)| {
+        let properties =
+            inner.map(|i| format!(",{}", i.strip_prefix('{').unwrap().strip_suffix('}').unwrap())).unwrap_or_default();
+        Some(format!(r#"{{"on_behalf_of":{{"type":"{kind}","id":"{id}"{properties}}}}}"#))
+    });
     let text = format!(
-        r#"{{"subject":{{"type":"agent","id":"{}"}},"action":{{"name":"{}"}},"resource":{{"type":"{}","id":"{}"}},"environment":"e{}"}}"#,
-        asked.agent, asked.tool, asked.kind, asked.id, asked.environment
+        r#"{{"subject":{{"type":"agent","id":"{}","properties":{}}},"action":{{"name":"{}"}},"resource":{{"type":"{}","id":"{}"}},"environment":"e{}"{}}}"#,
+        asked.agent,
+        behalf.unwrap_or_else(|| "{}".to_owned()),
+        asked.tool,
+        asked.kind,
+        asked.id,
+        asked.environment,
+        if asked.session.is_some() { r#","session":"s""# } else { "" }
     );
     let value = intended_model::json::parse(text.as_bytes()).unwrap();
     let intent = Intent::from_value(&value, None, false).unwrap();
@@ -336,7 +484,11 @@ fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
         intent_hash: intent.digest().unwrap(),
         intent,
         procedure: PROCEDURE,
-        session: None,
+        session: asked.session.as_ref().map(|(tools, overflow)| SessionContext {
+            tools: tools.iter().map(|t| (*t).into()).collect(),
+            overflow: *overflow,
+            ..SessionContext::default()
+        }),
     };
     let decision = decide(state, &input);
     assert_eq!(decide(state, &input), decision, "the same state and input, the same decision");
@@ -400,6 +552,13 @@ fn the_generated_histories_reach_every_gate() {
         Code::AgentKind,
         Code::AgentInactive,
         Code::AgentEnvironment,
+        Code::AgentTool,
+        Code::AgentCategory,
+        Code::DelegationWidens,
+        Code::SessionOverflow,
+        Code::WorkflowSession,
+        Code::WorkflowOrder,
+        Code::PolicyNoPermit,
         Code::ToolUnknown,
         Code::CapabilityUnknown,
         Code::CapabilityEnvironment,

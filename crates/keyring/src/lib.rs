@@ -1,4 +1,5 @@
-//! Secrets: the root key, what it seals, signing keys, API keys. Clear private keys live in memory
+//! Secrets: the root key, what it seals, signing keys, API keys,
+//! passwords, one-time codes. Clear private keys live in memory
 //! only; what is stored is sealed for one tenant and purpose.
 #![cfg_attr(
     test,
@@ -6,11 +7,16 @@
 )]
 
 mod api_key;
+pub mod password;
 mod root;
+mod session_key;
 mod signing;
+pub mod totp;
 
-pub use api_key::{ApiKey, ApiKeyError};
+pub use api_key::{ApiKey, ApiKeyError, KeyKind, PATTERN as API_KEY_PATTERN};
+pub use password::PasswordHash;
 pub use root::{RootKey, SealError};
+pub use session_key::{SessionKey, SessionKeyError};
 pub use signing::{KeyError, SigningKey};
 
 /// HMAC-SHA-256 (RFC 2104).

@@ -62,6 +62,32 @@ impl Receipt {
         Ok(Self { checkpoint: checkpoint.to_owned(), entry, index, proof, v: 1 })
     }
 
+    /// Writes what [`Self::new`] would be as JSON. The leaf is one that the ledger gave: it is canonical
+    /// JSON, which [`Self::new`] would read once more, and is two thirds of the answer to a decision.
+    pub fn write(
+        out: &mut Vec<u8>,
+        leaf: &[u8],
+        index: u64,
+        proof: &[NodeHash],
+        checkpoint: &str,
+    ) -> Result<(), serde_json::Error> {
+        out.extend_from_slice(b"{\"checkpoint\":");
+        serde_json::to_writer(&mut *out, checkpoint)?;
+        out.extend_from_slice(b",\"entry\":");
+        out.extend_from_slice(leaf);
+        out.extend_from_slice(b",\"index\":");
+        serde_json::to_writer(&mut *out, &index)?;
+        out.extend_from_slice(b",\"proof\":[");
+        for (n, step) in proof.iter().enumerate() {
+            out.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });
+            // Base64 has nothing to escape.
+            out.extend_from_slice(step.to_base64().as_bytes());
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"],\"v\":1}");
+        Ok(())
+    }
+
     /// Checks the receipt against the ledger's public key. White space that something on the way
     /// put into the entry does no harm: the canonical form is hashed.
     pub fn verify(&self, vkey: &str) -> Result<Proved, ReceiptError> {
@@ -117,6 +143,12 @@ mod tests {
         let batch = append_batch(&Frontier::empty(), &hashes);
         let note = Checkpoint { origin: origin(&tenant), size: 5, root: batch.root }.sign(&signer).unwrap();
         let receipt = Receipt::new(&leaves[3], 3, &batch.proofs[3], &note).unwrap();
+        for proof in [&batch.proofs[3][..], &batch.proofs[3][..1], &[]] {
+            let mut written = Vec::new();
+            Receipt::write(&mut written, &leaves[3], 3, proof, &note).unwrap();
+            let made = Receipt::new(&leaves[3], 3, proof, &note).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&made).unwrap());
+        }
         assert_eq!(receipt.verify(&signer.vkey()).unwrap().index, 3);
         let text = serde_json::to_string(&receipt).unwrap();
         let again: Receipt = serde_json::from_str(&text.replace(r#"{"amount":40}"#, r#"{ "amount" : 40 }"#)).unwrap();

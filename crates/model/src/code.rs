@@ -130,7 +130,7 @@ codes! {
     Internal = "internal", 500, true, "something failed inside", "The request id finds it in the server's log.";
     // Credentials.
     CredentialMissing = "credential.missing", 401, false, "no credential was sent", "Send `authorization: Bearer <api key>`.";
-    CredentialMalformed = "credential.malformed", 401, false, "the credential is not an API key of this product", "Keys start with `int_live_` or `int_test_`; this one has a typing error.";
+    CredentialMalformed = "credential.malformed", 401, false, "the credential is not an API key of this product", "Keys start with `int_live_`, `int_test_` or `int_ops_`; this one has a typing error.";
     CredentialUnknown = "credential.unknown", 401, false, "the credential is unknown", "Check that it belongs to this server.";
     CredentialExpired = "credential.expired", 401, false, "the credential has expired", "Create a new one.";
     CredentialRevoked = "credential.revoked", 401, false, "the credential was revoked", "Create a new one.";
@@ -155,6 +155,9 @@ codes! {
     SessionNeeded = "sign_in.session_needed", 403, false, "this takes a person who is signed in", "Sign in: `intended login`.";
     ReviewStale = "review.stale", 409, false, "the review is not the one that is open", "Read it again: `intended access review show`.";
     ReviewAgain = "review.again", 409, false, "this person has signed the review", "Another person signs it.";
+    // Agents.
+    AgentInvalid = "agent.invalid", 422, false, "the agent's registration is not valid", "See `errors` for the members concerned.";
+    AgentRetired = "agent.retired", 409, false, "a retired agent stays retired", "Register another agent, under another name.";
     // Approvals.
     ApprovalStale = "approval.stale", 412, false, "what waits has changed since it was read", "Read it again and decide anew.";
     ApprovalUnconditional = "approval.unconditional", 428, false, "what is approved is not named", "Send `if-match` with the approval's entity tag.";
@@ -201,6 +204,7 @@ codes! {
     TokenConsumed = "token.consumed", 200, false, "the token was used before", "A token is good for one call; submit the intent again.";
     TokenNotGranted = "token.not_granted", 200, false, "no recorded decision granted the token", "Its signature holds and nothing granted it: a key may have leaked. Rotate and retire it.";
     TokenHalted = "token.halted", 200, true, "a halt covers what the token would do", "See `intended emergency status`.";
+    TokenSuspended = "token.suspended", 200, true, "the tenant or the environment is suspended", "Whoever administers the tenant, or operates the server, reinstates it.";
     TokenUnknown = "token.unknown", 404, false, "no token with this id was issued", "Check the `jti`.";
     // Store.
     StoreFull = "store.full", 507, true, "the disk is full: nothing was recorded, so nothing was allowed", "Make room; the server recovers by itself.";

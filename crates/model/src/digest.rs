@@ -10,6 +10,10 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
+const PREFIX: [u8; 7] = *b"sha256:";
+/// Length of a digest as it is written.
+const WRITTEN: usize = PREFIX.len() + 64;
+
 /// The text is not `sha256:` followed by 64 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is written `sha256:` and 64 lower-case hex digits")]
@@ -33,6 +37,15 @@ impl Digest {
         &self.0
     }
 
+    /// As it is written. A decision writes a dozen of them: not by way of the heap.
+    fn written<'b>(&self, buffer: &'b mut [u8; WRITTEN]) -> &'b str {
+        let text = PREFIX.into_iter().chain(self.0.into_iter().flat_map(digits));
+        for (to, from) in buffer.iter_mut().zip(text) {
+            *to = from;
+        }
+        std::str::from_utf8(buffer).unwrap_or_default()
+    }
+
     /// The 64 hex digits without the prefix.
     #[must_use]
     pub fn to_hex(&self) -> String {
@@ -46,17 +59,18 @@ impl Digest {
     }
 }
 
+/// The two hex digits of a byte.
+const fn digits(byte: u8) -> [u8; 2] {
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+    }
+    [digit(byte >> 4), digit(byte & 0x0f)]
+}
+
 /// Lower-case hex of any bytes.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0x0f] {
-            out.push(char::from(*DIGITS.get(usize::from(nibble)).unwrap_or(&b'0')));
-        }
-    }
-    out
+    bytes.iter().flat_map(|byte| digits(*byte)).map(char::from).collect()
 }
 
 /// Bytes from lower-case hex; `None` for anything else (odd length, upper case, other signs).
@@ -84,7 +98,7 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex(&self.0))
+        f.write_str(self.written(&mut [0; WRITTEN]))
     }
 }
 
@@ -105,7 +119,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.written(&mut [0; WRITTEN]))
     }
 }
 

@@ -215,6 +215,9 @@ bodies! {
         issuer: Box<str>,
         /// What a group of the provider gives.
         mappings: BTreeMap<Box<str>, ProviderGroup>,
+        /// The claim that names the member: `email` for its local part; absent: `preferred_username`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        member_claim: Option<Box<str>>,
         provider: Name,
     }
     /// A review of who may do what: the digest of the report, which is kept beside the ledger.

@@ -260,21 +260,24 @@ pub fn tool_name(text: &str, pointer: &str) -> Result<Box<str>, IntentError> {
     }
 }
 
+/// Whether a character is not seen, or changes how others are: controls (but for line ends and tabs),
+/// marks of direction, line and paragraph separators, and what Unicode ignores by default, but for the
+/// variation selectors that emoji are written with.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\n' | '\t'))
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}')
+        || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
 /// A goal is prose in any script, without control, bidirectional or invisible characters.
 fn goal_text(text: &str) -> Result<Box<str>, IntentError> {
     if text.is_empty() || text.len() > MAX_GOAL {
         return Err(IntentError::new(Code::RequestInvalid, "/goal", format!("1 to {MAX_GOAL} bytes were expected")));
     }
-    // Controls, marks of direction, line and paragraph separators, and what Unicode ignores by
-    // default, but for the variation selectors that emoji are written with.
-    let unsafe_char = |c: &char| {
-        (c.is_control() && !matches!(c, '\n' | '\t'))
-            || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
-            || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}')
-            || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-    };
-    match text.chars().find(unsafe_char) {
+    match text.chars().find(|c| is_hidden(*c)) {
         None => Ok(text.into()),
         Some(c) => Err(IntentError::new(
             Code::TextUnsafe,

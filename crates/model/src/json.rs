@@ -424,6 +424,15 @@ pub fn nesting(text: &str) -> usize {
     deepest
 }
 
+/// Whether the arrays and objects of a text that is JSON already nest as deeply as `depth` or deeper.
+#[must_use]
+pub fn nests(text: &str, depth: usize) -> bool {
+    // Hardly any text has so many opening signs at all, and counting those is many bytes at a time.
+    let openings = |bytes: &[u8]| bytes.iter().fold(0_u8, |n, b| n.wrapping_add(u8::from(*b | 0x20 == b'{')));
+    let opening: usize = text.as_bytes().chunks(128).map(|bytes| usize::from(openings(bytes))).sum();
+    opening >= depth && nesting(text) >= depth
+}
+
 fn read(bytes: &[u8], deepest: usize) -> Result<Value, JsonError> {
     let text =
         std::str::from_utf8(bytes).map_err(|e| JsonError { kind: JsonErrorKind::Utf8, offset: e.valid_up_to() })?;
@@ -1015,6 +1024,7 @@ mod tests {
             // Nesting is counted as it is read.
             prop_assert_eq!(super::read(text.as_bytes(), nesting(&text)), Ok(value.clone()));
             prop_assert!(nesting(&text) == 0 || super::read(text.as_bytes(), nesting(&text) - 1).is_err());
+            prop_assert!((0..40).all(|depth| super::nests(&text, depth) == (nesting(&text) >= depth)));
             // The serialiser used for ledger entries writes the same bytes.
             prop_assert_eq!(serde_json::to_string(&value).unwrap(), text);
         }

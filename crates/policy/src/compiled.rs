@@ -223,6 +223,14 @@ impl PolicySetVersion {
         all.map(|r| &*r.group).collect::<BTreeSet<_>>().into_iter()
     }
 
+    /// What its escalations ask for, policy by policy in the order of their ids.
+    pub fn escalations(&self) -> impl Iterator<Item = (&str, &[Requirement])> {
+        self.known.iter().filter_map(|k| match &k.obligation {
+            Some(Obligation::Escalate(requirements)) => Some((&*k.id, requirements.as_slice())),
+            _ => None,
+        })
+    }
+
     /// What it names and the tenant has not.
     #[must_use]
     pub fn missing(&self, exists: impl Fn(&Named) -> bool) -> Missing {

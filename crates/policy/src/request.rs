@@ -273,15 +273,20 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
 
     let f = &r.risk_factors;
     let [n0, n1, n2, n3, n4, n5, n6, n7] = RISK_FACTORS;
+    // By name, here and below: a map is made of what is sorted already in one go.
     let context: Record = [
-        ("environment", text(r.environment)),
-        ("tier", text(r.tier)),
-        ("tool", text(r.tool)),
+        ("approvals", long(r.approvals)),
+        ("budgets", entity(&types.counter)),
         ("category", text(r.category)),
-        ("domain", text(r.domain)),
-        ("operation", text(r.operation)),
         ("confidence", long(r.confidence)),
+        ("domain", text(r.domain)),
+        ("environment", text(r.environment)),
+        ("flag", entity(&types.flag)),
+        ("goal", record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))])),
         ("indicators", boxed(r.indicators)),
+        ("list", entity(&types.list)),
+        ("number", entity(&types.number)),
+        ("operation", text(r.operation)),
         ("reversible", text(r.reversible)),
         ("risk", long(r.risk)),
         (
@@ -297,35 +302,31 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
                 (n7, long(f[7])),
             ]),
         ),
-        ("text", entity(&types.text)),
-        ("number", entity(&types.number)),
-        ("flag", entity(&types.flag)),
-        ("list", entity(&types.list)),
-        ("budgets", entity(&types.counter)),
-        ("goal", record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))])),
         (
             "session",
             record([
-                ("declared", flag(r.session_declared)),
-                ("intents", long(i64::from(r.session.intents))),
                 ("allowed", long(i64::from(r.session.allowed))),
-                ("denied", long(i64::from(r.session.denied))),
-                ("dataClass", long(r.session.data_class)),
                 ("categories", boxed(&r.session.categories)),
-                ("tools", boxed(&r.session.tools)),
+                ("dataClass", long(r.session.data_class)),
+                ("declared", flag(r.session_declared)),
+                ("denied", long(i64::from(r.session.denied))),
                 ("indicators", boxed(&r.session.indicators)),
+                ("intents", long(i64::from(r.session.intents))),
+                ("tools", boxed(&r.session.tools)),
             ]),
         ),
+        ("text", entity(&types.text)),
+        ("tier", text(r.tier)),
         (
             "time",
             record([
+                ("epoch", long(r.epoch)),
                 ("hour", long(r.hour)),
                 ("minute", long(r.minute)),
                 ("weekday", long(r.weekday)),
-                ("epoch", long(r.epoch)),
             ]),
         ),
-        ("approvals", long(r.approvals)),
+        ("tool", text(r.tool)),
     ]
     .into_iter()
     .map(|(n, v)| (smol_str::SmolStr::new_static(n), v))
@@ -360,13 +361,13 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
         plain(
             resource.clone(),
             fields([
-                ("kind", text(r.resource_kind)),
-                ("id", text(r.resource_id)),
-                ("known", flag(r.resource_known)),
                 ("criticality", long(r.criticality)),
                 ("dataClass", long(r.data_class)),
-                ("owner", text(r.resource_owner)),
                 ("environment", text(r.resource_environment)),
+                ("id", text(r.resource_id)),
+                ("kind", text(r.resource_kind)),
+                ("known", flag(r.resource_known)),
+                ("owner", text(r.resource_owner)),
             ]),
             none(),
             r.capability.iter().map(|c| uid(&types.capability, c)).collect(),

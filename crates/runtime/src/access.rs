@@ -2,11 +2,8 @@
 //! have, or for longer, and nobody changes what they may do themselves.
 
 use intended_engine::State;
-use intended_engine::access::within;
-use intended_keyring::ApiKey;
-use intended_model::entry::{
-    AgentSet, AgentState, BODY_VERSION, CredentialCreated, CredentialRevoked, MemberSet, RoleGrant, Scope, WorkflowStep,
-};
+use intended_keyring::{ApiKey, KeyKind};
+use intended_model::entry::{BODY_VERSION, CredentialCreated, CredentialRevoked, MemberSet, RoleGrant, Scope};
 use intended_model::{Code, CredentialId, EnvironmentId, Event, MemberId, Name, Timestamp};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -32,6 +29,22 @@ pub struct CredentialSpec {
     pub whole: bool,
 }
 
+impl From<&intended_engine::Credential> for CredentialSpec {
+    fn from(known: &intended_engine::Credential) -> Self {
+        Self {
+            actions: known.actions.clone(),
+            credential: known.id.clone(),
+            environments: known.environments.clone(),
+            scopes: known.scopes.clone(),
+            expires_at: known.expires_at,
+            live: !known.test,
+            member: known.member.clone(),
+            networks: known.networks.iter().map(|n| n.to_string().into()).collect(),
+            whole: known.whole,
+        }
+    }
+}
+
 /// What a member is to be. All of it is new: what is left out is gone.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct MemberSpec {
@@ -42,44 +55,11 @@ pub struct MemberSpec {
     pub name: Option<Box<str>>,
 }
 
-/// An agent's registration. What is `None` stays as it is; of a new agent it is the default.
-#[derive(Debug, Clone, Serialize)]
-pub struct AgentSpec {
-    pub agent: Box<str>,
-    pub categories: Option<Vec<Box<str>>>,
-    pub environments: Vec<EnvironmentId>,
-    pub kind: Option<Box<str>>,
-    pub owner: Option<Box<str>>,
-    pub purpose: Option<Box<str>>,
-    pub state: Option<AgentState>,
-    pub teams: Option<Vec<Name>>,
-    pub tools: Option<Vec<Box<str>>>,
-    pub trust: u8,
-    pub workflow: Option<Vec<WorkflowStep>>,
-}
-
-impl From<AgentSet> for AgentSpec {
-    fn from(set: AgentSet) -> Self {
-        Self {
-            agent: set.agent,
-            categories: Some(set.categories),
-            environments: set.environments,
-            kind: Some(set.kind),
-            owner: Some(set.owner),
-            purpose: Some(set.purpose),
-            state: Some(set.state),
-            teams: Some(set.teams),
-            tools: Some(set.tools),
-            trust: set.trust,
-            workflow: Some(set.workflow),
-        }
-    }
-}
-
 impl Runtime {
     /// Creates a credential. None can be wider than the one that creates it.
     pub async fn create_credential(&self, by: &Principal, spec: CredentialSpec) -> Result<NewKey, RuntimeError> {
-        let key = ApiKey::generate(self.rng(), spec.live).map_err(RuntimeError::internal)?;
+        let kind = if spec.live { KeyKind::Live } else { KeyKind::Test };
+        let key = ApiKey::generate(self.rng(), kind).map_err(RuntimeError::internal)?;
         let changed = self.change(by, ("credential", &spec), |by, state| {
             may_create(by, state, &spec)?;
             let event = Event::CredentialCreated(CredentialCreated {
@@ -112,6 +92,8 @@ impl Runtime {
 
     /// Makes someone a member, or changes what they are; who is not active does not count anywhere.
     pub async fn set_member(&self, by: &Principal, member: MemberId, spec: MemberSpec) -> Result<u64, RuntimeError> {
+        crate::sign_in::plain("/name", spec.name.as_deref())?;
+        crate::sign_in::plain("/email", spec.email.as_deref())?;
         let changed = self.change(by, ("member", &member, &spec), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let known = state.members.get(&member);
@@ -140,6 +122,7 @@ impl Runtime {
                 name: spec.name.clone(),
                 v: BODY_VERSION,
             });
+            keeps_an_owner(state, &event, self.now())?;
             Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
@@ -166,47 +149,20 @@ impl Runtime {
                 reason: reason.into(),
                 v: BODY_VERSION,
             });
-            Ok(Change::new(event, ()))
-        });
-        Ok(changed.await?.index)
-    }
-
-    /// Registers an agent or changes its registration.
-    pub async fn set_agent(&self, by: &Principal, agent: impl Into<AgentSpec>) -> Result<u64, RuntimeError> {
-        let spec: AgentSpec = agent.into();
-        let changed = self.change(by, ("agent", &spec), |by, state| {
-            by.require(Scope::AccessWrite, None)?;
-            let known = state.agents.get(&spec.agent);
-            // Where it may act now, and where it may act from now on.
-            let now = known.map(|a| a.environments.as_slice()).unwrap_or_default();
-            if let Some(environment) =
-                now.iter().chain(&spec.environments).find(|e| !by.access.may(Scope::AccessWrite, Some(e)))
-            {
-                return Err(RuntimeError::at(Code::EnvironmentForbidden, "/environments", format!("`{environment}`")));
-            }
-            let event = Event::AgentSet(AgentSet {
-                agent: spec.agent.clone(),
-                by: by.credential.clone(),
-                environments: spec.environments.clone(),
-                kind: spec.kind.clone().or_else(|| known.map(|a| a.kind.clone())).unwrap_or_else(|| "agent".into()),
-                owner: spec.owner.clone().or_else(|| known.map(|a| a.owner.clone())).unwrap_or_default(),
-                state: spec.state.or_else(|| known.map(|a| a.state)).unwrap_or(AgentState::Active),
-                teams: spec.teams.clone().or_else(|| known.map(|a| a.teams.clone())).unwrap_or_default(),
-                trust: spec.trust,
-                categories: spec.categories.clone().or_else(|| known.map(|a| a.categories.clone())).unwrap_or_default(),
-                purpose: spec.purpose.clone().or_else(|| known.map(|a| a.purpose.clone())).unwrap_or_default(),
-                tools: spec.tools.clone().or_else(|| known.map(|a| a.tools.clone())).unwrap_or_default(),
-                workflow: spec.workflow.clone().or_else(|| known.map(|a| a.workflow.clone())).unwrap_or_default(),
-                v: BODY_VERSION,
-            });
+            keeps_an_owner(state, &event, self.now())?;
             Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
     }
 }
 
+/// Nobody takes away the last one who could give it back.
+pub(crate) fn keeps_an_owner(state: &State, event: &Event, now: Timestamp) -> Result<(), RuntimeError> {
+    if state.keeps_an_owner(event, now) { Ok(()) } else { Err(Code::AccessLastOwner.into()) }
+}
+
 /// Nobody makes a credential that is wider than their own, or outlives it.
-fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<(), RuntimeError> {
+pub(crate) fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<(), RuntimeError> {
     by.require(Scope::AccessWrite, None)?;
     if spec.scopes.is_empty() || spec.environments.is_empty() != spec.whole {
         let detail = "a credential needs a scope, and either environments or `\"whole\": true`";
@@ -239,15 +195,15 @@ fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -> Result<()
             return Err(RuntimeError::at(Code::ScopeMissing, "/expires_at", detail));
         }
     }
-    // An action or a network is narrower where it lies within one that the maker has.
-    let own = &by.access.actions;
-    let inside = |pattern: &str| own.iter().any(|o| within(pattern, o));
-    if !own.is_empty() && (spec.actions.is_empty() || !spec.actions.iter().all(|p| inside(p))) {
+    if !by.access.narrows_actions(&spec.actions) {
         return Err(RuntimeError::at(Code::AccessWider, "/actions", "these actions are not yours to give"));
     }
-    let own = &by.access.networks;
-    let inside = |text: &str| text.parse::<IpNet>().is_ok_and(|n| own.iter().any(|o| o.contains(&n)));
-    if !own.is_empty() && (spec.networks.is_empty() || !spec.networks.iter().all(|n| inside(n))) {
+    let network = |text: &str| {
+        let wrong = |_| RuntimeError::at(Code::RequestInvalid, "/networks", format!("`{text}` is not a network"));
+        text.parse::<IpNet>().map_err(wrong)
+    };
+    let networks: Vec<IpNet> = spec.networks.iter().map(|n| network(n)).collect::<Result<_, _>>()?;
+    if !by.access.narrows_networks(&networks) {
         return Err(RuntimeError::at(Code::AccessWider, "/networks", "these networks are not yours to give"));
     }
     if by.access.test && spec.live {

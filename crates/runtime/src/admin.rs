@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use intended_engine::{KeyStatus, State, keys};
 use intended_intents::Catalogue;
-use intended_keyring::{ApiKey, SigningKey};
+use intended_keyring::{ApiKey, KeyKind, SigningKey};
 use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::metrics::Stopwatch;
 use crate::submit::IDEMPOTENCY_TTL_MS;
 use crate::tenant::{Folded, control_count, ledger_key_fact, note_signer};
-use crate::{Member, Principal, Runtime, RuntimeError, pointer_step};
+use crate::{Member, Principal, Runtime, RuntimeError, Tenant, pointer_step};
 
 /// How often a change that lost the race against another one is tried again.
 const MAX_ATTEMPTS: usize = 16;
@@ -144,7 +144,7 @@ impl Runtime {
             events.push(added);
             writes.push(write);
         }
-        let key = ApiKey::generate(self.rng(), true).map_err(RuntimeError::internal)?;
+        let key = ApiKey::generate(self.rng(), KeyKind::Live).map_err(RuntimeError::internal)?;
         let owner = CredentialId::new("owner").map_err(RuntimeError::internal)?;
         events.push(Event::CredentialCreated(CredentialCreated {
             by,
@@ -203,7 +203,6 @@ impl Runtime {
         request: impl Serialize,
         mut make: impl FnMut(&Principal, &State) -> Result<Change<T>, RuntimeError>,
     ) -> Result<Changed<T>, RuntimeError> {
-        let tenant = &by.tenant;
         let once = match &by.idempotency_key {
             None => None,
             Some(key) => {
@@ -211,15 +210,27 @@ impl Runtime {
                 Some((keys::idempotency(&by.credential, key), Digest::of(&request)))
             }
         };
+        self.change_of(&by.tenant, Some(by), once, |by, state| make(by.ok_or(Code::Internal)?, state)).await
+    }
+
+    /// [`Self::change`] by a caller of the tenant, or by who operates the server: what that is good for
+    /// is said by who calls this.
+    pub(crate) async fn change_of<T: Serialize + DeserializeOwned>(
+        &self,
+        tenant: &Arc<Tenant>,
+        by: Option<&Principal>,
+        once: Option<(String, Digest)>,
+        mut make: impl FnMut(Option<&Principal>, &State) -> Result<Change<T>, RuntimeError>,
+    ) -> Result<Changed<T>, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
             let Folded { state, next } = tenant.folded();
-            let by = by.current(&state, self.now())?;
-            if let Some((key, request)) = &once
-                && let Some(changed) = self.repeated(&by, key, *request).await?
+            let by = by.map(|by| by.current(&state, self.now())).transpose()?;
+            if let (Some((key, request)), Some(by)) = (&once, &by)
+                && let Some(changed) = self.repeated(by, key, *request).await?
             {
                 return Ok(changed);
             }
-            let Change { events, mut writes, answer, at } = make(&by, &state)?;
+            let Change { events, mut writes, answer, at } = make(by.as_ref(), &state)?;
             let mut tried = State::clone(&state);
             events.iter().try_for_each(|event| tried.apply(u64::MAX, event))?;
             let now = self.now();
@@ -252,6 +263,9 @@ impl Runtime {
             });
             match committed.await.map_err(RuntimeError::internal)? {
                 Ok((first, took, followed)) => {
+                    if let Some(by) = &by {
+                        tenant.activity.changed(&by.credential, &events, now);
+                    }
                     self.metrics().appended(took);
                     followed?;
                     return Ok(Changed { answer, index: first + at, repeated: false });

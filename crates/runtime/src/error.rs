@@ -17,6 +17,8 @@ pub struct RuntimeError {
     pub errors: Vec<Member>,
     /// For the log only.
     pub internal: Option<String>,
+    /// Of a refusal that passes: after how many seconds, where that is known.
+    pub retry_after: Option<u32>,
 }
 
 /// A member of the request that is wrong.
@@ -38,7 +40,7 @@ pub fn pointer_step(name: &str) -> String {
 impl RuntimeError {
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), internal: None }
+        Self { code, detail: detail.into(), errors: Vec::new(), internal: None, retry_after: None }
     }
     #[must_use]
     pub fn at(code: Code, pointer: impl Into<String>, message: impl Into<String>) -> Self {
@@ -48,12 +50,13 @@ impl RuntimeError {
             detail: message.clone(),
             errors: vec![Member { pointer: pointer.into(), message, position: None }],
             internal: None,
+            retry_after: None,
         }
     }
     /// Something failed inside; the client learns the code only.
     #[must_use]
     pub fn internal(what: impl std::fmt::Display) -> Self {
-        Self { code: Code::Internal, detail: String::new(), errors: Vec::new(), internal: Some(what.to_string()) }
+        Self { internal: Some(what.to_string()), ..Self::new(Code::Internal, "") }
     }
     #[must_use]
     pub fn with_internal(mut self, what: impl std::fmt::Display) -> Self {
@@ -107,9 +110,12 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
             F::NoWebhook(_) | F::NoApproval(_) => Code::NotFound,
             F::Suspended(_) | F::NotSuspended(_) | F::ReviewExists(_) => Code::Conflict,
+            F::SignInMethod(_) => Code::RequestInvalid,
             F::Reserved(_) | F::Pattern(_) | F::Network(_) | F::Grants => Code::RequestInvalid,
             F::NoReview(_) => Code::ReviewStale,
             F::ReviewAgain { .. } => Code::ReviewAgain,
+            F::Agent(wrong) => return Self::at(Code::AgentInvalid, wrong.pointer.as_str(), wrong.message.as_str()),
+            F::AgentRetired(_) => Code::AgentRetired,
             F::NotEligible => Code::ApprovalIneligible,
             F::ApprovedAgain(_) => Code::ApprovalAgain,
             F::NoHalt(_) => Code::HaltUnknown,

@@ -2,9 +2,12 @@
 //!
 //! * [`submit`], the decision point: intent → durable decision → token
 //! * [`admin`]: the administration point: every change of a tenant's state is a ledger entry
-//! * [`access`]: members, credentials, agents
+//! * [`access`]: members and credentials; [`agents`]
+//! * [`activity`]: when agents and callers were last seen, and where
+//! * [`review`]: who may do what, and whether it is used
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
 //! * [`siem`]: the ledger as it is streamed to collectors
+//! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
@@ -16,6 +19,10 @@
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
+//! * [`tenants`]: who operates the server; suspending a tenant or an environment
+//! * [`rotation`]: new keys for credentials
+//! * [`lockout`]: who guesses keys waits
+//! * [`usage`]: when each credential was last used, and what for
 //!
 //! **Architecture invariant:** nothing here decides. Whatever the verifier must recompute is in
 //! `intended-engine`; this crate only reads, commits and signs.
@@ -34,22 +41,31 @@ use intended_model::{Code, CredentialId, Digest, EnvironmentId, MemberId, Tenant
 use intended_store::Store;
 
 pub mod access;
+pub mod activity;
 pub mod admin;
+pub mod agents;
 pub mod audit;
+mod checkpoints;
 mod error;
 pub mod escalations;
 pub mod health;
 pub mod incidents;
+pub mod lockout;
 pub mod metrics;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod review;
+pub mod rotation;
 pub mod siem;
+pub mod sign_in;
 pub mod simulation;
 pub mod standing;
 pub mod submit;
 pub mod tenant;
+pub mod tenants;
 pub mod tokens;
+pub mod usage;
 pub mod verification;
 pub mod webhooks;
 
@@ -60,6 +76,8 @@ pub use ports::{Clock, ManualClock, SystemClock};
 pub use rate::{Quota, RateLimit};
 pub use submit::{Authority, Decided, Submission};
 pub use tenant::Tenant;
+use usage::Meter;
+pub use usage::Usage;
 
 /// Everything one server process holds.
 pub struct Runtime {
@@ -67,7 +85,7 @@ pub struct Runtime {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn RngSource>,
     issuer: Box<str>,
-    tenants: ArcSwap<HashMap<TenantId, Arc<Tenant>>>,
+    tenants: Arc<ArcSwap<HashMap<TenantId, Arc<Tenant>>>>,
     /// The newest time in any ledger, in milliseconds: see [`Self::now`].
     floor: AtomicI64,
     /// Requests of each credential in a second; 0 for no limit.
@@ -81,14 +99,20 @@ pub struct Runtime {
     reaches: audit::Reaches,
     verifications: verification::Verifications,
     started: Timestamp,
+    /// The SHA-256 of the operator's key.
+    operator: ArcSwapOption<Digest>,
+    lockout: lockout::Lockout,
     /// Deciding again folds a whole ledger: a few at once, and never on the threads that decide.
     replays: Arc<tokio::sync::Semaphore>,
     /// One simulation that was asked for at a time.
     simulations: Arc<tokio::sync::Semaphore>,
     /// Those that a submission or a deployment waits for, which wait for no other.
     gates: Arc<tokio::sync::Semaphore>,
+    /// One report of access at a time.
+    reviews: Arc<tokio::sync::Semaphore>,
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
+    desk: sign_in::Desk,
 }
 
 /// How many decisions are made again at once.
@@ -102,7 +126,28 @@ pub(crate) struct Follower {
     root: Arc<RootKey>,
     /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
     /// each time, so that a revocation takes effect at once.
-    credentials: Arc<ArcSwap<HashMap<Digest, Arc<Holder>>>>,
+    credentials: Arc<Index>,
+}
+
+/// In parts by the first byte of the hash: a new credential copies one of them and not all.
+struct Index([ArcSwap<HashMap<Digest, Arc<Holder>>>; 256]);
+
+impl Default for Index {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| ArcSwap::default()))
+    }
+}
+
+impl Index {
+    fn part(&self, hash: &Digest) -> &ArcSwap<HashMap<Digest, Arc<Holder>>> {
+        let [first, ..] = hash.as_bytes();
+        // A byte is below 256, always.
+        #[expect(clippy::indexing_slicing, reason = "there is a part for every byte")]
+        &self.0[usize::from(*first)]
+    }
+    fn get(&self, hash: &Digest) -> Option<Arc<Holder>> {
+        self.part(hash).load().get(hash).cloned()
+    }
 }
 
 impl Follower {
@@ -115,33 +160,32 @@ impl Follower {
     }
 
     fn index_credentials(&self, tenant: &Arc<Tenant>) {
-        let Some(credentials) = tenant.unindexed() else { return };
-        self.credentials.rcu(|index| {
-            let mut index = HashMap::clone(index);
-            for credential in credentials.values() {
-                // Keys of one credential share its quota.
-                let previous = credential.previous.and_then(|(hash, _)| index.get(&hash).cloned());
-                index.entry(credential.hash).or_insert_with(|| {
-                    let usage = previous.map(|p| Arc::clone(&p.usage)).unwrap_or_default();
-                    Arc::new(Holder {
-                        tenant: Arc::clone(tenant),
-                        credential: credential.id.clone(),
-                        usage,
-                        known: ArcSwapOption::empty(),
-                    })
+        let (credentials, next) = tenant.unindexed();
+        for credential in &credentials {
+            // Keys of one credential share its meter. After a restart the one before is found too.
+            for hash in [Some(credential.hash), credential.previous.map(|(hash, _)| hash)].into_iter().flatten() {
+                let holder = Arc::new(Holder {
+                    tenant: Arc::clone(tenant),
+                    credential: credential.id.clone(),
+                    meter: tenant.meters.of(&credential.id),
+                    known: ArcSwapOption::empty(),
+                });
+                self.credentials.part(&hash).rcu(|part| {
+                    let mut part = HashMap::clone(part);
+                    part.entry(hash).or_insert_with(|| Arc::clone(&holder));
+                    part
                 });
             }
-            index
-        });
-        tenant.indexed(credentials);
+        }
+        tenant.indexed(next);
     }
 }
 
-/// Whose an API key is, and what it has used of its quota.
+/// Whose an API key is, and what was done with it.
 struct Holder {
     tenant: Arc<Tenant>,
     credential: CredentialId,
-    usage: Arc<rate::Bucket>,
+    meter: Arc<Meter>,
     /// What it may do, as was last looked at.
     known: ArcSwapOption<Known>,
 }
@@ -166,9 +210,11 @@ pub struct Principal {
     /// What it may do, in the state of `control`.
     pub access: Arc<Access>,
     control: u64,
-    usage: Arc<rate::Bucket>,
+    meter: Arc<Meter>,
     /// Under which a change that it asks for is made once: see [`Self::once`].
     idempotency_key: Option<Box<str>>,
+    /// The session of a member who is signed in.
+    session: Option<sign_in::Session>,
 }
 
 impl Principal {
@@ -187,15 +233,21 @@ impl Principal {
             Some(e) if !self.access.may(scope, Some(e)) => {
                 Err(RuntimeError::new(Code::EnvironmentForbidden, format!("`{e}`")))
             }
-            _ => Ok(()),
+            _ => {
+                self.meter.used(scope);
+                Ok(())
+            }
         }
     }
     /// Fails unless the caller has the scope for the whole tenant: what is everyone's is not changed by
     /// someone who is responsible for a part.
     pub fn require_whole(&self, scope: Scope) -> Result<(), RuntimeError> {
-        self.require(scope, None)?;
         if self.access.whole(scope) {
+            self.meter.used(scope);
             return Ok(());
+        }
+        if !self.access.may(scope, None) {
+            return self.require(scope, None);
         }
         Err(RuntimeError::new(Code::EnvironmentForbidden, "this concerns the whole tenant"))
     }
@@ -237,9 +289,15 @@ impl Principal {
         if self.control == state.control && self.access.valid_until.is_none_or(|until| now < until) {
             return Ok(self.clone());
         }
+        not_suspended(state)?;
         let access = Arc::new(state.access(&self.credential, now).map_err(no_access)?);
         Ok(Self { access, control: state.control, ..self.clone() })
     }
+}
+
+/// Nobody of a suspended tenant does anything, or learns more than that.
+fn not_suspended(state: &State) -> Result<(), RuntimeError> {
+    if state.suspended.is_some() { Err(Code::TenantSuspended.into()) } else { Ok(()) }
 }
 
 /// Why somebody may do nothing, as a code.
@@ -270,7 +328,7 @@ impl Runtime {
             clock,
             rng,
             issuer: issuer.into(),
-            tenants: ArcSwap::default(),
+            tenants: Arc::default(),
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
@@ -280,10 +338,14 @@ impl Runtime {
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
             started,
+            operator: ArcSwapOption::empty(),
+            lockout: lockout::Lockout::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
             simulations: Arc::new(tokio::sync::Semaphore::new(1)),
             gates: Arc::new(tokio::sync::Semaphore::new(1)),
+            reviews: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
+            desk: sign_in::Desk::default(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {
@@ -291,6 +353,11 @@ impl Runtime {
                 continue;
             }
             runtime.load_tenant(&id).await?;
+        }
+        let tenants = Arc::clone(&runtime.tenants);
+        match checkpoints::signing(move |id| tenants.load().get(id).cloned()) {
+            Ok(ahead) => runtime.store().before_commit(ahead),
+            Err(error) => tracing::warn!(%error, "checkpoints are not signed ahead"),
         }
         Ok(runtime)
     }
@@ -312,15 +379,19 @@ impl Runtime {
         self.follower.follow(tenant).await
     }
 
-    /// Who an API key belongs to. The key is checked for typing errors before anything is looked
+    /// Who an API key belongs to, or whose session it is the key of. An API key is checked for typing errors before anything is looked
     /// up; the look-up is by SHA-256 of 256 random bits, so its timing tells nothing of the key.
     /// `from` is the caller's address, as far as it is known.
     pub fn authenticate_from(&self, key: &str, from: Option<IpAddr>) -> Result<Principal, RuntimeError> {
-        let key = ApiKey::parse(key).map_err(|_| Code::CredentialMalformed)?;
+        if intended_keyring::SessionKey::looks_like(key) {
+            return self.authenticate_session(key, from);
+        }
+        let key = ApiKey::parse(key).map_err(|_| self.guessed(Code::CredentialMalformed, from))?;
         let hash = key.hash();
-        let index = self.follower.credentials.load();
-        let holder = index.get(&hash).ok_or(Code::CredentialUnknown)?;
+        let holder = self.follower.credentials.get(&hash);
+        let holder = holder.ok_or_else(|| self.guessed(Code::CredentialUnknown, from))?;
         let (state, now) = (holder.tenant.state(), self.now());
+        not_suspended(&state)?;
         let credential = state.credentials.get(&holder.credential).ok_or(Code::CredentialUnknown)?;
         if !credential.has_key(hash, now) {
             // It was rotated, and this is the key from before.
@@ -339,14 +410,27 @@ impl Runtime {
         if !access.reachable_from(from) {
             return Err(Code::CredentialNetwork.into());
         }
+        holder.meter.seen(now);
         Ok(Principal {
             tenant: Arc::clone(&holder.tenant),
             credential: holder.credential.clone(),
             access,
             control: state.control,
-            usage: Arc::clone(&holder.usage),
+            meter: Arc::clone(&holder.meter),
             idempotency_key: None,
+            session: None,
         })
+    }
+
+    /// Why a key that nobody has is refused: itself, or because there were too many of them.
+    fn guessed(&self, code: Code, from: Option<IpAddr>) -> RuntimeError {
+        match from.map_or(Ok(()), |address| self.lockout.failed(address, self.clock.now())) {
+            Ok(()) => code.into(),
+            Err(seconds) => RuntimeError {
+                retry_after: Some(seconds),
+                ..RuntimeError::new(Code::RateLimited, "too many unknown keys came from this address")
+            },
+        }
     }
 
     /// [`Self::authenticate_from`] nowhere in particular: what is good in some networks only is not good.
@@ -357,7 +441,7 @@ impl Runtime {
     /// Counts a request of the caller. `None` where nothing is limited; `Err` when it is too many.
     pub fn admit(&self, principal: &Principal) -> Option<Result<Quota, Quota>> {
         let limit = RateLimit::per_second(self.rate.load(Ordering::Relaxed))?;
-        Some(principal.usage.take(limit, self.clock.now()))
+        Some(principal.meter.bucket.take(limit, self.clock.now()))
     }
 
     /// Limits the requests of each credential in a second; 0 lifts the limit.
@@ -433,6 +517,12 @@ impl Runtime {
     /// Stops taking work, finishes what is queued, and signs a last checkpoint.
     pub async fn close(&self) -> Result<(), RuntimeError> {
         self.verifications.stop();
+        if let Err(error) = self.save_activity().await {
+            tracing::warn!(%error, "when agents and callers were last seen was not written down");
+        }
+        if let Err(error) = self.flush_usage(true).await {
+            tracing::warn!(%error, "when credentials were last used was not written down");
+        }
         for tenant in self.tenants() {
             if let Err(error) = self.save_checkpoint(&tenant).await {
                 tracing::warn!(tenant = %tenant.id, %error, "no last checkpoint");

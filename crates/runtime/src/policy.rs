@@ -697,7 +697,7 @@ fn fold(error: LifecycleError) -> RuntimeError {
     intended_engine::FoldError::from(error).into()
 }
 
-fn reasoned(reason: &str) -> Result<(), RuntimeError> {
+pub(crate) fn reasoned(reason: &str) -> Result<(), RuntimeError> {
     if reason.trim().is_empty() || reason.len() > 1_000 {
         return Err(RuntimeError::at(Code::RequestInvalid, "/reason", "a reason has 1 to 1,000 characters"));
     }

@@ -135,7 +135,7 @@ impl Runtime {
 }
 
 /// Works on a thread of its own, at the lowest priority, when it is its turn in the queue.
-async fn low<T: Send + 'static>(
+pub(crate) async fn low<T: Send + 'static>(
     queue: &Arc<Semaphore>,
     work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
 ) -> Result<T, RuntimeError> {
@@ -147,7 +147,7 @@ async fn low<T: Send + 'static>(
         let _ = answer.send(work());
         drop(permit);
     };
-    let spawned = std::thread::Builder::new().name("simulation".to_owned()).spawn(run);
+    let spawned = std::thread::Builder::new().name("low".to_owned()).spawn(run);
     spawned.map_err(RuntimeError::internal)?;
     outcome.await.map_err(|_| RuntimeError::internal("a simulation ended without an answer"))?
 }

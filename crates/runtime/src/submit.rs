@@ -13,7 +13,7 @@ use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, delegation,
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{BODY_VERSION, Scope};
-use intended_model::json::{MAX_RECORDED_DEPTH, nesting};
+use intended_model::json::{MAX_RECORDED_DEPTH, nests};
 use intended_model::{Code, Digest, Intent, IntentId, Kind, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, NewEntry, StoreError, TreeHead, Write};
 use intended_token::claims::Actor;
@@ -163,7 +163,7 @@ impl Runtime {
             }
             let body = serde_json::to_string(&record).map_err(RuntimeError::internal)?;
             // One level is the leaf's. What could not be read back is not recorded.
-            if nesting(&body) >= MAX_RECORDED_DEPTH {
+            if nests(&body, MAX_RECORDED_DEPTH) {
                 return Err(Code::JsonTooDeep.into());
             }
             let commit = Commit {
@@ -262,6 +262,7 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
+        principal.tenant.activity.decided(&record);
         self.metrics().decided(&principal.tenant.id, &record);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
@@ -329,6 +330,9 @@ impl Runtime {
             // What was allowed before the halt is not handed out under it.
             return Err(halt.code().into());
         }
+        if decided.record.grant.is_some() && is_suspended(&state, &decided.record.input.intent.environment) {
+            return Err(Code::EnvironmentSuspended.into());
+        }
         if !late && self.still_stands(principal, &state, &decided.record)? {
             decided.token = self.authority(principal, &decided.record, decided.index, &decided.head)?;
         }
@@ -366,6 +370,11 @@ impl Runtime {
         let recorded = &record.decision;
         Ok(again.decision == recorded.decision && again.obligations.arguments == recorded.obligations.arguments)
     }
+}
+
+/// Whether an environment takes part in nothing.
+pub(crate) fn is_suspended(state: &State, environment: &intended_model::EnvironmentId) -> bool {
+    state.environments.get(environment).is_some_and(|e| e.suspended.is_some())
 }
 
 fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError> {

@@ -1,17 +1,20 @@
 //! One tenant in memory: its state behind an atomic pointer, its signing keys, its latest signed
 //! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use intended_engine::{Credential, State, keys};
 use intended_keyring::{RootKey, SigningKey};
 use intended_ledger::{BLOCK, Checkpoint, Ed25519NoteSigner, Leaf, NoteVerifier, leaf_hash, origin, verify_inclusion};
-use intended_model::{Code, CredentialId, EnvironmentId, Event, Kind, TenantId};
+use intended_model::{Code, EnvironmentId, Event, Kind, TenantId};
 use intended_store::{Store, TreeHead};
 
 use crate::RuntimeError;
+use crate::checkpoints::{Checkpoints, SignedHead};
+use crate::usage::Meters;
 
 /// How many control entries one read takes.
 const CONTROL_PAGE: usize = 512;
@@ -20,19 +23,18 @@ const CONTROL_PAGE: usize = 512;
 pub struct Tenant {
     pub id: TenantId,
     folded: ArcSwap<Folded>,
-    /// The credentials that can be found by their key.
-    indexed: ArcSwap<Credentials>,
+    /// The credentials of the entries before this position can be found by their key.
+    indexed: AtomicU64,
     /// One catches up at a time.
     catching_up: tokio::sync::Mutex<()>,
+    pub(crate) meters: Meters,
     signers: ArcSwap<HashMap<EnvironmentId, Arc<SigningKey>>>,
-    ledger_signer: Ed25519NoteSigner,
-    checkpoint: ArcSwapOption<SignedHead>,
-    signing: Mutex<()>,
+    checkpoints: Checkpoints,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
+    /// Who did something where, and when.
+    pub(crate) activity: crate::activity::Activity,
 }
-
-type Credentials = BTreeMap<CredentialId, Credential>;
 
 /// A state, and the index after the last control entry that it is the fold of. Whatever commits
 /// fenced by this state has its first control entry at `next` or after, with none in between.
@@ -40,12 +42,6 @@ type Credentials = BTreeMap<CredentialId, Credential>;
 pub(crate) struct Folded {
     pub state: Arc<State>,
     pub next: u64,
-}
-
-/// A tree head and its signed note.
-pub struct SignedHead {
-    pub size: u64,
-    pub note: Arc<str>,
 }
 
 impl std::fmt::Debug for Tenant {
@@ -72,15 +68,16 @@ impl Tenant {
         let tenant = Self {
             id: id.clone(),
             folded: ArcSwap::from_pointee(Folded { state: Arc::new(state), next: 1 }),
-            indexed: ArcSwap::default(),
+            indexed: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
+            meters: Meters::default(),
             signers: ArcSwap::default(),
-            ledger_signer,
-            checkpoint: ArcSwapOption::empty(),
-            signing: Mutex::new(()),
+            checkpoints: Checkpoints::new(ledger_signer),
             kept: Mutex::new(None),
+            activity: crate::activity::Activity::default(),
         };
         tenant.catch_up(store, root).await?;
+        tenant.meters.load(store, id).await?;
         let vkey = tenant.state().vkey.to_string();
         hold_against_checkpoint(store, id, &vkey).await?;
         Ok(tenant)
@@ -112,13 +109,18 @@ impl Tenant {
         }
     }
 
-    /// The credentials, unless they are those that were indexed last.
-    pub(crate) fn unindexed(&self) -> Option<Arc<Credentials>> {
-        let credentials = Arc::clone(&self.state().credentials);
-        (!Arc::ptr_eq(&credentials, &self.indexed.load())).then_some(credentials)
+    /// The credentials with a key that cannot be found yet, and the position up to which all can be
+    /// found when they are.
+    pub(crate) fn unindexed(&self) -> (Vec<Arc<Credential>>, u64) {
+        let (Folded { state, next }, from) = (self.folded(), self.indexed.load(Ordering::Acquire));
+        if next <= from {
+            return (Vec::new(), from);
+        }
+        let new = |c: &&Arc<Credential>| c.rotated_at.unwrap_or(c.created_at) >= from;
+        (state.credentials.values().filter(new).cloned().collect(), next)
     }
-    pub(crate) fn indexed(&self, credentials: Arc<Credentials>) {
-        self.indexed.store(credentials);
+    pub(crate) fn indexed(&self, next: u64) {
+        self.indexed.fetch_max(next, Ordering::AcqRel);
     }
 
     fn load_signers(&self, store: &dyn Store, root: &RootKey, state: &State) -> Result<(), RuntimeError> {
@@ -150,32 +152,22 @@ impl Tenant {
 
     /// The signed checkpoint of a head that is durable. Signed once for all decisions of a batch.
     pub fn checkpoint(&self, head: &TreeHead) -> Result<Arc<str>, RuntimeError> {
-        if let Some(signed) = self.checkpoint.load().as_ref().filter(|s| s.size == head.size) {
-            return Ok(Arc::clone(&signed.note));
-        }
-        let _one_signs = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(signed) = self.checkpoint.load().as_ref().filter(|s| s.size == head.size) {
-            return Ok(Arc::clone(&signed.note));
-        }
-        let checkpoint = Checkpoint { origin: origin(&self.id), size: head.size, root: head.root };
-        let note: Arc<str> = checkpoint.sign(&self.ledger_signer).map_err(RuntimeError::internal)?.into();
-        let newest = self.checkpoint.load().as_ref().is_none_or(|s| s.size < head.size);
-        if newest {
-            self.checkpoint.store(Some(Arc::new(SignedHead { size: head.size, note: Arc::clone(&note) })));
-        }
-        Ok(note)
+        self.checkpoints.of(&self.id, head)
+    }
+    pub(crate) const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// The signed number of control entries of a head that is durable.
     #[must_use]
     pub fn control_count(&self, head: &TreeHead) -> String {
-        control_count(&self.ledger_signer, &self.id, head.size, head.control_version)
+        control_count(&self.checkpoints.signer, &self.id, head.size, head.control_version)
     }
 
     /// The newest checkpoint that this node has signed.
     #[must_use]
     pub fn latest_checkpoint(&self) -> Option<Arc<SignedHead>> {
-        self.checkpoint.load_full()
+        self.checkpoints.newest()
     }
 }
 

@@ -80,6 +80,7 @@ impl Runtime {
         let state = tenant.state();
         self.check_current(principal, &state)?;
         let entry = state.environments.get(environment).ok_or(Code::EnvironmentUnknown)?;
+        tenant.activity.acted(&principal.credential, environment, self.now());
         let mut keys_of =
             KeySet::from_jwks(&Self::key_set(&state, Some(environment))?).map_err(RuntimeError::internal)?;
         for retired in entry.keys.iter().filter(|k| k.status == KeyStatus::Retired) {
@@ -101,6 +102,9 @@ impl Runtime {
             Err(refusal) => return Ok(Some(self.refused(refusal))),
         };
         let claims = accepted.claims;
+        if state.suspended.is_some() || entry.suspended.is_some() {
+            return Ok(Some(self.refused(Refusal::Suspended)));
+        }
         if state.halt_over(environment).is_some() {
             return Ok(Some(self.refused(Refusal::Halted)));
         }

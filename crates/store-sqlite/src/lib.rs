@@ -16,13 +16,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use intended_ledger::{BLOCK, NodeHash};
 use intended_model::{TenantId, Timestamp};
 use intended_store::{
-    BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
+    Ahead, BoxFuture, Commit, Committed, Fact, MAX_QUEUE, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
 };
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -156,6 +156,8 @@ struct Shared {
     /// Of commits that wait for the writer's thread.
     queued_bytes: AtomicUsize,
     checkpoint: checkpoint::Progress,
+    /// Told of each head before it is durable.
+    ahead: OnceLock<Ahead>,
 }
 
 /// The entries since a tenant was last folded.
@@ -500,6 +502,10 @@ impl Store for SqliteStore {
             self.take(commit, answer, waiting.alone())?;
             outcome.await.unwrap_or_else(|_| Err(unanswered()))
         })
+    }
+
+    fn before_commit(&self, ahead: Ahead) {
+        let _ = self.shared.ahead.set(ahead);
     }
 
     fn create_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>> {

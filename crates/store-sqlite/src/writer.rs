@@ -309,6 +309,13 @@ fn transaction(
     }
     // Before the commit: an entry that can be seen is found. Who reads earlier misses nothing.
     let tails = Tails::extend(&sealed, &after, shared);
+    if let Some(ahead) = shared.ahead.get() {
+        for (id, _) in &after {
+            if let Some(tenant) = sealed.get(id).filter(|tenant| !tenant.entries.is_empty()) {
+                ahead(id, &tenant.tree_head);
+            }
+        }
+    }
     match transaction.commit() {
         Ok(()) => {
             tails.committed(&after);

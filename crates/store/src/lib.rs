@@ -179,6 +179,9 @@ pub struct StoreHealth {
     pub commit_micros: Option<u64>,
 }
 
+/// Told of a head that is about to be made durable, and may never be.
+pub type Ahead = Box<dyn Fn(&TenantId, &Arc<TreeHead>) + Send + Sync>;
+
 /// The storage engine. "Not found" is `Ok(None)`.
 pub trait Store: Send + Sync + 'static {
     /// Commits, or tells what did not hold. When it returns `Ok`, everything is durable.
@@ -188,6 +191,9 @@ pub trait Store: Send + Sync + 'static {
     /// on: reading through it tells once the server answers, and later commits are judged against
     /// what is there.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
+    /// Tells of each head before it is durable, from now on: so that what is made of it is made while
+    /// the disk works. It must not keep the writer. An engine may leave it; only the first is told.
+    fn before_commit(&self, _ahead: Ahead) {}
     /// Makes room for a tenant: an empty ledger.
     fn create_tenant<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<()>>;
     fn tenants(&self) -> BoxFuture<'_, Result<Vec<TenantId>>>;

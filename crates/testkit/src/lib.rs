@@ -210,6 +210,7 @@ async fn empty() -> Result<Arc<Runtime>, RuntimeError> {
 
 /// An API key that is always the same.
 pub fn fixed_key() -> Result<String, RuntimeError> {
-    let key = intended_keyring::ApiKey::generate(&SeededRng::new(7), false).map_err(RuntimeError::internal)?;
+    let key = intended_keyring::ApiKey::generate(&SeededRng::new(7), intended_keyring::KeyKind::Test)
+        .map_err(RuntimeError::internal)?;
     Ok(key.expose().to_owned())
 }

@@ -5,10 +5,13 @@
 //! Until it expires a credential is good for what it asks; what it asked for is recorded up to
 //! [`MAX_LAG_MS`] later.
 
-use intended_engine::access::{OPERATOR, PROVIDER_PREFIX};
+use intended_engine::access::{MAX_OVERLAP_SECS, OPERATOR, PROVIDER_PREFIX};
 use intended_engine::{Access, NoAccess, State};
-use intended_model::entry::{AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope};
-use intended_model::{CredentialId, EnvironmentId, Event, Timestamp};
+use intended_model::entry::{
+    AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope, SignInMethod, SignInSet,
+};
+use intended_model::{CredentialId, EnvironmentId, Event, MemberId, Timestamp};
+use ipnet::IpNet;
 
 use crate::MAX_LAG_MS;
 
@@ -48,18 +51,24 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         // Asked by who may decide, answered by who asked for it.
         Event::ApprovalNote(e) if e.answer => (&e.by, Scope::IntentSubmit, In(&e.environment)),
         Event::ApprovalNote(e) => (&e.by, Scope::ApprovalDecide, In(&e.environment)),
+        // Whose, by what and until when is checked with the sessions.
         Event::SessionStarted(_) => return None,
         // One's own, or anybody's by who gives access.
-        Event::SessionEnded(e) if e.by.member().as_ref() == Some(&e.member) => return None,
+        Event::SessionEnded(e) if e.by.member().as_ref() == Some(&e.member) => return inactive(state, &e.member),
         Event::SessionEnded(e) => (&e.by, Scope::AccessWrite, Whole),
         // The tenant's by who operates the server, whose key is not in the ledger.
         Event::AccessSuspended(AccessSuspended { by, environment: None, .. })
         | Event::AccessReinstated(AccessReinstated { by, environment: None, .. }) => {
             return (by.as_str() != OPERATOR).then(|| format!("`{by}` does not operate the server"));
         }
-        Event::AccessSuspended(AccessSuspended { by, environment: Some(e), .. })
-        | Event::AccessReinstated(AccessReinstated { by, environment: Some(e), .. }) => (by, Scope::AccessWrite, In(e)),
-        Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => return None,
+        Event::AccessSuspended(AccessSuspended { by, environment: Some(_), .. })
+        | Event::AccessReinstated(AccessReinstated { by, environment: Some(_), .. }) => (by, Scope::AccessWrite, Whole),
+        Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => {
+            let linked = || format!("`{}` let a provider speak of themselves", e.member);
+            return inactive(state, &e.member).or_else(|| (e.method == SignInMethod::Oidc).then(linked));
+        }
+        // Whom a provider made a member of signs in by it.
+        Event::SignInSet(e) if is_provider(state, &e.by) => return by_provider(state, e),
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::IdentityProviderSet(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -68,8 +77,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::WebhookSet(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
         Event::CredentialRotated(e) => {
             let known = state.credentials.get(&e.credential);
-            let reach = known.map_or(Any, |c| if c.whole { Whole } else { Each(c.environments.iter().collect()) });
-            (&e.by, Scope::AccessWrite, reach)
+            // As if it were made again: a key is what it is good for.
+            let whole = known.is_some_and(|c| c.whole || of_another(state, &e.by, c.member.as_ref()));
+            (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
         }
         // Groups of an identity provider, as it says them when somebody signs in.
         Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e),
@@ -85,9 +95,11 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             }
             _ => (&e.by, Scope::AccessWrite, Whole),
         },
-        Event::CredentialCreated(e) => {
-            (&e.by, Scope::AccessWrite, if e.whole || e.member.is_some() { Whole } else { Any })
-        }
+        Event::CredentialCreated(e) => (
+            &e.by,
+            Scope::AccessWrite,
+            if e.whole || of_another(state, &e.by, e.member.as_ref()) { Whole } else { Any },
+        ),
         Event::CredentialRevoked(e) => {
             let known = state.credentials.get(&e.credential);
             let reach = known.map_or(Any, |c| if c.whole { Whole } else { Each(c.environments.iter().collect()) });
@@ -141,6 +153,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if state.credentials.is_empty() && by.as_str() == "bootstrap" {
         return None;
     }
+    if state.suspended.is_some() {
+        return Some(format!("`{by}` is of a tenant that was suspended"));
+    }
     let access = match access(state, by, at) {
         Ok(access) => access,
         Err(why) => return Some(nothing(by, why)),
@@ -157,7 +172,43 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if !reaches {
         return Some(format!("`{by}` was not good for what it changes"));
     }
-    wider(&access, event).then(|| format!("`{by}` gave more than it has"))
+    if wider(state, &access, event, at) {
+        return Some(format!("`{by}` gave more than it has"));
+    }
+    own(state, &access, event, at).map(|what| format!("`{by}`: {what}"))
+}
+
+/// Whether a key of a person is made by somebody else: who a person is is the whole tenant's concern.
+fn of_another(state: &State, by: &CredentialId, member: Option<&MemberId>) -> bool {
+    let behind = by.member().or_else(|| state.credentials.get(by).and_then(|c| c.member.clone()));
+    member.is_some() && member != behind.as_ref()
+}
+
+/// What nobody does, whatever they have.
+fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&'static str> {
+    match event {
+        Event::MemberSet(set)
+            if access.member.as_ref() == Some(&set.member)
+                && state
+                    .members
+                    .get(&set.member)
+                    .is_some_and(|m| m.grants != set.grants || m.groups != set.groups || m.email != set.email) =>
+        {
+            Some("nobody changes what they may do themselves")
+        }
+        Event::MemberSet(_) | Event::CredentialRevoked(_)
+            if !state.keeps_an_owner(event, at.plus_millis(-MAX_LAG_MS)) =>
+        {
+            Some("nobody would be left who could give access")
+        }
+        Event::CredentialRotated(e) if e.previous_until > at.plus_millis(i64::from(MAX_OVERLAP_SECS) * 1_000) => {
+            Some("the key before stays good for too long")
+        }
+        Event::CredentialRotated(e) if state.credentials.get(&e.credential).is_some_and(|c| c.revoked) => {
+            Some("what was revoked gets no new key")
+        }
+        _ => None,
+    }
 }
 
 /// Why somebody could do nothing.
@@ -171,19 +222,48 @@ fn nothing(by: &CredentialId, why: NoAccess) -> String {
 }
 
 /// Nobody gives more than they have, or for longer.
-fn wider(access: &Access, event: &Event) -> bool {
+fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
     match event {
         Event::CredentialCreated(made) => {
-            let given = |scope: &Scope| {
-                (!made.whole || access.whole_until(*scope, made.expires_at))
-                    && made.environments.iter().all(|e| access.may_until(*scope, Some(e), made.expires_at))
-            };
-            !made.scopes.iter().all(given)
+            let networks: Result<Vec<IpNet>, _> = made.networks.iter().map(|n| n.parse()).collect();
+            !networks.is_ok_and(|networks| {
+                gives(access, &made.scopes, &made.environments, made.whole, made.expires_at)
+                    && access.narrows(&made.actions, &networks, made.test)
+            })
         }
-        Event::MemberSet(set) => !set.grants.iter().all(|g| access.covers(g)),
+        // Its new key is good for all that it is.
+        Event::CredentialRotated(rotated) => !state.credentials.get(&rotated.credential).is_some_and(|c| {
+            gives(access, &c.scopes, &c.environments, c.whole, c.expires_at)
+                && access.narrows(&c.actions, &c.networks, c.test)
+        }),
+        // What a member has already is nobody's gift, but is nobody's to take who has it not.
+        Event::MemberSet(set) => {
+            let had = state.members.get(&set.member).map(|m| m.grants.as_slice()).unwrap_or_default();
+            let added = set.grants.iter().filter(|g| !had.contains(g));
+            let taken = had.iter().filter(|g| !set.grants.contains(g));
+            !added.chain(taken).all(|g| access.covers(g))
+        }
+        // Nobody gives a way of acting as somebody who may do more, or as themselves.
+        Event::LinkIssued(issued) => {
+            access.member.as_ref() == Some(&issued.member) || !covers_member(state, access, &issued.member, at)
+        }
+        Event::SignInSet(set) => !covers_member(state, access, &set.member, at),
         Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
         _ => false,
     }
+}
+
+fn gives(
+    access: &Access,
+    scopes: &[Scope],
+    environments: &[EnvironmentId],
+    whole: bool,
+    until: Option<Timestamp>,
+) -> bool {
+    scopes.iter().all(|scope| {
+        (!whole || access.whole_until(*scope, until))
+            && environments.iter().all(|e| access.may_until(*scope, Some(e), until))
+    })
 }
 
 /// What somebody could do at a time, with what asking for it a little earlier takes.
@@ -200,6 +280,28 @@ fn from_provider(state: &State, set: &MemberSet) -> Option<String> {
     let provider = set.by.as_str().strip_prefix(PROVIDER_PREFIX).and_then(|p| state.providers.get(p))?;
     let mapped = |grant| provider.mappings.values().any(|m| m.grants.contains(grant));
     let group = |group| provider.mappings.values().any(|m| m.groups.contains(group));
+    let known = state.members.get(&set.member);
+    // Nobody is taken over, and nobody who was taken out comes back, on a provider's word.
+    if known.is_some_and(|m| !m.active || !m.sign_in.contains(&SignInMethod::Oidc)) || !set.active {
+        return Some(format!("`{}` is not for `{}` to change", set.member, set.by));
+    }
     let good = set.grants.iter().all(mapped) && set.groups.iter().all(group);
     (!good).then(|| format!("`{}` gave `{}` what its groups are not mapped to", set.by, set.member))
+}
+
+/// Whether somebody has all that a member has at a time.
+fn covers_member(state: &State, access: &Access, member: &MemberId, at: Timestamp) -> bool {
+    state.members.get(member).is_some_and(|m| access.covers_member(m, at))
+}
+
+/// A provider lets those sign in whom it made a member, and nobody else.
+fn by_provider(state: &State, set: &SignInSet) -> Option<String> {
+    let known = state.members.get(&set.member).is_some_and(|m| m.by == set.by && m.sign_in.is_empty() && m.active);
+    let good = known && set.active && set.method == SignInMethod::Oidc;
+    (!good).then(|| format!("how `{}` signs in is not for `{}` to say", set.member, set.by))
+}
+
+/// Who is not a member does nothing as themselves.
+fn inactive(state: &State, member: &MemberId) -> Option<String> {
+    (!state.members.get(member).is_some_and(|m| m.active)).then(|| format!("`{member}` was not an active member"))
 }

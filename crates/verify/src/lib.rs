@@ -17,7 +17,7 @@ pub mod timeline;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use intended_engine::{Effect, KeptSession, KeyStatus, State, decide, effects, keys, needs};
+use intended_engine::{Effect, KeptSession, KeyStatus, SignIns, State, decide, effects, keys, needs};
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
@@ -91,8 +91,14 @@ pub struct Failure {
 }
 
 /// The facts that follow from the ledger.
-pub const FACTS: [&str; 5] =
-    [keys::CONSUMED_PREFIX, keys::REVOKED_PREFIX, keys::OPEN_PREFIX, keys::BUDGET_PREFIX, keys::SESSION_PREFIX];
+pub const FACTS: [&str; 6] = [
+    keys::CONSUMED_PREFIX,
+    keys::REVOKED_PREFIX,
+    keys::OPEN_PREFIX,
+    keys::BUDGET_PREFIX,
+    keys::SESSION_PREFIX,
+    keys::SIGN_IN_PREFIX,
+];
 
 /// What was checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -183,6 +189,8 @@ pub struct Verifier {
     state: Option<State>,
     last_at: Timestamp,
     sessions: HashMap<String, KeptSession>,
+    /// Of people who signed in.
+    sign_ins: SignIns,
     counters: HashMap<String, Counter>,
     open: HashMap<IntentId, Open>,
     granted: HashMap<Box<str>, Granted>,
@@ -240,6 +248,7 @@ impl Verifier {
             state: None,
             last_at: Timestamp::default(),
             sessions: HashMap::new(),
+            sign_ins: SignIns::default(),
             counters: HashMap::new(),
             open: HashMap::new(),
             granted: HashMap::new(),
@@ -354,6 +363,10 @@ impl Verifier {
                     let what = format!("token of intent {} was consumed under the halt `{halt}`", consumed.intent);
                     return Err(fail(Check::Halt, index, what));
                 }
+                let place = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment));
+                if place.is_some_and(|e| e.suspended.is_some()) {
+                    return Err(wrong("its environment was suspended"));
+                }
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
                 }
@@ -400,6 +413,17 @@ impl Verifier {
                     return wrong("it was open in another environment, or is closed for another reason than time");
                 }
                 Ok(())
+            }
+            Event::SessionStarted(started) => {
+                let wrong =
+                    |what: String| fail(Check::Authority, index, format!("session of `{}`: {what}", started.member));
+                let state = self.state.as_ref().ok_or_else(|| wrong("there is no tenant".to_owned()))?;
+                let asked = at.plus_millis(-MAX_LAG_MS);
+                self.sign_ins.start(state, &started, asked).map_err(|e| wrong(e.to_string()))
+            }
+            Event::SessionEnded(ended) => {
+                let wrong = |what: String| fail(Check::Authority, index, format!("end of a session: {what}"));
+                self.sign_ins.end(&ended).map_err(|e| wrong(e.to_string()))
             }
             _ => Ok(()),
         }
@@ -731,6 +755,10 @@ impl Verifier {
         for (key, kept) in &self.sessions {
             let value = serde_json::to_vec(kept).map_err(|e| wrong(e.to_string()))?;
             expected.insert(key.clone(), (value, kept.expires_at));
+        }
+        for (session, kept) in self.sign_ins.open() {
+            let value = serde_json::to_vec(kept).map_err(|e| wrong(e.to_string()))?;
+            expected.insert(keys::sign_in(*session), (value, kept.expires_at));
         }
         for (key, value) in facts {
             if !FACTS.iter().any(|prefix| key.starts_with(prefix)) {

@@ -1,13 +1,16 @@
-//! Access, as far as it takes to set a tenant up: credentials, agents, capabilities, environments.
+//! Access, as far as it takes to set a tenant up: credentials, capabilities, environments.
+
+use std::ops::Bound;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentState, Criticality, RoleGrant, Scope, Settings, Tier, WorkflowStep};
+use intended_model::entry::{Criticality, RoleGrant, Scope, Settings, Tier};
 use intended_model::{Code, CredentialId, EnvironmentId, MemberId, Name, Timestamp};
 use intended_runtime::RuntimeError;
-use intended_runtime::access::{AgentSpec, CredentialSpec, MemberSpec};
+use intended_runtime::access::{CredentialSpec, MemberSpec};
 use intended_runtime::admin::CapabilitySpec;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -21,9 +24,7 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(create_credential, credentials))
         .routes(routes!(revoke_credential))
         .routes(routes!(members))
-        .routes(routes!(set_member))
-        .routes(routes!(agents))
-        .routes(routes!(set_agent))
+        .routes(routes!(set_member, member))
         .routes(routes!(capabilities))
         .routes(routes!(set_capability))
         .routes(routes!(set_environment))
@@ -108,6 +109,11 @@ struct CredentialRow {
     member: Option<MemberId>,
     revoked: bool,
     whole: bool,
+    /// By this server, up to half a minute before it was last started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<String>,
+    /// Those of its scopes that something was done with.
+    scopes_used: Vec<Scope>,
 }
 
 /// Credentials, without their keys.
@@ -116,20 +122,32 @@ struct CredentialRow {
 async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let row = |c: &intended_engine::Credential| CredentialRow {
-        credential: c.id.to_string(),
-        actions: c.actions.clone(),
-        networks: c.networks.iter().map(ToString::to_string).collect(),
-        test: c.test,
-        environments: c.environments.clone(),
-        scopes: c.scopes.clone(),
-        expires_at: c.expires_at.map(|t| t.to_string()),
-        member: c.member.clone(),
-        revoked: c.revoked,
-        whole: c.whole,
+    let (principal, all) = (&principal, principal.sees_all());
+    let row = |c: &Arc<intended_engine::Credential>| {
+        let usage = app.runtime.usage(&principal.tenant, &c.id);
+        CredentialRow {
+            last_used: usage.last_used.map(|t| t.to_string()),
+            scopes_used: usage.scopes.iter().collect(),
+            credential: c.id.to_string(),
+            actions: c.actions.clone(),
+            networks: c.networks.iter().map(ToString::to_string).collect(),
+            test: c.test,
+            // Of those that the caller has nothing to do with not even the names.
+            environments: c.environments.iter().filter(|e| all || principal.sees(e)).cloned().collect(),
+            scopes: c.scopes.clone(),
+            expires_at: c.expires_at.map(|t| t.to_string()),
+            member: c.member.clone(),
+            revoked: c.revoked,
+            whole: c.whole,
+        }
     };
-    let rows = state.credentials.values().map(row).map(|r| (r.credential.clone(), r));
-    page::answer(List { tenant: &tenant, name: "credentials" }, &uri, rows)
+    page::answer_from(List { tenant: &tenant, name: "credentials" }, &uri, |after| {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let seen =
+            move |c: &intended_engine::Credential| all || c.whole || c.environments.iter().any(|e| principal.sees(e));
+        let rows = state.credentials.range::<str, _>((start, Bound::Unbounded));
+        rows.filter(move |(_, c)| seen(c)).map(|(id, c)| (id.to_string(), row(c)))
+    })
 }
 
 #[derive(Serialize)]
@@ -150,18 +168,34 @@ struct MemberRow {
 async fn members(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
     let state = principal.tenant.state();
-    let rows = state.members.iter().map(|(member, m)| {
-        let row = MemberRow {
+    page::answer_from(List { tenant: &tenant, name: "members" }, &uri, |after| {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = state.members.range::<str, _>((start, Bound::Unbounded));
+        rows.map(|(member, m)| (member.to_string(), MemberRow::new(member, m)))
+    })
+}
+
+impl MemberRow {
+    fn new(member: &MemberId, m: &intended_engine::Member) -> Self {
+        Self {
             member: member.to_string(),
             groups: m.groups.clone(),
             grants: m.grants.clone(),
             name: m.name.clone(),
             email: m.email.clone(),
             active: m.active,
-        };
-        (member.to_string(), row)
-    });
-    page::answer(List { tenant: &tenant, name: "members" }, &uri, rows)
+        }
+    }
+}
+
+/// One of the people of the tenant.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/members/{member}", tag = "access", params(("tenant" = String, Path), ("member" = String, Path)),
+    responses((status = 200, description = "the member")))]
+async fn member(State(app): State<App>, Path((tenant, member)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
+    let state = principal.tenant.state();
+    let (id, found) = state.members.get_key_value(member.as_str()).ok_or(Code::NotFound)?;
+    json(200, &MemberRow::new(id, found))
 }
 
 #[derive(Deserialize)]
@@ -217,94 +251,6 @@ async fn revoke_credential(
     let body: ReasonBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let credential = CredentialId::new(&credential).map_err(|_| Problem::from(Code::NotFound))?;
     json(200, &Index { index: app.runtime.revoke_credential(&principal, credential, &body.reason).await? })
-}
-
-/// What is left out stays as it is: a forgotten member lifts no pause and removes no team.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AgentBody {
-    environments: Vec<EnvironmentId>,
-    kind: Option<Box<str>>,
-    owner: Option<Box<str>>,
-    /// What it is for, for people.
-    purpose: Option<Box<str>>,
-    state: Option<AgentState>,
-    teams: Option<Vec<Name>>,
-    /// Patterns of the tools, and of the categories, that it may use; none: any.
-    tools: Option<Vec<Box<str>>>,
-    categories: Option<Vec<Box<str>>>,
-    trust: u8,
-    /// The order of actions that it declares.
-    workflow: Option<Vec<WorkflowStep>>,
-}
-
-/// Registers an agent or changes its registration.
-#[utoipa::path(put, path = "/v1/tenants/{tenant}/agents/{agent}", tag = "access", params(("tenant" = String, Path), ("agent" = String, Path)),
-    request_body(content_type = "application/json", description = "environments, kind, owner, purpose, state, teams, tools, categories, trust, workflow"), responses((status = 200, description = "set")))]
-async fn set_agent(
-    State(app): State<App>,
-    Path((tenant, agent)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?;
-    let b: AgentBody = input::typed(&headers, &body, input::MAX_BODY)?;
-    let plain =
-        |t: &str| !t.is_empty() && t.len() <= 512 && t.bytes().all(|b| (b' '..=b'~').contains(&b)) && t.trim() == t;
-    if !plain(&agent) || b.kind.as_deref().is_some_and(|kind| !plain(kind)) {
-        return Err(Problem::at(Code::TextUnsafe, "/agent", "an agent's name and kind are printable ASCII"));
-    }
-    if b.trust > 100 {
-        return Err(Problem::at(Code::RequestInvalid, "/trust", "trust lies within 0 to 100"));
-    }
-    let spec = AgentSpec {
-        agent: agent.into(),
-        categories: b.categories,
-        purpose: b.purpose,
-        tools: b.tools,
-        workflow: b.workflow,
-        environments: b.environments,
-        kind: b.kind,
-        owner: b.owner,
-        state: b.state,
-        teams: b.teams,
-        trust: b.trust,
-    };
-    json(200, &Index { index: app.runtime.set_agent(&principal, spec).await? })
-}
-
-#[derive(Serialize)]
-struct AgentRow {
-    agent: String,
-    kind: String,
-    owner: String,
-    state: AgentState,
-    environments: Vec<EnvironmentId>,
-    teams: Vec<Name>,
-    trust: u8,
-}
-
-/// The registered agents.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/agents", tag = "access", params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, description = "the agents")))]
-async fn agents(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
-    let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AccessRead)?;
-    let state = principal.tenant.state();
-    let mut rows: Vec<AgentRow> = state
-        .agents
-        .iter()
-        .map(|(name, a)| AgentRow {
-            agent: name.to_string(),
-            kind: a.kind.to_string(),
-            owner: a.owner.to_string(),
-            state: a.state,
-            environments: a.environments.clone(),
-            teams: a.teams.clone(),
-            trust: a.trust,
-        })
-        .collect();
-    rows.sort_by(|a, b| a.agent.cmp(&b.agent));
-    let rows = rows.into_iter().map(|r| (r.agent.clone(), r));
-    page::answer(List { tenant: &tenant, name: "agents" }, &uri, rows)
 }
 
 #[derive(Deserialize)]
@@ -392,7 +338,10 @@ async fn capabilities(
         let short = u32::MAX - u32::try_from(c.pattern.len()).unwrap_or(u32::MAX);
         format!("{}{short:010}{}", u8::from(c.pattern.ends_with('*')), c.id)
     };
-    let rows = state.capabilities.iter().map(|c| (key(c), row(c)));
+    let seen = |c: &&intended_engine::Capability| {
+        principal.sees_all() || c.environment.as_ref().is_none_or(|e| principal.sees(e))
+    };
+    let rows = state.capabilities.iter().filter(seen).map(|c| (key(c), row(c)));
     page::answer(List { tenant: &tenant, name: "capabilities-registry" }, &uri, rows)
 }
 

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::page::List;
-use crate::{Answer, App, Problem, auth, input, json, schema};
+use crate::{Answer, App, Problem, auth, input, json, schema, written};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -28,6 +28,9 @@ pub fn router() -> OpenApiRouter<App> {
         .routes(routes!(evidence))
         .routes(routes!(replay))
 }
+
+/// What an answer has besides two times its entry: token, checkpoint, proof.
+const ROOM: usize = 4 << 10;
 
 /// The full decision, as every route of this area answers it.
 #[derive(Serialize)]
@@ -59,11 +62,11 @@ pub struct DecisionBody<'a> {
     pub token: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_expires_at: Option<String>,
-    pub receipt: Receipt,
+    // And the receipt: see `answer`.
 }
 
 impl<'a> DecisionBody<'a> {
-    pub fn new(tenant: &'a str, d: &'a Decided, standing: Standing) -> Result<Self, RuntimeError> {
+    fn new(tenant: &'a str, d: &'a Decided, standing: Standing) -> Self {
         let intent = &d.record.input.intent;
         let decision: &Decision = &d.record.decision;
         let (outcome, reason, state) = match standing {
@@ -71,7 +74,7 @@ impl<'a> DecisionBody<'a> {
             Standing::Open { .. } => (decision.decision, decision.reason, "open"),
             Standing::TimedOut => (Outcome::Deny, Code::EscalationTimedOut, "timed_out"),
         };
-        Ok(Self {
+        Self {
             id: d.record.input.id,
             tenant,
             environment: intent.environment.as_str(),
@@ -92,8 +95,19 @@ impl<'a> DecisionBody<'a> {
             recorded_at: d.recorded_at.to_string(),
             token: d.token.as_ref().map(intended_runtime::Authority::as_str),
             token_expires_at: d.token.as_ref().map(|t| t.expires_at.to_string()),
-            receipt: Receipt::new(&d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?,
-        })
+        }
+    }
+
+    /// The answer: this, and the decision's receipt as the last member.
+    fn answer(&self, status: u16, d: &Decided) -> Answer {
+        let mut body = Vec::with_capacity(2 * d.leaf.len() + ROOM);
+        serde_json::to_writer(&mut body, self).map_err(RuntimeError::internal)?;
+        // The object's end.
+        body.pop();
+        body.extend_from_slice(b",\"receipt\":");
+        Receipt::write(&mut body, &d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?;
+        body.push(b'}');
+        Ok(written(status, body))
     }
 }
 
@@ -137,8 +151,8 @@ async fn submit(
     };
     let decided = app.runtime.submit(&principal, Submission { intent, idempotency_key, audience }).await?;
     let standing = if decided.replayed { app.runtime.standing(&principal, &decided.record)? } else { opened(&decided) };
-    let body = DecisionBody::new(&tenant, &decided, standing)?;
-    json(status_of(body.decision), &body)
+    let body = DecisionBody::new(&tenant, &decided, standing);
+    body.answer(status_of(body.decision), &decided)
 }
 
 /// Where a decision stands that was made just now.
@@ -308,7 +322,7 @@ async fn show(
         left -= pause;
         standing = app.runtime.standing(&principal, &decided.record)?;
     }
-    json(200, &DecisionBody::new(&tenant, &decided, standing)?)
+    DecisionBody::new(&tenant, &decided, standing).answer(200, &decided)
 }
 
 #[derive(Serialize)]

@@ -5,6 +5,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::App;
 
 pub mod access;
+pub mod agents;
 pub mod deployments;
 pub mod drafts;
 pub mod emergency;
@@ -12,8 +13,12 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod reviews;
+pub mod roles;
 pub mod siem;
+pub mod sign_in;
 pub mod simulations;
+pub mod tenants;
 pub mod tokens;
 pub mod webhooks;
 
@@ -23,6 +28,10 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(tokens::router())
         .merge(ledger::router())
         .merge(access::router())
+        .merge(agents::router())
+        .merge(reviews::router())
+        .merge(roles::router())
+        .merge(tenants::router())
         .merge(policy::router())
         .merge(drafts::router())
         .merge(deployments::router())
@@ -31,4 +40,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(webhooks::router())
+        .merge(sign_in::router())
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use intended_keyring::{RootKey, SystemRng};
+use intended_keyring::{ApiKey, KeyKind, RootKey, SystemRng};
 use intended_model::decision::DataClass;
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, Scope, Settings};
-use intended_model::{CredentialId, EnvironmentId, ExitCode, Name, TenantId};
+use intended_model::{CredentialId, Digest, EnvironmentId, ExitCode, Name, TenantId};
 use intended_runtime::Runtime;
 use intended_runtime::access::CredentialSpec;
 use serde_json::{Value, json};
@@ -61,6 +61,7 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let keys = set_up(&runtime, &dir).await?;
     // A receiver to try it with runs on the same machine.
     crate::server::send_webhooks(&runtime, vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))])?;
+    runtime.operated_by(Some(Digest::of(keys.operator.as_bytes())));
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let app = intended_api::App::new(Arc::clone(&runtime));
     let stop_quickly = Stopping { drain: Duration::from_millis(50), finish: Duration::from_secs(2) };
@@ -90,6 +91,7 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
 struct Keys {
     owner: String,
     agent: String,
+    operator: String,
 }
 
 fn name<T>(parsed: Result<T, intended_model::NameError>) -> Result<T, CliError> {
@@ -99,11 +101,24 @@ fn name<T>(parsed: Result<T, intended_model::NameError>) -> Result<T, CliError> 
 /// The demo tenant: three environments, two agents, what they may touch, and a policy pack.
 async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliError> {
     let tenant = name(TenantId::new(TENANT))?;
-    let (owner_file, agent_file) = (dir.join("owner.key"), dir.join("agent.key"));
+    let (owner_file, agent_file, operator_file) =
+        (dir.join("owner.key"), dir.join("agent.key"), dir.join("operator.key"));
+    let operator = || {
+        let key = ApiKey::generate(&SystemRng::default(), KeyKind::Operator)
+            .map_err(|e| CliError::Usage(e.to_string(), None))?;
+        write_secret(&operator_file, key.expose())?;
+        Ok::<_, CliError>(key.expose().to_owned())
+    };
     if runtime.tenant(&tenant).is_some() {
         let read =
             |path: &std::path::Path| std::fs::read_to_string(path).map(|t| t.trim().to_owned()).map_err(file(path));
-        return Ok(Keys { owner: read(&owner_file)?, agent: read(&agent_file)? });
+        // One that was set up before there was an operator has none yet.
+        let operator = match read(&operator_file) {
+            Ok(key) => key,
+            Err(_) if !operator_file.exists() => operator()?,
+            Err(error) => return Err(error),
+        };
+        return Ok(Keys { owner: read(&owner_file)?, agent: read(&agent_file)?, operator });
     }
     let refunds = Budget {
         agent: None,
@@ -177,7 +192,7 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
     let agents = runtime.create_credential(&owner, spec).await?;
     write_secret(&owner_file, &bootstrap.owner.key)?;
     write_secret(&agent_file, &agents.key)?;
-    Ok(Keys { owner: bootstrap.owner.key, agent: agents.key })
+    Ok(Keys { owner: bootstrap.owner.key, agent: agents.key, operator: operator()? })
 }
 
 /// The shipped example intents.

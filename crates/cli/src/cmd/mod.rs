@@ -8,15 +8,18 @@ use crate::config::Global;
 use crate::error::{CliError, file};
 use crate::output::note;
 
+mod access;
 mod audit;
 mod dev;
 mod incident;
 mod intent;
+mod login;
 mod operate;
 mod policy;
 mod serve;
 mod siem;
 mod tail;
+mod tenant;
 mod token;
 pub mod verify;
 mod webhook;
@@ -37,9 +40,15 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
         Command::Emergency(args) => operate::emergency(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
+        Command::Access(args) => access::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
         Command::Siem(args) => siem::run(&global, args).await,
+        Command::Tenant(args) => tenant::tenant(&global, args).await,
+        Command::Environment(args) => tenant::environment(&global, args).await,
+        Command::Login(args) => login::login(&global, args).await,
+        Command::Logout => login::logout(&global).await,
+        Command::Whoami => login::whoami(&global).await,
         Command::Completions { shell } => {
             let mut command = <Cli as clap::CommandFactory>::command();
             clap_complete::generate(shell, &mut command, "intended", &mut std::io::stdout());

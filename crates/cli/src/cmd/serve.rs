@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use intended_keyring::{RootKey, SystemRng};
-use intended_model::entry::{Settings, Tier};
-use intended_model::{EnvironmentId, ExitCode, TenantId};
+use intended_keyring::{ApiKey, KeyKind, RootKey, SystemRng};
+use intended_model::entry::{Role, RoleGrant, Settings, Tier};
+use intended_model::{EnvironmentId, ExitCode, MemberId, TenantId};
 use serde_json::json;
 
 use super::Outcome;
@@ -16,7 +16,8 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_requests, listen, open, reopen, send_webhooks, serve as run, stopped, write_secret,
+    default_idle, default_requests, default_session, listen, open, reopen, send_webhooks, serve as run, stopped,
+    write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -73,6 +74,10 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     let dir = &args.data_dir;
     let tenant = TenantId::new(&global.tenant).map_err(|e| CliError::Usage(format!("--tenant: {e}"), None))?;
     let issuer = issuer(&args)?;
+    if let Some(name) = &args.owner_member {
+        let long = |_| CliError::Usage(format!("--owner-member: `{name}` is not a member's name"), None);
+        MemberId::new(name).map_err(long)?;
+    }
     if dir.join(CONFIG).exists() {
         return Err(CliError::usage(
             format!("{}: there is a {CONFIG} already", dir.display()),
@@ -87,7 +92,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
             ));
         }
     }
-    if let Some(path) = args.owner_key_file.as_ref().filter(|p| p.exists()) {
+    if let Some(path) = [&args.owner_key_file, &args.operator_key_file].into_iter().flatten().find(|p| p.exists()) {
         return Err(CliError::usage(
             format!("{}: it is there already", path.display()),
             "keys are not written over: name another file",
@@ -105,8 +110,13 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     let rng = SystemRng::default();
     let root = RootKey::generate(&rng).map_err(|e| CliError::Usage(e.to_string(), None))?;
     write_secret(&dir.join(ROOT_KEY), &format!("{}\n", &*root.expose()))?;
+    let operator = ApiKey::generate(&rng, KeyKind::Operator).map_err(|e| CliError::Usage(e.to_string(), None))?;
     let runtime = open(dir, root, &issuer, None).await?;
     let bootstrap = runtime.create_tenant(&tenant, &environments()?).await?;
+    let invited = match args.owner_member.as_deref() {
+        Some(name) => Some(invite(&runtime, &bootstrap.owner.key, name).await?),
+        None => None,
+    };
     let vkey = runtime.tenant(&tenant).map(|t| t.state().vkey.to_string()).unwrap_or_default();
     runtime.close().await?;
     let config = Config {
@@ -123,10 +133,17 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         siem: Vec::new(),
         connections: default_connections(),
         head_millis: default_head(),
+        operator_key_sha256: Some(operator.hash()),
+        trusted_proxies: Vec::new(),
+        session_minutes: default_session(),
+        session_idle_minutes: default_idle(),
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
     if let Some(path) = &args.owner_key_file {
         write_secret(path, &format!("{}\n", bootstrap.owner.key))?;
+    }
+    if let Some(path) = &args.operator_key_file {
+        write_secret(path, &format!("{}\n", operator.expose()))?;
     }
     let path = dir.join(CONFIG);
     // Last: a directory with a config file is one that was set up whole.
@@ -134,27 +151,59 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     note(&format!("tenant `{tenant}` with production, staging and development in {}", dir.display()));
     note(&format!("root key in {} (keep a copy elsewhere: it unseals the signing keys)", dir.join(ROOT_KEY).display()));
     note(&format!("ledger key {vkey}"));
-    match (&args.owner_key_file, global.output) {
-        (Some(path), Format::Table) => note(&format!("the owner's API key is in {}", path.display())),
-        (None, Format::Table) => {
-            note("the owner's API key, shown this once:");
-            say(&bootstrap.owner.key);
+    let keys = [
+        ("the owner's API key", "key", &args.owner_key_file, bootstrap.owner.key.as_str()),
+        ("the server operator's key", "operator_key", &args.operator_key_file, operator.expose()),
+    ];
+    if global.output == Format::Table {
+        for (what, _, path, key) in keys {
+            match path {
+                Some(path) => note(&format!("{what} is in {}", path.display())),
+                None => {
+                    note(&format!("{what}, shown this once:"));
+                    say(key);
+                }
+            }
         }
-        (path, format) => {
-            let mut report = json!({
-                "tenant": tenant, "credential": bootstrap.owner.credential, "issuer": issuer, "vkey": vkey,
-            });
-            if let Some(members) = report.as_object_mut() {
+    } else {
+        let mut report = json!({
+            "tenant": tenant, "credential": bootstrap.owner.credential, "issuer": issuer, "vkey": vkey,
+        });
+        if let Some(members) = report.as_object_mut() {
+            if let Some(link) = &invited {
+                members.insert("owner_member".to_owned(), link.member.as_str().into());
+                members.insert("owner_link".to_owned(), link.code.expose().into());
+            }
+            for (_, name, path, key) in keys {
                 match path {
-                    Some(path) => members.insert("key_file".to_owned(), path.display().to_string().into()),
-                    None => members.insert("key".to_owned(), bootstrap.owner.key.as_str().into()),
+                    Some(path) => members.insert(format!("{name}_file"), path.display().to_string().into()),
+                    None => members.insert(name.to_owned(), key.into()),
                 };
             }
-            one(format, &report);
         }
+        one(global.output, &report);
+    }
+    if let Some(link) = invited.as_ref().filter(|_| global.output == Format::Table) {
+        let until = link.expires_at;
+        note(&format!("`{}` signs in once with this, by `intended login --link`, until {until}:", link.member));
+        say(link.code.expose());
     }
     note(&format!("\nnext: intended serve --data-dir {}", dir.display()));
     Ok(ExitCode::Ok)
+}
+
+/// Makes somebody an owner who can sign in.
+async fn invite(
+    runtime: &intended_runtime::Runtime,
+    key: &str,
+    name: &str,
+) -> Result<intended_runtime::sign_in::NewLink, CliError> {
+    let member = MemberId::new(name).map_err(|e| CliError::Usage(format!("--owner-member: {e}"), None))?;
+    let owner = runtime.authenticate(key)?;
+    let grant = RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Owner, whole: true };
+    let spec = intended_runtime::access::MemberSpec { active: true, grants: vec![grant], ..Default::default() };
+    runtime.set_member(&owner, member.clone(), spec).await?;
+    Ok(runtime.issue_link(&owner, &member).await?)
 }
 
 pub async fn serve(global: &Global, args: Serve) -> Outcome {
@@ -174,6 +223,11 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     runtime.limit_requests(config.requests_per_second);
     send_webhooks(&runtime, config.webhook_networks)?;
+    runtime.operated_by(config.operator_key_sha256);
+    runtime.limit_sessions(intended_runtime::sign_in::SessionRules {
+        absolute_ms: i64::from(config.session_minutes) * 60_000,
+        idle_ms: i64::from(config.session_idle_minutes) * 60_000,
+    });
     let (listener, address) = listen(address, false).await?;
     let tenants = runtime.tenants().len();
     note(&format!(
@@ -192,7 +246,8 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     };
     let exports = crate::siem::start(&runtime, exporters);
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    let served = run(listener, intended_api::App::new(runtime), limits, stopping, stop).await;
+    let app = intended_api::App::new(runtime).behind(&config.trusted_proxies);
+    let served = run(listener, app, limits, stopping, stop).await;
     // What was sent and not acknowledged yet is sent again by the next one.
     exports.iter().for_each(tokio::task::JoinHandle::abort);
     served?;

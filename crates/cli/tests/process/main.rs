@@ -10,6 +10,7 @@
     clippy::disallowed_methods
 )]
 
+mod access;
 mod cli;
 mod disk;
 mod docs;
@@ -17,7 +18,9 @@ mod kill;
 mod options;
 mod policy;
 mod siem;
+mod sign_in;
 mod stop;
 mod support;
+mod tenant;
 mod verify;
 mod webhooks;

@@ -443,11 +443,19 @@ fn a_set_up_is_private_and_names_an_issuer_that_can_be_reached() {
     let ran = init("open", &open).expect(0);
     let report = ran.json();
     assert_eq!((&report["tenant"], &report["issuer"]), (&TENANT.into(), &"https://acme.example".into()));
+    assert!(report["operator_key"].as_str().unwrap().starts_with("int_ops_"), "{report}");
     assert!(report["key"].as_str().unwrap().starts_with("int_live_") && report["credential"].is_string(), "{report}");
     assert_eq!(mode(&held.path().join("open")), 0o700);
     let key = held.path().join("owner.key");
-    let ran = init("kept", &["--owner-key-file", key.to_str().unwrap(), "--quiet"]).expect(0);
+    let operator = held.path().join("operator.key");
+    let files = ["--owner-key-file", key.to_str().unwrap(), "--operator-key-file", operator.to_str().unwrap()];
+    let ran = init("kept", &[&files[..], &["--quiet"]].concat()).expect(0);
     assert!(ran.out.is_empty() && ran.err.is_empty(), "{ran:?}");
+    let secret = std::fs::read_to_string(&operator).unwrap();
+    assert!(secret.starts_with("int_ops_") && mode(&operator) == 0o600);
+    // Of the operator's only what tells it from others is kept.
+    let config = std::fs::read_to_string(held.path().join("kept/intended.toml")).unwrap();
+    assert!(config.contains("operator_key_sha256 = \"sha256:") && !config.contains(secret.trim()), "{config}");
     assert!(std::fs::read_to_string(&key).unwrap().starts_with("int_live_") && mode(&key) == 0o600);
     init("again", &["--owner-key-file", key.to_str().unwrap()]).expect(1);
     // Others may reach it: said, unless something in front ends TLS.

@@ -321,9 +321,9 @@ impl Site {
         let text = dir.to_str().unwrap().to_owned();
         let ran = run(&mut intended(&["init", "--data-dir", &text, "--tenant", TENANT, "--issuer", ISSUER]));
         let ran = ran.expect(0);
-        assert_eq!(ran.out.lines().count(), 1, "the key alone is data: {}", ran.out);
+        assert_eq!(ran.out.lines().count(), 2, "the two keys alone are data: {}", ran.out);
         let vkey = ran.err.lines().find_map(|l| l.strip_prefix("ledger key ")).unwrap().to_owned();
-        Self { _held: None, dir, owner: ran.out.trim().to_owned(), agent: String::new(), vkey }
+        Self { _held: None, dir, owner: ran.out.lines().next().unwrap().to_owned(), agent: String::new(), vkey }
     }
 
     /// Set up as a user would: two agents, what they may touch, a policy, a key for the agents.

@@ -92,7 +92,7 @@ struct Secrets {
 }
 
 fn cursor_key(webhook: &Name) -> String {
-    format!("w/{webhook}")
+    format!("wh/{webhook}")
 }
 fn secret_key(webhook: &Name) -> String {
     keys::sealed_key("webhook", webhook.as_str())

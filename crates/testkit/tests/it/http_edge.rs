@@ -161,6 +161,10 @@ async fn i9_no_route_of_a_tenant_answers_anyone_else() {
             let method = method.to_uppercase();
             let body = json!({});
             let body = (method != "GET").then_some(&body);
+            // Who signs in has no credential yet: see `sign_in_http`.
+            if method == "POST" && intended_api::v1::sign_in::OPEN.contains(&path.as_str()) {
+                continue;
+            }
             walked += 1;
             assert_eq!(call(&app, &method, &concrete, None, body).await.0, 401, "{method} {path}");
             let mistyped = format!("{}x", &key[..key.len() - 1]);

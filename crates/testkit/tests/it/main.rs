@@ -8,27 +8,39 @@
     clippy::disallowed_methods
 )]
 
+mod access_scale;
+mod access_walk;
+mod agents;
 mod approvals;
 mod authzen;
 mod changes;
+mod credentials;
 mod forged;
+mod forged_access;
+mod forged_sign_in;
 mod gates;
 mod golden;
 mod http_edge;
 mod invariants;
 mod investigate;
+mod isolation;
 mod leaked;
 mod lifecycle;
 mod names;
 mod nested;
+mod oidc;
 mod once;
 mod operate;
 mod policy_http;
 mod refusals;
+mod reviews;
 mod rollback;
 mod siem;
+mod sign_in;
+mod sign_in_http;
 mod slow;
 mod tampering;
+mod tenants;
 mod time;
 mod watching;
 mod webhooks;
