@@ -482,9 +482,10 @@ async fn replay(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
+    // Whose it is comes before what is asked of it: a stranger learns nothing of either.
+    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
     let request: ReplayRequest =
         if body.is_empty() { ReplayRequest::default() } else { input::typed(&headers, &body, input::MAX_POLICY_BODY)? };
-    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
     let environment = &decided.record.input.intent.environment;
     if request.policy.is_some() || request.files.is_some() {
         // What a version would decide says what is in it. `find` left what intents need alone.

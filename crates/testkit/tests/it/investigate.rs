@@ -235,6 +235,9 @@ async fn a_decision_is_made_again_on_the_state_of_another_time_or_with_another_p
         let (status, problem) = call(&app, "POST", &path, Some(&key), Some(&body)).await;
         assert_eq!((status, problem["errors"][0]["pointer"].as_str()), (400, Some(pointer)), "{problem}");
     }
+    // Of what is not there nothing is said, whatever is asked of it.
+    let nothing = path.replace(&record.input.id.to_string(), "0192f0c1-7b1e-7fff-bfff-ffffffffffff");
+    assert_eq!(call(&app, "POST", &nothing, Some(&key), Some(&json!({"no": "member"}))).await.0, 404);
     // Who may not read policy makes no use of it.
     let narrow = json!({"credential": "reader", "environments": ["production"], "scopes": ["intent:read"]});
     let (_, made) = call(&app, "POST", "/v1/tenants/acme/credentials", Some(&key), Some(&narrow)).await;
