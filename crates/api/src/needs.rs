@@ -187,7 +187,13 @@ const AREAS: &[Line] = table! {
     POST "intents/{id}/outcome": TokenVerify;
     POST "incidents": EmergencyWrite;
     GET "incidents": EmergencyRead;
+    GET "incidents/{incident}": EmergencyRead;
+    GET "incidents/{incident}/timeline": EmergencyRead;
+    GET "incidents/{incident}/evidence": EmergencyRead & AuditRead;
+    POST "incidents/{incident}/notes": EmergencyWrite;
     POST "incidents/{incident}/close": EmergencyWrite;
+    GET "siem": StatusRead;
+    POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;
     PUT "webhooks/{webhook}": AccessWrite;
     DELETE "webhooks/{webhook}": AccessWrite;

@@ -9,6 +9,7 @@ mod approval;
 mod breaker;
 mod emergency;
 mod policy;
+mod siem;
 mod sign_in;
 mod tenant;
 mod webhook;
@@ -18,6 +19,7 @@ pub use approval::{Approval, Say};
 pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
 pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use siem::Siem;
 pub use sign_in::Login;
 pub use tenant::{Environment, Tenant};
 pub use webhook::Webhook;
@@ -120,7 +122,7 @@ pub enum Command {
     /// Query, prove, export the ledger.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit proof 19\n  intended audit export ledger.jsonl"
+        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit tail --decision deny\n  intended audit proof 19\n  intended audit export ledger.jsonl"
     )]
     Audit(Audit),
     /// Re-execute a ledger offline: an export, or a data directory (read-only).
@@ -158,10 +160,10 @@ pub enum Command {
         before_help = "Examples:\n  intended approval list --mine\n  intended approval show <id>\n  intended approval approve <id> --reason 'spoke to the customer'"
     )]
     Approval(Approval),
-    /// Incidents: while one is open, one person can roll back.
+    /// Incidents: what happened, noted and proved. While one is open, one person can roll back.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident list"
+        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident note <incident> 'rolled back to 1.4.2'\n  intended incident timeline <incident>\n  intended incident list"
     )]
     Incident(Incident),
     /// Where to send what happens to approvals.
@@ -170,6 +172,9 @@ pub enum Command {
         before_help = "Examples:\n  intended webhook set pager --url https://hooks.acme.example/intended --event approval.requested\n  intended webhook list\n  intended webhook test pager"
     )]
     Webhook(Webhook),
+    /// Where the ledger is streamed to.
+    #[command(subcommand, before_help = "Examples:\n  intended siem status\n  intended siem test soc")]
+    Siem(Siem),
     /// Tenants, for who operates the server.
     #[command(
         subcommand,
@@ -209,6 +214,7 @@ impl Command {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. } => false,
             Self::Policy(policy) => policy.remote(),
+            Self::Incident(incident) => incident.remote(),
             _ => true,
         }
     }
@@ -267,6 +273,32 @@ pub struct Init {
     pub owner_member: Option<String>,
 }
 
+/// Which entries of a ledger.
+#[derive(Args)]
+pub struct EntryFilter {
+    /// Of entries, such as decision or halt.thrown.
+    #[arg(long)]
+    pub kind: Option<String>,
+    #[arg(long)]
+    pub agent: Option<String>,
+    #[arg(long)]
+    pub action: Option<String>,
+    /// allow, modify, escalate, defer or deny.
+    #[arg(long)]
+    pub decision: Option<String>,
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Decisions of one session.
+    #[arg(long)]
+    pub session: Option<String>,
+    /// Everything about one intent; it is its token's `txn` too.
+    #[arg(long)]
+    pub intent: Option<String>,
+    /// Made, or asked for, with this credential.
+    #[arg(long)]
+    pub credential: Option<String>,
+}
+
 /// Which part of a list.
 #[derive(Args)]
 pub struct Window {
@@ -322,12 +354,20 @@ pub enum Intent {
     /// Why it was decided so, and what stands in the way.
     #[command(before_help = "Examples:\n  intended intent explain <id>")]
     Explain { id: String },
-    /// Decide it again from the ledger, on the state of its position.
+    /// Decide it again from the ledger: on the state of its position, of another one, or with another policy.
     #[command(
-        before_help = "Examples:\n  intended intent replay <id>",
-        after_help = "Exit code 8 when the decision is another one."
+        before_help = "Examples:\n  intended intent replay <id>\n  intended intent replay <id> --at 2026-03-01T12:00:00Z\n  intended intent replay <id> --policy policies/demo",
+        after_help = "Exit code 8 when the decision is another one; with --at or --policy that is an answer, and the code is 0.\nThe time, the session and the budgets stay as they were recorded."
     )]
-    Replay { id: String },
+    Replay {
+        id: String,
+        /// The state before this ledger index, or as it was at a time (2026-03-01T12:00:00Z, 2h).
+        #[arg(long)]
+        at: Option<String>,
+        /// A published version's digest, or the directory of a pack.
+        #[arg(long)]
+        policy: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -399,23 +439,28 @@ pub enum Token {
 pub enum Audit {
     /// Entries, newest first.
     #[command(
-        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --since 2h --limit 5000 -o jsonl"
+        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --intent <id>\n  intended audit query --since 2h --limit 5000 -o jsonl"
     )]
     Query {
-        /// Of entries, such as decision or halt.thrown.
-        #[arg(long)]
-        kind: Option<String>,
-        #[arg(long)]
-        agent: Option<String>,
-        #[arg(long)]
-        action: Option<String>,
-        /// allow, modify, escalate, defer or deny.
-        #[arg(long)]
-        decision: Option<String>,
-        #[arg(long)]
-        reason: Option<String>,
+        #[command(flatten)]
+        filter: EntryFilter,
         #[command(flatten)]
         window: Window,
+    },
+    /// Follow the ledger: new entries as they come. It goes on after a broken connection.
+    #[command(
+        before_help = "Examples:\n  intended audit tail\n  intended audit tail --decision deny -e production\n  intended audit tail --after 0 -o jsonl > ledger.txt",
+        after_help = "It says on stderr where to go on with --after."
+    )]
+    Tail {
+        #[command(flatten)]
+        filter: EntryFilter,
+        /// Begin after this ledger index; absent: with what comes from now on.
+        #[arg(long)]
+        after: Option<u64>,
+        /// End after so many entries.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
     },
     /// A receipt for an entry, checked here.
     #[command(

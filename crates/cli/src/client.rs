@@ -279,6 +279,19 @@ impl Client {
         Err(refused(status.as_u16(), &serde_json::from_str(&text).unwrap_or_default()))
     }
 
+    /// Server-sent events, as they come. Nothing limits how long.
+    pub async fn events(&self, path: &str, last: Option<u64>) -> Result<reqwest::Response, CliError> {
+        let last = last.map(|index| index.to_string());
+        let headers: Vec<(&str, &str)> = last.iter().map(|l| ("last-event-id", l.as_str())).collect();
+        let response = self.send(reqwest::Method::GET, path, None, &headers, None).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(refused(status, &serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
     /// An answer as it comes, in chunks.
     pub async fn stream(&self, path: &str) -> Result<reqwest::Response, CliError> {
         let response = self.send(reqwest::Method::POST, path, None, &[], None).await?;

@@ -14,6 +14,7 @@ mod rewake;
 mod scope;
 mod server;
 mod session;
+mod siem;
 mod when;
 
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};

@@ -54,6 +54,9 @@ pub struct Config {
     /// Networks that webhooks may be sent to although they are not public, such as 10.1.0.0/16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub webhook_networks: Vec<ipnet::IpNet>,
+    /// Where the ledger is streamed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub siem: Vec<crate::siem::Table>,
     /// Connections at a time. Those beyond wait until one ends.
     #[serde(default = "default_connections")]
     pub connections: u32,

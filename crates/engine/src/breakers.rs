@@ -416,6 +416,24 @@ pub(crate) fn probes(state: &State, intent: &Intent, at: Timestamp) -> Vec<Budge
     needs
 }
 
+impl Breakers {
+    /// The holds, and those that are open or half-open, that cover an intent; each by name.
+    #[must_use]
+    pub fn over<'s>(&'s self, input: &'s Input) -> (Vec<&'s BreakerHeld>, Vec<&'s Instance>) {
+        let (mut held, mut open) = (Vec::new(), Vec::new());
+        let Some(barriers) = self.barriers.get(&input.intent.environment) else { return (held, open) };
+        for barrier in barriers.covering(&Acting::new(&input.intent, &input.classification)) {
+            match barrier {
+                Barrier::Held(name) => held.extend(self.held.get(name)),
+                Barrier::Auto(instance) => open.push(instance),
+            }
+        }
+        held.sort_by(|a, b| a.breaker.cmp(&b.breaker));
+        open.sort();
+        (held, open)
+    }
+}
+
 /// What keeps an intent from being allowed: a hold before an open breaker before one whose probes are
 /// used up; of several the first by name.
 pub(crate) fn barrier(state: &State, input: &Input) -> Option<String> {

@@ -9,6 +9,7 @@
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
 //! * [`emergency`]: halts, what they cover, and which tokens are dead
+//! * [`explain`]: why, in sentences, and which single change would have allowed it
 //! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
 //! * [`effects`]: what a recorded decision does to sessions, budgets and open escalations
@@ -26,6 +27,7 @@ pub mod decide;
 pub mod effects;
 pub mod emergency;
 pub mod expect;
+pub mod explain;
 pub mod keys;
 pub mod lifecycle;
 pub mod needs;
@@ -41,7 +43,7 @@ pub use effects::{Effect, KeptSession, effective, effects};
 pub use emergency::{About, AskedResume, Dead, Drill, Emergency, EmergencyError, Glass, Halt, Revocation};
 pub use expect::{expectations, verify_expectations};
 pub use lifecycle::{
-    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
+    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_NOTE, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
 pub use sign_in::{KeptSignIn, SignInError, SignIns};

@@ -128,6 +128,9 @@ pub struct PendingRollback {
     pub index: u64,
 }
 
+/// Longest note of an incident.
+pub const MAX_NOTE: usize = 4_000;
+
 /// An open incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
@@ -178,6 +181,8 @@ pub enum LifecycleError {
     Results(Digest),
     #[error("the incident `{0}` is open already")]
     IncidentExists(Name),
+    #[error("a note has 1 to {MAX_NOTE} bytes")]
+    Note,
     #[error("the incident `{0}` is not open")]
     NoIncident(Name),
 }

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 
 use crate::breakers::{BreakerError, Breakers};
 use crate::emergency::{Emergency, EmergencyError, Glass, Halt};
-use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
+use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, MAX_NOTE, PendingRollback};
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
 /// in the administration point, a request that is refused.
@@ -487,6 +487,15 @@ impl State {
                 }
                 let (environment, title, by) = (e.environment.clone(), e.title.clone(), self.person(&e.by));
                 self.incidents.insert(e.incident.clone(), Incident { environment, title, by, index });
+            }
+            // It changes nothing, and stands in the order of what did.
+            Event::IncidentNoted(e) => {
+                if !self.incidents.contains_key(&e.incident) {
+                    return Err(LifecycleError::NoIncident(e.incident.clone()).into());
+                }
+                if e.text.trim().is_empty() || e.text.len() > MAX_NOTE {
+                    return Err(LifecycleError::Note.into());
+                }
             }
             Event::IncidentClosed(e) => {
                 let closed = self.incidents.remove(&e.incident);

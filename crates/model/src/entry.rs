@@ -88,6 +88,7 @@ kinds! {
     PolicyVerified(PolicyVerified) = "policy.verified", control: true;
     PolicySourced(PolicySourced) = "policy.sourced", control: true;
     IncidentOpened(IncidentOpened) = "incident.opened", control: true;
+    IncidentNoted(IncidentNoted) = "incident.noted", control: true;
     IncidentClosed(IncidentClosed) = "incident.closed", control: true;
     HaltThrown(HaltThrown) = "halt.thrown", control: true;
     HaltResumeAsked(HaltResumeAsked) = "halt.resume_asked", control: true;
@@ -414,6 +415,13 @@ bodies! {
         incident: Name,
         title: Box<str>,
     }
+    /// What somebody who is at work on it found or did.
+    IncidentNoted {
+        by: CredentialId,
+        incident: Name,
+        text: Box<str>,
+    }
+    /// The reason is a summary of what happened and what was done.
     IncidentClosed {
         by: CredentialId,
         incident: Name,

@@ -13,6 +13,7 @@
 //! * [`exit`]: the process exit codes of the `intended` binary
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod about;
 pub mod access;
 pub mod breaker;
 pub mod code;

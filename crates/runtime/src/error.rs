@@ -97,6 +97,7 @@ fn policy_code(error: &intended_engine::LifecycleError) -> Code {
         L::Superseded { .. } => Code::DeploymentSuperseded,
         L::DraftNeeded(_) => Code::DraftNeeded,
         L::RollbackPeople { .. } => Code::RollbackPeople,
+        L::Note => Code::RequestInvalid,
         L::Results(_) | L::Already(_) | L::NotReverting | L::IncidentExists(_) => Code::Conflict,
     }
 }

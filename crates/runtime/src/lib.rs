@@ -6,6 +6,7 @@
 //! * [`activity`]: when agents and callers were last seen, and where
 //! * [`review`]: who may do what, and whether it is used
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
+//! * [`siem`]: the ledger as it is streamed to collectors
 //! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
@@ -17,6 +18,7 @@
 //! * [`outcomes`]: what came of an action
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
+//! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
@@ -56,6 +58,7 @@ pub mod emergency;
 mod error;
 pub mod escalations;
 pub mod health;
+pub mod incidents;
 pub mod lockout;
 pub mod metrics;
 pub mod outcomes;
@@ -64,6 +67,7 @@ pub mod ports;
 pub mod rate;
 pub mod review;
 pub mod rotation;
+pub mod siem;
 pub mod sign_in;
 pub mod simulation;
 pub mod standing;
@@ -99,6 +103,8 @@ pub struct Runtime {
     metrics: Metrics,
     /// What sends requests, where something does.
     notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
+    /// Where the ledger is streamed to.
+    sinks: std::sync::OnceLock<Vec<Arc<siem::Sink>>>,
     delivering: AtomicBool,
     reaches: audit::Reaches,
     verifications: verification::Verifications,
@@ -342,6 +348,7 @@ impl Runtime {
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
             notifier: std::sync::OnceLock::new(),
+            sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),

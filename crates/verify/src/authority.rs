@@ -139,9 +139,10 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::RollbackRequested(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
         Event::PolicySourced(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
         Event::IncidentOpened(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
-        Event::IncidentClosed(e) => {
-            let environment = state.incidents.get(&e.incident).and_then(|i| i.environment.as_ref());
-            (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
+        Event::IncidentNoted(intended_model::entry::IncidentNoted { by, incident, .. })
+        | Event::IncidentClosed(intended_model::entry::IncidentClosed { by, incident, .. }) => {
+            let environment = state.incidents.get(incident).and_then(|i| i.environment.as_ref());
+            (by, Scope::EmergencyWrite, environment.map_or(Whole, In))
         }
         Event::HaltThrown(e) => (&e.by, throws(state, &e.by, at), e.environment.as_ref().map_or(Whole, In)),
         Event::HaltResumeAsked(e) => {

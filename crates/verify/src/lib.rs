@@ -13,7 +13,9 @@
 mod authority;
 mod difference;
 mod emergency;
+pub mod incident;
 mod outcomes;
+pub mod timeline;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 

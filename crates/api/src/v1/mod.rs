@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod policy;
 pub mod reviews;
 pub mod roles;
+pub mod siem;
 pub mod sign_in;
 pub mod simulations;
 pub mod tenants;
@@ -38,6 +39,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(drafts::router())
         .merge(deployments::router())
         .merge(simulations::router())
+        .merge(siem::router())
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(breakers::router())

@@ -269,7 +269,7 @@ async fn revoked_after(
     while at.saturating_add(1) < size && at < enough && found.len() < limit {
         // Reading a page takes some milliseconds: others come in between.
         tokio::task::yield_now().await;
-        let (seen, last) = app.runtime.entries_after(principal, at, MAX_PAGE).await?;
+        let (seen, last) = app.runtime.entries_after(principal, at, MAX_PAGE, &Default::default()).await?;
         if last == at {
             break;
         }

@@ -20,6 +20,8 @@ mod login;
 mod operate;
 mod policy;
 mod serve;
+mod siem;
+mod tail;
 mod tenant;
 mod token;
 pub mod verify;
@@ -46,6 +48,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Approval(args) => approval::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
+        Command::Siem(args) => siem::run(&global, args).await,
         Command::Tenant(args) => tenant::tenant(&global, args).await,
         Command::Environment(args) => tenant::environment(&global, args).await,
         Command::Login(args) => login::login(&global, args).await,

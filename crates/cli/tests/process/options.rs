@@ -241,7 +241,10 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
     let id = site.agent(&server).post("intents", &intents::lookup("1")).expect(200)["id"].as_str().unwrap().to_owned();
     let pack = demo_pack();
     let digest = owner.get("deployments").expect(200)[1]["digest"].as_str().unwrap().to_owned();
-    let commands: [&[&str]; 20] = [
+    let opened = owner.post("incidents", &json!({"title": "drill"})).expect(201);
+    let incident = opened["incident"].as_str().unwrap();
+    let file = site.dir.join("incident.jsonl");
+    let commands: [&[&str]; 27] = [
         &["status"],
         &["intent", "list"],
         &["intent", "show", &id],
@@ -261,6 +264,13 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
         &["policy", "simulate", &digest, "-e", "staging"],
         &["policy", "drift", pack.to_str().unwrap(), "-e", "staging"],
         &["incident", "list"],
+        &["incident", "show", incident],
+        &["incident", "note", incident, "text"],
+        &["incident", "timeline", incident],
+        &["incident", "export", incident, file.to_str().unwrap()],
+        &["audit", "tail", "--after", "0", "--count", "1"],
+        &["siem", "status"],
+        &["intent", "replay", &id, "--at", "12"],
         &["policy", "deploy", pack.to_str().unwrap(), "-e", "staging"],
     ];
     for (n, command) in commands.into_iter().enumerate() {
@@ -285,7 +295,7 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
             ran(&key(&format!("fewer-{m}"), &fewer)).expect(4);
         }
     }
-    assert!(run(&mut intended(&["audit", "--required-scope"])).expect(0).out.lines().count() == 4);
+    assert!(run(&mut intended(&["audit", "--required-scope"])).expect(0).out.lines().count() == 5);
 }
 
 #[test]

@@ -106,7 +106,7 @@ async fn i3_every_decision_re_executes_also_after_policy_and_settings_changed() 
         .unwrap();
     for (entry, event) in &page.entries {
         let Event::Decision(record) = event else { panic!() };
-        assert!(world.runtime.replay(&world.owner, record, entry.index).await.unwrap().same);
+        assert!(world.runtime.replay(&world.owner, record, entry.index, Default::default()).await.unwrap().same);
     }
     assert_eq!(verify_all(&world).await.decisions, 3);
 }
