@@ -44,6 +44,7 @@ mod siem;
 mod sign_in;
 mod sign_in_http;
 mod slow;
+mod stopping;
 mod tampering;
 mod tenants;
 mod time;
