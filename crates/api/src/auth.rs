@@ -73,7 +73,7 @@ fn admit(app: &App, request: &Request) -> Result<Option<Caller>, Problem> {
                 Need::Any(scopes) if scopes.iter().any(|s| principal.access.may(*s, None)) => {}
                 Need::Any(scopes) => scopes.iter().take(1).try_for_each(|s| principal.require(*s, None))?,
                 Need::Told(scope) => principal.require(scope, None)?,
-                Need::Public | Need::Credential | Need::CredentialOrOperator => {}
+                Need::Public | Need::Credential | Need::Own(_) | Need::CredentialOrOperator => {}
             }
         }
     }

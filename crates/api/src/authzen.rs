@@ -4,6 +4,8 @@
 //! `allow` answers `true`; everything else, also an escalation, answers `false`, with what it is in
 //! the response's context.
 
+use std::borrow::Cow;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use http::HeaderMap;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access_request::{self, Applies, Approval};
 use crate::{Answer, App, Problem, auth, input, json};
 
 /// Most evaluations in one request.
@@ -30,12 +33,28 @@ enum Context {
     Decided {
         id: String,
         decision: Outcome,
-        reason: Code,
+        /// A code; of an approval that does not apply, one of the profile's.
+        reason: Cow<'static, str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<String>,
+        evaluation_id: String,
+        evaluated_at: String,
+        /// Present where people can be asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        access_request: Option<Requestable>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        approval: Option<Approval>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_action: Option<&'static str>,
     },
     /// One that could not be evaluated, in the form of the standard's own examples.
     Failed { error: Failed },
+}
+/// That and until when people can be asked (Access Request and Approval Profile).
+#[derive(Serialize)]
+struct Requestable {
+    endpoint: String,
+    expires_at: String,
 }
 #[derive(Serialize)]
 struct Failed {
@@ -54,13 +73,22 @@ struct Evaluations {
     evaluations: Vec<Evaluation>,
 }
 
-impl From<&Decided> for Evaluation {
-    fn from(d: &Decided) -> Self {
+impl Evaluation {
+    fn of(app: &App, d: &Decided) -> Self {
+        let (input, decision) = (&d.record.input, &d.record.decision);
+        // A deferral waits for context, which nobody can approve.
+        let asks = decision.obligations.expires_at.filter(|_| decision.decision == Outcome::Escalate);
         let context = Context::Decided {
-            id: d.record.input.id.to_string(),
-            decision: d.record.decision.decision,
-            reason: d.record.decision.reason,
+            id: input.id.to_string(),
+            decision: decision.decision,
+            reason: decision.reason.as_str().into(),
             token: d.token.as_ref().map(|t| t.as_str().to_owned()),
+            evaluation_id: input.id.to_string(),
+            evaluated_at: input.at.to_string(),
+            access_request: asks
+                .map(|at| Requestable { endpoint: access_request::endpoint(app), expires_at: at.to_string() }),
+            approval: None,
+            next_action: None,
         };
         // A modified call is allowed only with other arguments: to a caller who does not read the
         // context, that is a no.
@@ -81,13 +109,40 @@ async fn decide(app: &App, principal: &Principal, value: &Value) -> Result<Decid
     app.runtime.submit(principal, Submission { intent, idempotency_key: None, audience: None }).await
 }
 
+/// Evaluates, with an approval that is brought where there is one.
+async fn evaluate(app: &App, principal: &Principal, value: &Value) -> Result<Evaluation, RuntimeError> {
+    let Some((asked, approval)) = access_request::brought(value) else {
+        return Ok(Evaluation::of(app, &decide(app, principal, value).await?));
+    };
+    let why = match access_request::applies(app, principal, &asked, &approval).await? {
+        Applies::Yes(decided) => {
+            let mut answer = Evaluation::of(app, &decided);
+            let given = Approval::of(&decided);
+            if let Some(Context::Decided { approval, .. }) = &mut answer.context {
+                *approval = given;
+            }
+            return Ok(answer);
+        }
+        Applies::No(why) => why,
+    };
+    // As if it had not been brought.
+    let mut answer = Evaluation::of(app, &decide(app, principal, &asked).await?);
+    if let (false, Some(Context::Decided { reason, next_action, access_request, .. })) =
+        (answer.decision, &mut answer.context)
+    {
+        *reason = why.into();
+        *next_action = Some(if access_request.is_some() { "request" } else { "none" });
+    }
+    Ok(answer)
+}
+
 /// One evaluation (section 6).
 #[utoipa::path(post, path = "/access/v1/evaluation", tag = "authzen",
     request_body(content_type = "application/json", description = "subject, action, resource, context"), responses((status = 200, description = "the decision")))]
 async fn evaluation(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
     let principal = auth::principal(&app, &headers)?;
     let value = input::value(&headers, &body, input::MAX_BODY)?;
-    json(200, &Evaluation::from(&decide(&app, &principal, &value).await?))
+    json(200, &evaluate(&app, &principal, &value).await?)
 }
 
 /// Several evaluations (section 7): defaults at the top, three semantics.
@@ -104,7 +159,7 @@ async fn evaluations(State(app): State<App>, headers: HeaderMap, body: Bytes) ->
     };
     if items.is_empty() {
         // Without evaluations it is a single one (section 7.1).
-        return json(200, &Evaluation::from(&decide(&app, &principal, &value).await?));
+        return json(200, &evaluate(&app, &principal, &value).await?);
     }
     if items.len() > MAX_EVALUATIONS {
         return Err(wrong("/evaluations", &format!("at most {MAX_EVALUATIONS}")));
@@ -138,11 +193,11 @@ async fn evaluations(State(app): State<App>, headers: HeaderMap, body: Bytes) ->
         // Each one counts; the first was counted with the request.
         let admitted = if number == 0 { Ok(()) } else { auth::count(&app, &principal) };
         let decided = match admitted {
-            Ok(()) => decide(&app, &principal, &Value::Object(merged)).await,
+            Ok(()) => evaluate(&app, &principal, &Value::Object(merged)).await,
             Err(error) => Err(error),
         };
         let answer = match decided {
-            Ok(decided) => Evaluation::from(&decided),
+            Ok(answer) => answer,
             // One that cannot be evaluated is denied, and says why; the others go on.
             Err(error) if error.code.status() < 500 => Evaluation::from(&error),
             Err(error) => return Err(error.into()),
@@ -161,6 +216,8 @@ struct Configuration {
     policy_decision_point: String,
     access_evaluation_endpoint: String,
     access_evaluations_endpoint: String,
+    access_request_endpoint: String,
+    capabilities: [&'static str; 1],
 }
 
 /// Discovery (section 9).
@@ -172,6 +229,8 @@ async fn configuration(State(app): State<App>) -> Answer {
         &Configuration {
             access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
             access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
+            access_request_endpoint: access_request::endpoint(&app),
+            capabilities: ["urn:openid:authzen:capability:access-request"],
             policy_decision_point: base,
         },
     )

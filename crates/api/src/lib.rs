@@ -16,6 +16,7 @@ use intended_runtime::Runtime;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
+pub mod access_request;
 pub mod auth;
 pub mod authzen;
 pub mod exchange;
@@ -109,6 +110,7 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(v1::router())
         .merge(authzen::router())
+        .merge(access_request::router())
         .merge(operate::router())
         .split_for_parts();
     schema::problems(&mut document);

@@ -22,6 +22,8 @@ pub enum Need {
     Told(Scope),
     /// Any credential of the tenant.
     Credential,
+    /// Any credential for what is the caller's own; for what is another's, this scope.
+    Own(Scope),
     /// All of these.
     Scopes(&'static [Scope]),
     /// One of these.
@@ -45,7 +47,7 @@ const fn line(method: &'static str, path: &'static str, need: Need) -> Line {
     Line { method, path, need }
 }
 
-use Need::{Any, Credential, CredentialOrOperator, Operator, Public, Scopes, Told};
+use Need::{Any, Credential, CredentialOrOperator, Operator, Own, Public, Scopes, Told};
 
 macro_rules! under_tenant {
     ($path:literal) => {
@@ -68,6 +70,9 @@ const OTHERS: &[Line] = &[
     line("GET", "/.well-known/authzen-configuration", Public),
     line("POST", "/access/v1/evaluation", Scopes(&[Scope::IntentSubmit])),
     line("POST", "/access/v1/evaluations", Scopes(&[Scope::IntentSubmit])),
+    line("POST", "/access/v1/requests", Scopes(&[Scope::IntentSubmit])),
+    line("GET", "/access/v1/requests/{id}", Scopes(&[Scope::IntentSubmit])),
+    line("POST", "/access/v1/requests/{id}/cancel", Scopes(&[Scope::IntentSubmit])),
     line("POST", "/v1/tenants", Operator),
     line("GET", "/v1/tenants", CredentialOrOperator),
     line("POST", under_tenant!("suspend"), Operator),
@@ -84,8 +89,8 @@ const OTHERS: &[Line] = &[
     line("POST", under_tenant!("identity-providers/{provider}/finish"), Public),
     line("DELETE", under_tenant!("sessions/current"), Credential),
     line("GET", under_tenant!("session"), Credential),
-    line("GET", under_tenant!("members/{member}/sessions"), Credential),
-    line("DELETE", under_tenant!("members/{member}/sessions/{session}"), Credential),
+    line("GET", under_tenant!("members/{member}/sessions"), Own(Scope::AccessRead)),
+    line("DELETE", under_tenant!("members/{member}/sessions/{session}"), Own(Scope::AccessWrite)),
     line("PUT", under_tenant!("members/{member}/password"), Credential),
     line("POST", under_tenant!("members/{member}/totp"), Credential),
     line("PUT", under_tenant!("members/{member}/totp"), Credential),
@@ -227,6 +232,7 @@ impl Need {
             Self::Public => "public".to_owned(),
             Self::Told(scope) => format!("public, more with {}", scope.as_str()),
             Self::Credential => "any".to_owned(),
+            Self::Own(scope) => format!("any for one's own, else {}", scope.as_str()),
             Self::Scopes(scopes) => scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" "),
             Self::Any(scopes) => scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" or "),
             Self::Operator => "operator".to_owned(),

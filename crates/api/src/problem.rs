@@ -70,7 +70,10 @@ impl IntoResponse for Problem {
             tracing::error!(%code, error = %internal, request_id = exchange::request_id(), "request failed");
         }
         let document = Document {
-            r#type: format!("https://intended.so/errors/{code}"),
+            r#type: match code.as_str().strip_prefix("access_request.") {
+                Some(name) => format!("urn:openid:authzen:access-request:error:{name}"),
+                None => format!("https://intended.so/errors/{code}"),
+            },
             title: code.title(),
             status: code.status(),
             code: *code,

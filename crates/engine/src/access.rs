@@ -158,13 +158,16 @@ impl Access {
         self.networks.is_empty() || (!networks.is_empty() && networks.iter().all(inside))
     }
 
-    /// Whether a role, as it would be granted, is within this.
+    /// Whether a role, as it would be granted, is within this. A role has none of the bounds that a key
+    /// can have: who is bound to tests, some tools or some networks gives none.
     #[must_use]
     pub fn covers(&self, grant: &RoleGrant) -> bool {
-        grant.role.scopes().iter().all(|scope| {
-            (!grant.whole || self.whole_until(scope, grant.expires_at))
-                && grant.environments.iter().all(|e| self.may_until(scope, Some(e), grant.expires_at))
-        })
+        let bound = self.test || !self.actions.is_empty() || !self.networks.is_empty();
+        !bound
+            && grant.role.scopes().iter().all(|scope| {
+                (!grant.whole || self.whole_until(scope, grant.expires_at))
+                    && grant.environments.iter().all(|e| self.may_until(scope, Some(e), grant.expires_at))
+            })
     }
 
     /// Whether all that a member may do at a time is within this: who has less does not get to act as
@@ -233,7 +236,8 @@ impl State {
             scopes: credential.scopes.iter().copied().collect(),
             environments: self.environments_in(credential.whole, &credential.environments, credential.test),
             expires_at: credential.expires_at,
-            whole: credential.whole,
+            // What is the whole tenant's is production's too.
+            whole: credential.whole && !credential.test,
         };
         let held = match &credential.member {
             None => vec![own],

@@ -10,6 +10,8 @@ use crate::State;
 
 /// Longest that a session lasts: 24 hours. How long it does is configured.
 pub const MAX_SESSION_MS: i64 = 24 * 3_600_000;
+/// How much later than it was asked for it can be judged, or earlier.
+const LATE_MS: i64 = 60_000;
 /// How long a link is good: 15 minutes.
 pub const LINK_MS: i64 = 15 * 60_000;
 
@@ -59,7 +61,7 @@ impl State {
         if started.link.is_some_and(|link| !member.has_link(link, at)) {
             return Err(SignInError::Link(id.clone()));
         }
-        if started.expires_at <= at || started.expires_at > at.plus_millis(MAX_SESSION_MS) {
+        if started.expires_at <= at || started.expires_at > at.plus_millis(MAX_SESSION_MS + LATE_MS) {
             return Err(SignInError::Time);
         }
         Ok(KeptSignIn {

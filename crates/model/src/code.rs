@@ -106,6 +106,7 @@ codes! {
     ApprovalNotRequired = "approval.not_required", 200, false, "no approval is asked for", "";
     EscalationTimedOut = "escalation.timed_out", 403, false, "nobody approved in time", "A timeout denies; submit the intent again if it is still wanted.";
     EscalationDenied = "escalation.denied", 403, false, "a person denied it", "See who and why in the evidence; submit another intent if it is still wanted.";
+    EscalationCancelled = "escalation.cancelled", 403, false, "whoever asked for it wants it no more", "Submit another intent if it is still wanted.";
     // Runtime, after the gates.
     ConflictExhausted = "commit.conflict", 503, true, "the state kept changing while this was decided", "Retry; nothing was decided.";
     StateStale = "state.stale", 503, true, "this node cannot confirm that its state is current", "Retry; nothing was decided.";
@@ -222,6 +223,12 @@ codes! {
     TokenHalted = "token.halted", 200, true, "a halt covers what the token would do", "See `intended emergency status`.";
     TokenSuspended = "token.suspended", 200, true, "the tenant or the environment is suspended", "Whoever administers the tenant, or operates the server, reinstates it.";
     TokenUnknown = "token.unknown", 404, false, "no token with this id was issued", "Check the `jti`.";
+    // The AuthZEN Access Request and Approval Profile. Problems with these have its URNs as `type`.
+    RequestBinding = "access_request.invalid_denial_binding", 400, false, "the access request is not about the denial that it names", "Send subject, action, resource and context as they were denied, and `denial` as it was answered.";
+    RequestExpired = "access_request.expired_denial", 400, false, "the time to ask for access is over", "Evaluate again: a new denial says whether and until when access can be asked for.";
+    RequestUnknown = "access_request.unknown_task", 404, false, "there is no such access request", "Check the address that was answered.";
+    RequestDuplicate = "access_request.duplicate_request", 409, false, "this idempotency key was used for another access request", "Use a fresh key for a different request.";
+    RequestCancelled = "access_request.invalid_state", 409, false, "the access request is settled and cannot be cancelled", "See its status.";
     // Store.
     StoreFull = "store.full", 507, true, "the disk is full: nothing was recorded, so nothing was allowed", "Make room; the server recovers by itself.";
     StoreReadOnly = "store.read_only", 503, true, "the store cannot be written", "Check the file system and its permissions.";

@@ -73,16 +73,21 @@ impl Obligation {
 /// `1 of a then 1 of b or 2 of c; 1 of d except owner`. What the last says of the owner is said of all:
 /// who reads it at the end of a line does not ask which part it belongs to.
 fn requirements(text: &str) -> Result<Vec<Requirement>, String> {
-    let mut words: Vec<&str> = text.split(';').next_back().unwrap_or_default().split_whitespace().collect();
-    let except_owner = words.ends_with(&["except", "owner"]) && words.len() > 2;
-    if except_owner {
-        words.truncate(words.len() - 2);
+    const EXCEPT: [&str; 2] = ["except", "owner"];
+    let bare = |part: &str| {
+        let mut words: Vec<&str> = part.split_whitespace().collect();
+        let except = words.ends_with(&EXCEPT) && words.len() > EXCEPT.len();
+        if except {
+            words.truncate(words.len() - EXCEPT.len());
+        }
+        (words.join(" "), except)
+    };
+    let parts: Vec<(String, bool)> = text.split(';').map(bare).collect();
+    let except_owner = parts.last().is_some_and(|(_, except)| *except);
+    if !except_owner && parts.iter().any(|(_, except)| *except) {
+        return Err("`@escalate`: `except owner` stands at the end, and is about all of it".to_owned());
     }
-    let last = words.join(" ");
-    let mut parts: Vec<&str> = text.split(';').collect();
-    parts.pop();
-    let parts = parts.into_iter().chain(std::iter::once(&*last));
-    let mut out = parts.map(|part| requirement(part, except_owner)).collect::<Result<Vec<_>, String>>()?;
+    let mut out = parts.iter().map(|(part, _)| requirement(part, except_owner)).collect::<Result<Vec<_>, String>>()?;
     out.sort();
     Ok(out)
 }

@@ -10,7 +10,7 @@ use intended_engine::{Access, NoAccess, State};
 use intended_model::entry::{
     AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope, SignInMethod, SignInSet,
 };
-use intended_model::{CredentialId, EnvironmentId, Event, MemberId, Timestamp};
+use intended_model::{Code, CredentialId, EnvironmentId, Event, MemberId, Timestamp};
 use ipnet::IpNet;
 
 use crate::MAX_LAG_MS;
@@ -33,6 +33,8 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::TenantCreated(_) | Event::Decision(_) => return None,
         Event::EscalationClosed(e) => match &e.by {
             None => return None,
+            // Whoever asked for it wants it no more.
+            Some(by) if e.reason == Code::EscalationCancelled => (by, Scope::IntentSubmit, In(&e.environment)),
             Some(by) => (by, Scope::ApprovalDecide, In(&e.environment)),
         },
         // The runtime's own: the fold decides the results again, and lets nothing be taken back unless

@@ -502,6 +502,15 @@ impl Verifier {
                 approvals::may_decide(state, &request, by, &member, at.plus_millis(-MAX_LAG_MS))
                     .map_err(|why| denies(why.why()))?;
             }
+            (Code::EscalationCancelled, Some(by), None) => {
+                // Whoever asked for it wants it no more, and is still who may ask.
+                let state = self.state.as_ref().ok_or_else(|| wrong("there is no tenant"))?;
+                let may = authority::access(state, by, at)
+                    .is_ok_and(|a| a.may(Scope::IntentSubmit, Some(open.environment())));
+                if *by != open.record.input.credential || !may || open.outcome() != Outcome::Escalate {
+                    return Err(wrong("it was cancelled by somebody who had not asked for it, or could not"));
+                }
+            }
             _ => return Err(wrong("it is closed for another reason than time or a person's word")),
         }
         // Who waited for it in its session waits no more.
@@ -626,7 +635,9 @@ impl Verifier {
         if open.outcome() != Outcome::Escalate {
             return Err("the intent waits for context, not for people");
         }
-        if at >= open.expires_at {
+        // It was given in time; that it is recorded can take a little longer.
+        let given = approval.at.unwrap_or(at);
+        if given >= open.expires_at || !(0..=MAX_LAG_MS).contains(&at.millis_since(given)) {
             return Err("the escalation had timed out");
         }
         if approval.intent_hash != open.record.input.intent_hash
@@ -652,8 +663,10 @@ impl Verifier {
             return Err("it is good for longer than what it approves");
         }
         let request = Request::of(&open.record, open.request);
+        // Which step is next is as it was then; whether the approver may is judged with what recording it
+        // takes, as with every other entry.
+        let progress = approvals::progress(state, &open.record, given);
         let then = at.plus_millis(-MAX_LAG_MS);
-        let progress = approvals::progress(state, &open.record, then);
         approvals::may_approve(state, &request, &progress, &approval.by, &approval.approver, then)
             .map_err(|why| why.why())
     }

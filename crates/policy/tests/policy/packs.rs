@@ -62,7 +62,7 @@ fn policies_that_cannot_be_read_are_refused_by_place_and_cause() {
         (
             format!("@id(\"a\") @escalate(\"two of x\") permit {all};"),
             "p.cedar:1:10",
-            "policy `a`: `@escalate` wants `<count> of <group>`, not `two of x`",
+            "policy `a`: `@escalate` wants `<count> of <group>`, joined by `or` and `then`, not `two of x`",
         ),
         (
             format!("@id(\"a\") @escalate(\"21 of x\") permit {all};"),

@@ -62,7 +62,11 @@ impl Runtime {
                 if most > 0 && given >= most {
                     return Err(RuntimeError::new(Code::ApprovalRate, format!("{given} of {most} this hour")));
                 }
+                // The time that is recorded is the one that the verifier judges by.
                 let now = self.now();
+                if now >= open.expires_at {
+                    return Err(Code::ApprovalClosed.into());
+                }
                 let event = Event::ApprovalGranted(ApprovalGranted {
                     approver: member.clone(),
                     at: Some(now),
@@ -154,6 +158,31 @@ impl Runtime {
                 intent: *id,
                 note: Some(reason.clone()),
                 reason: Code::EscalationDenied,
+                v: BODY_VERSION,
+            });
+            let mut change = Change::new(event, ());
+            change.writes.push(Write::Delete { key: key.0.clone() });
+            change.reads.push(key);
+            Ok(change)
+        });
+        changed.await?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Ends what waits for people, by the credential that asked for it.
+    pub async fn cancel(&self, by: &Principal, id: &IntentId) -> Result<(), RuntimeError> {
+        let open = self.open_intent(&by.tenant, id).await?.filter(|o| o.is_escalation());
+        let open = open.filter(|o| o.record.input.credential == by.credential).ok_or(Code::ApprovalClosed)?;
+        let changed = self.change(by, ("approval.cancel", id), |by, state| {
+            let key = self.fence(by, state, &open, Scope::IntentSubmit)?;
+            let event = Event::EscalationClosed(EscalationClosed {
+                by: Some(by.credential.clone()),
+                environment: open.record.input.intent.environment.clone(),
+                expires_at: open.expires_at,
+                intent: *id,
+                note: None,
+                reason: Code::EscalationCancelled,
                 v: BODY_VERSION,
             });
             let mut change = Change::new(event, ());

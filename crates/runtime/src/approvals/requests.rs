@@ -7,8 +7,8 @@ use intended_engine::{State, keys};
 use intended_ledger::{leaf_hash, verify_inclusion};
 use intended_model::decision::DecisionRecord;
 use intended_model::entry::Scope;
-use intended_model::{Code, EnvironmentId, Event, IntentId, MemberId, Outcome, Timestamp};
-use intended_store::{Fact, StoredEntry};
+use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, MemberId, Outcome, Timestamp, Value};
+use intended_store::{Commit, Fact, StoreError, StoredEntry, Write};
 
 use super::{Ended, Given, MAX_CACHED, MayApprove, Note, Open, Similar, tag};
 use crate::tenant::event_of;
@@ -100,6 +100,50 @@ impl Runtime {
         let (index, recorded_at) = (last.index, last.at);
         let version = fact.version;
         Ok(Open { request: request.unwrap_or(index), record: record.clone(), index, recorded_at, expires_at, version })
+    }
+
+    /// How many steps of people of an open request are met, and how many there are; `None` where it is not
+    /// open. For whoever asked: who the people are is not in it.
+    pub async fn approval_steps(&self, by: &Principal, id: &IntentId) -> Result<Option<(usize, usize)>, RuntimeError> {
+        let open = self.open_intent(&by.tenant, id).await?.filter(|o| o.record.input.credential == by.credential);
+        let Some(open) = open else { return Ok(None) };
+        let progress = approvals::progress(&by.tenant.state(), &open.record, self.now());
+        let steps = |of: fn(&RequirementProgress) -> usize| progress.iter().map(of).sum();
+        Ok(Some((steps(|r| r.current), steps(|r| r.steps.len()))))
+    }
+
+    /// Whether a token was used.
+    pub fn is_consumed(&self, tenant: &Tenant, jti: &str) -> Result<bool, RuntimeError> {
+        Ok(self.store().fact_now(&tenant.id, &keys::consumed(jti))?.is_some())
+    }
+
+    /// Holds a request that changes nothing by itself to its idempotency key: the same body, or none
+    /// before it.
+    pub async fn same_request(&self, by: &Principal, key: &str, body: &Value) -> Result<(), RuntimeError> {
+        let name = keys::idempotency(&by.credential, &format!("access-request {key}"));
+        let digest = Digest::of(body.to_canonical().as_bytes()).to_string();
+        let now = self.now();
+        let put = Write::Put {
+            key: name.as_str().into(),
+            value: digest.clone().into_bytes(),
+            expires_at: Some(now.plus_millis(crate::submit::IDEMPOTENCY_TTL_MS)),
+        };
+        let commit = Commit {
+            tenant: by.tenant.id.clone(),
+            now,
+            control_version: None,
+            reads: vec![(name.as_str().into(), 0)],
+            writes: vec![put],
+            entries: Vec::new(),
+        };
+        match self.store().commit(commit).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict(_)) => match self.store().fact_now(&by.tenant.id, &name)? {
+                Some(fact) if fact.value == digest.as_bytes() => Ok(()),
+                _ => Err(Code::RequestDuplicate.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Requests for approval that are open, oldest first, after one of them; and the last that was

@@ -40,7 +40,7 @@ pub(super) fn approvals(state: &State, at: Timestamp) -> Vec<ApprovalRow> {
 
 /// The steps of a requirement, each met by any of its quorums.
 fn steps(requirement: &Requirement) -> Vec<Vec<Quorum>> {
-    vec![vec![Quorum { count: requirement.count, group: requirement.group.clone() }]]
+    requirement.steps()
 }
 
 /// Members, and the person that each of them is.

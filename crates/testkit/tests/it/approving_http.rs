@@ -13,7 +13,7 @@ use crate::approving::Office;
 const BASE: &str = "/v1/tenants/acme";
 
 /// A request, and its answer with the entity tag.
-async fn send(
+pub async fn send(
     app: &axum::Router,
     method: &str,
     path: &str,
@@ -42,8 +42,34 @@ async fn send(
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null), tag)
 }
 
+/// The same with the whole path.
+pub async fn call(
+    app: &axum::Router,
+    method: &str,
+    path: &str,
+    key: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> (u16, Value) {
+    let mut request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {key}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = match body {
+        Some(body) => {
+            request = request.header("content-type", "application/json");
+            Body::from(body.to_string())
+        }
+        None => Body::empty(),
+    };
+    let response = app.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
 /// The office over HTTP: the agent's key and a lead's.
-async fn setup() -> (Office, axum::Router, String, String) {
+pub async fn setup() -> (Office, axum::Router, String, String) {
     let office = Office::new().await;
     let app = intended_api::router(intended_api::App::new(office.world.runtime.clone()));
     office.set("lead", &["leads"], |_| {}).await;

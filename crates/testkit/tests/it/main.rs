@@ -8,6 +8,7 @@
     clippy::disallowed_methods
 )]
 
+mod access_request;
 mod access_scale;
 mod access_walk;
 mod agents;
@@ -15,6 +16,7 @@ mod approvals;
 mod approving;
 mod approving_http;
 mod authzen;
+mod bounds;
 mod breakers;
 mod changes;
 mod credentials;

@@ -16,8 +16,9 @@ async fn what_the_web_framework_refuses_has_a_code_too() {
         ("POST", "/v1/tenants/acme/deployments", Some(huge.clone()), 413, "request.too_large"),
         ("POST", INTENTS, Some(huge.clone()), 413, "request.too_large"),
         ("PUT", "/v1/tenants/acme/agents/a", Some(huge), 413, "request.too_large"),
-        ("GET", intents, None, 400, "request.invalid"),
-        ("POST", intents, Some(GOOD.into()), 400, "request.invalid"),
+        // No tenant is written so, and the caller's is not.
+        ("GET", intents, None, 404, "not_found"),
+        ("POST", intents, Some(GOOD.into()), 404, "not_found"),
         ("GET", "/v1/tenants/acme/intents/%c3%28", None, 400, "request.invalid"),
         ("GET", "/readyz?verbose=1&verbose=2", None, 400, "request.invalid"),
         ("GET", "/v1/tenants/acme/audit/proof?index=minus", None, 400, "request.invalid"),

@@ -440,12 +440,18 @@ async fn a_report_is_json_csv_and_html_and_none_of_them_runs_what_somebody_is_ca
     let (world, app, key) = app().await;
     let formula = "=HYPERLINK(\"http://evil.example\";\"x\")";
     let script = "<script>alert(1)</script>";
-    let spec = MemberSpec {
-        name: Some(formula.into()),
+    // The door refuses such names. A ledger can have them: older than the door, or of a provider.
+    let set = intended_model::entry::MemberSet {
+        active: true,
+        by: world.owner.credential.clone(),
         email: Some(format!("\"{script}\"@x").into()),
-        ..active(vec![grant(Role::Owner, &[])], &["leads"])
+        grants: vec![grant(Role::Owner, &[])],
+        groups: groups(&["leads"]),
+        member: id("ann"),
+        name: Some(formula.into()),
+        v: intended_model::entry::BODY_VERSION,
     };
-    member(&world, "ann", spec).await;
+    world.control(intended_model::Event::MemberSet(set)).await.unwrap();
     for (n, start) in ["=", "+", "-", "@"].into_iter().enumerate() {
         let body = json!({"environments": ["production"], "trust": 50, "owner": format!("{start}1+1|cmd"), "purpose": format!("{start}x, \"y\"\nz {script}")});
         assert_eq!(call(&app, "PUT", &format!("/v1/tenants/acme/agents/a{n}"), Some(&key), Some(&body)).await.0, 200);

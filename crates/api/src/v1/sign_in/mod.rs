@@ -231,6 +231,10 @@ async fn end_session(
     headers: HeaderMap,
 ) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
+    let of = member(&of)?;
+    if principal.member() != Some(&of) {
+        principal.require(Scope::AccessWrite, None)?;
+    }
     let session: Digest = serde_json::from_value(session.into()).map_err(|_| RuntimeError::from(Code::NotFound))?;
-    json(200, &Index { index: app.runtime.end_session(&principal, &member(&of)?, session).await? })
+    json(200, &Index { index: app.runtime.end_session(&principal, &of, session).await? })
 }
