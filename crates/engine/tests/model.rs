@@ -718,8 +718,8 @@ fn the_generated_histories_reach_every_gate() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..600 {
-        let events = proptest::collection::vec(event(), 0..40).new_tree(&mut runner).unwrap().current();
+    for _ in 0..1200 {
+        let events = proptest::collection::vec(event(), 0..60).new_tree(&mut runner).unwrap().current();
         let (state, _) = folded(events).unwrap();
         for _ in 0..20 {
             seen.insert(engine(&state, &asked().new_tree(&mut runner).unwrap().current()).1);

@@ -46,7 +46,18 @@ fn words(command: &str) -> Vec<String> {
             _ => {}
         }
     }
-    out.split_whitespace().skip(1).map(str::to_owned).collect()
+    // As a shell does: what stands between quotes is one word.
+    let mut quote = None;
+    let mut words = vec![String::new()];
+    for c in out.chars() {
+        match quote {
+            None if c == '\'' || c == '"' => quote = Some(c),
+            Some(open) if c == open => quote = None,
+            None if c.is_whitespace() => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.into_iter().filter(|w| !w.is_empty()).skip(1).collect()
 }
 
 #[test]
