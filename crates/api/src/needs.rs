@@ -94,7 +94,7 @@ const OTHERS: &[Line] = &[
     line("PUT", under_tenant!("members/{member}/password"), Credential),
     line("POST", under_tenant!("members/{member}/totp"), Credential),
     line("PUT", under_tenant!("members/{member}/totp"), Credential),
-    line("DELETE", under_tenant!("members/{member}/totp"), Credential),
+    line("DELETE", under_tenant!("members/{member}/totp"), Own(Scope::AccessWrite)),
 ];
 
 /// The areas of a tenant.

@@ -57,6 +57,9 @@ pub struct Config {
     /// Where the ledger is streamed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub siem: Vec<crate::siem::Table>,
+    /// Networks that identity providers may be in although they are not public.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_provider_networks: Vec<IpNet>,
     /// Connections at a time. Those beyond wait until one ends.
     #[serde(default = "default_connections")]
     pub connections: u32,

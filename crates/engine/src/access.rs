@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use intended_model::entry::{RoleGrant, Scope, Scopes, Tier};
+use intended_model::entry::{RoleGrant, Scope, Scopes, SignInMethod, Tier};
 use intended_model::{CredentialId, Digest, EnvironmentId, Event, MemberId, Name, Timestamp};
 
-use crate::state::{Credential, Member, State};
+use crate::state::{Credential, Decides, Member, State};
 
 /// Who operates the server: whose key is in its configuration, and in no ledger.
 pub const OPERATOR: &str = "operator";
@@ -179,7 +179,10 @@ impl Access {
 }
 
 fn lasts(held: &Held, until: Option<Timestamp>) -> bool {
-    held.expires_at.is_none_or(|end| until.is_some_and(|until| until <= end))
+    lasts_until(held.expires_at, until)
+}
+fn lasts_until(end: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+    end.is_none_or(|end| until.is_some_and(|until| until <= end))
 }
 
 /// Whether a text is what a pattern says: exactly, or up to its `*`.
@@ -278,8 +281,16 @@ impl State {
         // Most have nothing to do with it: they are passed over without working out what they may do.
         let could = |c: &Credential| c.whole && !c.revoked && c.scopes.contains(&Scope::AccessWrite);
         let granted = |m: &Member| m.grants.iter().any(|g| g.whole && g.role.scopes().contains(Scope::AccessWrite));
-        // Who has no way to sign in gives nothing.
-        let signs_in = |m: &Member| m.active && (!m.sign_in.is_empty() || !self.providers.is_empty());
+        // Who has no way to sign in gives nothing. A link is good once, and a provider takes away at the
+        // next sign-in what it does not give itself.
+        let gives_as_much = |g: &RoleGrant| g.whole && g.role.scopes().contains(Scope::AccessWrite);
+        let by_provider = |m: &Member| {
+            m.oidc.as_ref().is_some_and(|l| {
+                let provider = self.providers.get(&l.provider).filter(|p| p.issuer == l.issuer);
+                provider.is_some_and(|p| p.mappings.values().any(|m| m.grants.iter().any(gives_as_much)))
+            })
+        };
+        let signs_in = |m: &Member| m.active && (m.sign_in.contains(&SignInMethod::Password) || by_provider(m));
         self.credentials.values().any(|c| could(c) && self.credential_access(c, at).is_ok_and(gives))
             || self
                 .members
@@ -323,6 +334,15 @@ fn both(a: &Held, b: &Held) -> Held {
     }
 }
 
+impl Decides {
+    /// Whether all that `other` gives is given by this one, since as early.
+    fn includes(&self, other: &Self) -> bool {
+        (self.environment.is_none() || self.environment == other.environment)
+            && self.since <= other.since
+            && lasts_until(self.expires_at, other.expires_at)
+    }
+}
+
 impl Member {
     /// Whether the member was in a group before a ledger position.
     #[must_use]
@@ -340,6 +360,63 @@ impl Member {
     pub(crate) fn joined(before: Option<&Self>, groups: &[Name], index: u64) -> std::collections::BTreeMap<Name, u64> {
         let since = |g: &Name| before.filter(|m| m.active).and_then(|m| m.since.get(g)).copied().unwrap_or(index);
         groups.iter().map(|g| (g.clone(), since(g))).collect()
+    }
+
+    /// The groups that the member has left by a change at `index`, or before.
+    pub(crate) fn parted(before: Option<&Self>, groups: &[Name], index: u64) -> std::collections::BTreeMap<Name, u64> {
+        let mut left = before.map(|m| m.left.clone()).unwrap_or_default();
+        let gone = before.into_iter().flat_map(|m| &m.groups).filter(|g| !groups.contains(g));
+        left.extend(gone.map(|g| (g.clone(), index)));
+        left
+    }
+
+    /// Whether the member is in a group, or was at or after a ledger position.
+    #[must_use]
+    pub fn in_since(&self, group: &str, position: u64) -> bool {
+        self.groups.iter().any(|g| g.as_str() == group) || self.left.get(group).is_some_and(|until| *until > position)
+    }
+
+    /// Whether the member has had a say in an environment since before a ledger position, and has it.
+    #[must_use]
+    pub fn decided_in(&self, environment: &EnvironmentId, before: u64, at: Timestamp) -> bool {
+        self.decides.iter().any(|d| {
+            d.environment.as_ref().is_none_or(|e| e == environment)
+                && d.since < before
+                && d.expires_at.is_none_or(|end| end > at)
+        })
+    }
+
+    /// Where roles give a say after a change at `index`: what was had before, for as long as it was had
+    /// for, is had since before, whatever else the roles are.
+    pub(crate) fn say(before: Option<&Self>, grants: &[RoleGrant], index: u64) -> Vec<Decides> {
+        let before = before.filter(|m| m.active);
+        // As when a provider says again what it said.
+        if let Some(same) = before.filter(|m| m.grants == grants) {
+            return same.decides.clone();
+        }
+        let had = before.map(|m| m.decides.as_slice()).unwrap_or_default();
+        let mut all: Vec<Decides> = Vec::new();
+        for grant in grants.iter().filter(|g| g.role.scopes().contains(Scope::ApprovalDecide)) {
+            let everywhere = grant.whole.then_some(None);
+            for environment in grant.environments.iter().cloned().map(Some).chain(everywhere) {
+                let kept = had.iter().filter_map(|had| {
+                    let both = match (&had.environment, &environment) {
+                        (Some(a), Some(b)) if a != b => return None,
+                        (a, b) => a.as_ref().or(b.as_ref()).cloned(),
+                    };
+                    let expires_at = had.expires_at.into_iter().chain(grant.expires_at).min();
+                    Some(Decides { environment: both, expires_at, since: had.since })
+                });
+                let new = Decides { environment: environment.clone(), expires_at: grant.expires_at, since: index };
+                for one in kept.chain([new]) {
+                    if !all.iter().any(|known| known.includes(&one)) {
+                        all.retain(|known| !one.includes(known));
+                        all.push(one);
+                    }
+                }
+            }
+        }
+        all
     }
 }
 

@@ -72,16 +72,22 @@ fn no_pattern(pointer: String, pattern: &str) -> WrongAgent {
 }
 
 impl State {
-    pub(crate) fn agent_set(&mut self, set: &AgentSet) -> Result<(), FoldError> {
+    pub(crate) fn agent_set(&mut self, index: u64, set: &AgentSet) -> Result<(), FoldError> {
         check(set).map_err(FoldError::Agent)?;
-        let retired = self.agents.get(&set.agent).is_some_and(|a| a.state == AgentState::Retired);
+        let before = self.agents.get(&set.agent);
+        let retired = before.is_some_and(|a| a.state == AgentState::Retired);
         if retired && set.state != AgentState::Retired {
             return Err(FoldError::AgentRetired(set.agent.clone()));
+        }
+        let mut owned_until = before.map(|a| a.owned_until.clone()).unwrap_or_default();
+        if let Some(before) = before.filter(|a| a.owner != set.owner) {
+            owned_until.insert(before.owner.clone(), index);
         }
         let agent = Agent {
             categories: set.categories.clone(),
             environments: set.environments.clone(),
             kind: set.kind.clone(),
+            owned_until,
             owner: set.owner.clone(),
             purpose: set.purpose.clone(),
             state: set.state,

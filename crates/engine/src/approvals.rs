@@ -4,6 +4,8 @@
 //! else: not who asks, with whatever key, nor whom the agent acts for, nor its owner unless the
 //! environment says so. And who could say so when it was asked for, and still can.
 
+use std::collections::BTreeMap;
+
 use intended_model::decision::{ApprovalRef, DecisionRecord, Input, Quorum, Requirement};
 use intended_model::entry::{ApprovalGranted, Scope};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Intent, IntentId, MemberId, Timestamp, Value};
@@ -54,7 +56,7 @@ pub enum Ineligible {
     Owner,
     /// They have approved it, or somebody who is the same person.
     Again,
-    /// They have not the scope here, or are not active.
+    /// They have not the scope here, had it not before the request, or are not active.
     Scope,
     /// Their key, or their means of signing in, are younger than the request.
     Means,
@@ -80,7 +82,9 @@ impl Ineligible {
             Self::ActsFor => "the agent acts for this person",
             Self::Owner => "this person owns the agent, or one that it acts for, and owners do not count here",
             Self::Again => "this person has approved it",
-            Self::Scope => "this person is not an active member with `approval:decide` here",
+            Self::Scope => {
+                "this person is not an active member with `approval:decide` here since before it was asked for"
+            }
             Self::Means => "the key, or the means of signing in, were given after it was asked for",
             Self::Group => "this person was in none of the groups before it was asked for",
             Self::Later => "another step comes first",
@@ -172,7 +176,6 @@ pub fn counted<'s>(state: &'s State, input: &Input) -> Vec<Counted<'s>> {
                 && a.policy == given.policy
         })
     };
-    let owner_may = environment.settings.approvals.owner_may_approve;
     let mut out: Vec<Counted<'s>> = Vec::new();
     for (entry, given) in recorded {
         // One that does not say what it was given for is of a procedure that did not ask.
@@ -185,9 +188,10 @@ pub fn counted<'s>(state: &'s State, input: &Input) -> Vec<Counted<'s>> {
         if !good || own(state, &input.intent, &input.credential, &given.by, &given.approver).is_some() {
             continue;
         }
-        let owner = owns(state, &input.intent, &given.approver);
+        let owner = owns(state, &input.intent, &given.approver, request);
         let again = out.iter().any(|c| same(state, c.given, &given.by, &given.approver));
-        if (owner && !owner_may) || again || !decides(state, &environment.id, &given.approver, input.at) {
+        let owner_may = environment.owners_since.is_some_and(|since| since < request);
+        if (owner && !owner_may) || again || !decides(state, &environment.id, &given.approver, request, input.at) {
             continue;
         }
         // A key that was taken away speaks for nobody, also not about yesterday.
@@ -278,7 +282,7 @@ pub fn may_approve(
         return Err(Ineligible::Again);
     }
     let Some(member) = state.members.get(approver) else { return Err(Ineligible::Scope) };
-    let owner = owns(state, request.intent, approver);
+    let owner = owns(state, request.intent, approver, request.index);
     let next =
         progress.iter().filter(|p| !(owner && p.requirement.except_owner)).filter_map(|p| p.steps.get(p.current));
     let asked = next.flat_map(|s| &s.quorums).any(|q| member.was_in(&q.group, request.index));
@@ -295,7 +299,7 @@ pub fn may_decide(
     at: Timestamp,
 ) -> Result<(), Ineligible> {
     let environment = &request.intent.environment;
-    if !decides(state, environment, approver, at) {
+    if !decides(state, environment, approver, request.index, at) {
         return Err(Ineligible::Scope);
     }
     if let Some(why) = own(state, request.intent, request.credential, by, approver) {
@@ -305,8 +309,9 @@ pub fn may_decide(
         return Err(Ineligible::Means);
     }
     let member = state.members.get(approver).ok_or(Ineligible::Scope)?;
-    let owner = owns(state, request.intent, approver);
-    if owner && !state.environments.get(environment).is_some_and(|e| e.settings.approvals.owner_may_approve) {
+    let owner = owns(state, request.intent, approver, request.index);
+    let owner_may = state.environments.get(environment).and_then(|e| e.owners_since).is_some_and(|s| s < request.index);
+    if owner && !owner_may {
         return Err(Ineligible::Owner);
     }
     let of = |r: &Requirement| r.groups().any(|g| member.was_in(g, request.index));
@@ -334,19 +339,27 @@ pub fn eligible(
         .flat_map(|s| s.quorums.iter().map(|q| &*q.group))
         .collect();
     let asked = state.members.iter().filter(|(_, m)| next.iter().any(|g| m.was_in(g, request.index)));
-    let may = |id: &MemberId| {
-        let keys = state.credentials.values().filter(|c| c.member.as_ref() == Some(id)).map(|c| c.id.clone());
-        let signed_in =
-            state.members.get(id).filter(|m| !m.sign_in.is_empty()).and_then(|_| CredentialId::of_member(id));
-        keys.chain(signed_in).any(|by| may_approve(state, request, progress, &by, id, at).is_ok())
+    // Of each, what they could say it with. The keys are gone through once, not once for each.
+    let mut means: BTreeMap<&MemberId, Vec<CredentialId>> = asked
+        .map(|(id, m)| (id, CredentialId::of_member(id).filter(|_| !m.sign_in.is_empty()).into_iter().collect()))
+        .collect();
+    for key in state.credentials.values().filter(|key| !key.revoked) {
+        if let Some(of_member) = key.member.as_ref().and_then(|m| means.get_mut(m)) {
+            of_member.push(key.id.clone());
+        }
+    }
+    let may = |(id, means): &(&MemberId, Vec<CredentialId>)| {
+        means.iter().any(|by| may_approve(state, request, progress, by, id, at).is_ok())
     };
-    asked.map(|(id, _)| id).filter(|id| may(id)).cloned().collect()
+    means.into_iter().filter(may).map(|(id, _)| id.clone()).collect()
 }
 
-/// Whether the role of an active member lets them decide here. Of the person, not of a key: what was
-/// said with a key that has expired since was said.
-fn decides(state: &State, environment: &EnvironmentId, approver: &MemberId, at: Timestamp) -> bool {
-    state.member_access(approver, at).is_ok_and(|a| a.may(Scope::ApprovalDecide, Some(environment)))
+/// Whether the role of an active member lets them decide here, and has since before what they decide
+/// was asked for, at ledger position `request`. Of the person, not of a key: what was said with a key
+/// that has expired since was said.
+fn decides(state: &State, environment: &EnvironmentId, approver: &MemberId, request: u64, at: Timestamp) -> bool {
+    state.members.get(approver).is_some_and(|m| m.decided_in(environment, request, at))
+        && state.member_access(approver, at).is_ok_and(|a| a.may(Scope::ApprovalDecide, Some(environment)))
 }
 
 /// Whether an approval would be somebody's own: of what they asked for, or of what is done for them.
@@ -357,8 +370,7 @@ fn own(
     by: &CredentialId,
     approver: &MemberId,
 ) -> Option<Ineligible> {
-    let member = CredentialId::of_member(approver);
-    if state.same_person(by, requester) || member.is_none_or(|m| state.same_person(&m, requester)) {
+    if state.same_person(by, requester) || state.stands_behind(approver, requester) {
         return Some(Ineligible::Requester);
     }
     let named = |value: &&Value, kind: &str| value.get("type").and_then(Value::as_str) == Some(kind);
@@ -367,19 +379,23 @@ fn own(
     people.any(|m| state.same_member(&m, approver)).then_some(Ineligible::ActsFor)
 }
 
-/// Whether a member owns the agent or one that it acts for: by their name, their address, or a group
-/// of theirs that the registration names.
-fn owns(state: &State, intent: &Intent, approver: &MemberId) -> bool {
+/// Whether a member owns the agent or one that it acts for, or did when it was asked for or since: by
+/// their name, an address, or a group of theirs that the registration names or named. Nobody steps
+/// aside after asking.
+fn owns(state: &State, intent: &Intent, approver: &MemberId, request: u64) -> bool {
     let chain = delegation(intent);
     let agents = chain.iter().filter_map(|v| v.get("id").and_then(Value::as_str));
     let agents = std::iter::once(&*intent.subject.id).chain(agents);
     let Some(member) = state.members.get(approver) else { return false };
-    agents.filter_map(|id| state.agents.get(id)).any(|agent| {
-        let owner = &*agent.owner;
+    let is_owner = |owner: &str| {
         approver.as_str().eq_ignore_ascii_case(owner)
-            || member.email.as_ref().is_some_and(|e| e.eq_ignore_ascii_case(owner))
-            || member.groups.iter().any(|g| g.as_str() == owner)
+            || member.addresses.contains(owner.to_ascii_lowercase().as_str())
+            || member.in_since(owner, request)
             || MemberId::new(owner).is_ok_and(|m| state.same_member(&m, approver))
+    };
+    agents.filter_map(|id| state.agents.get(id)).any(|agent| {
+        let before = agent.owned_until.iter().filter(|(_, until)| **until > request).map(|(owner, _)| owner);
+        before.chain([&agent.owner]).any(|owner| is_owner(owner))
     })
 }
 

@@ -521,6 +521,7 @@ impl State {
             previous: None,
             revoked: false,
             rotated_at: None,
+            rotated_by: BTreeSet::new(),
             scopes: vec![Scope::EmergencyHalt],
             test: false,
             whole: e.environment.is_none(),

@@ -48,5 +48,5 @@ pub use lifecycle::{
 pub use needs::{Needs, needs};
 pub use sign_in::{KeptSignIn, SignInError, SignIns};
 pub use state::{
-    Agent, Capability, Credential, Environment, FoldError, Key, KeyStatus, Member, Review, State, Version,
+    Agent, Capability, Credential, Environment, FoldError, Key, KeyStatus, Linked, Member, Review, State, Version,
 };

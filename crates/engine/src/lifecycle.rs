@@ -203,32 +203,54 @@ impl State {
         credential.member().or_else(|| self.credentials.get(credential).and_then(|c| c.member.clone()))
     }
 
-    /// A credential, the one that it was made with, and so on to the first.
-    fn made_by<'s>(&'s self, credential: &'s CredentialId) -> impl Iterator<Item = &'s CredentialId> {
-        let next = |c: &&'s CredentialId| self.credentials.get(*c).map(|c| &c.by);
-        // Each was made before the one that it made; the bound is for ledgers that lie about it.
-        std::iter::successors(Some(credential), next).take(self.credentials.len() + 1)
+    /// A credential and all that it comes from: what it was made with, what it got each other key with,
+    /// and so on to the first. Of somebody signed in: what their means of signing in were given with.
+    fn made_by<'s>(&'s self, credential: &'s CredentialId) -> BTreeSet<&'s CredentialId> {
+        let (mut all, mut next) = (BTreeSet::new(), vec![credential]);
+        while let Some(credential) = next.pop() {
+            if !all.insert(credential) {
+                continue;
+            }
+            if let Some(known) = self.credentials.get(credential) {
+                next.push(&known.by);
+                next.extend(&known.rotated_by);
+            } else if let Some(member) = credential.member().and_then(|m| self.members.get(&m)) {
+                next.extend(&member.entrusted_by);
+            }
+        }
+        all
+    }
+
+    /// The members who have, or have had, a credential in their hands.
+    fn members_behind(&self, credential: &CredentialId) -> BTreeSet<MemberId> {
+        self.made_by(credential).into_iter().filter_map(|c| self.member_behind(c)).collect()
+    }
+
+    /// Whether a member, under any name, stands behind a credential.
+    #[must_use]
+    pub fn stands_behind(&self, member: &MemberId, credential: &CredentialId) -> bool {
+        self.members_behind(credential).iter().any(|m| self.same_member(m, member))
     }
 
     /// Whether two credentials can be one person's. They are when one member stands behind both, also
-    /// behind what either was made with, or when one that is nobody's made the other: who can mint a
-    /// second identity is still one person.
+    /// behind what either was made, rotated or let in with, or when one that is nobody's did so to the
+    /// other: who can mint or take over a second identity is still one person. For good: what was done
+    /// in between with a key or a password that others knew, nobody can tell.
     #[must_use]
     pub fn same_person(&self, a: &CredentialId, b: &CredentialId) -> bool {
-        let members = |c| self.made_by(c).filter_map(|c| self.member_behind(c)).collect::<BTreeSet<_>>();
-        let made = |a: &CredentialId, b| self.member_behind(a).is_none() && self.made_by(b).any(|c| c == a);
+        let made = |a: &CredentialId, b| self.member_behind(a).is_none() && self.made_by(b).contains(a);
         if a == b || made(a, b) || made(b, a) {
             return true;
         }
-        let (a, b) = (members(a), members(b));
+        let (a, b) = (self.members_behind(a), self.members_behind(b));
         a.iter().any(|a| b.iter().any(|b| self.same_member(a, b)))
     }
 
-    /// Whether two members can be one person: the same, or known under one address.
+    /// Whether two members can be one person: the same, or known under one address, now or ever.
     #[must_use]
     pub fn same_member(&self, a: &MemberId, b: &MemberId) -> bool {
-        let email = |m: &MemberId| self.members.get(m).and_then(|m| m.email.as_ref());
-        a == b || email(a).zip(email(b)).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+        let known = self.members.get(a).zip(self.members.get(b));
+        a == b || known.is_some_and(|(a, b)| !a.addresses.is_disjoint(&b.addresses))
     }
 
     /// How many approvals a draft needs: what the environment asks for, and no less than it asked for

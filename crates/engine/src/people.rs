@@ -8,12 +8,12 @@ use intended_model::entry::{
     ApprovalGranted, ApprovalWithdrawn, CredentialCreated, LinkIssued, MemberSet, ReviewMade, ReviewSigned,
     SignInMethod, SignInSet,
 };
-use intended_model::{EnvironmentId, MemberId};
+use intended_model::{Digest, EnvironmentId, MemberId};
 use ipnet::IpNet;
 
 use crate::access::{OPERATOR, PROVIDER_PREFIX, is_pattern};
 use crate::lifecycle::Person;
-use crate::state::{Credential, FoldError, Member, Review, State, check_grants};
+use crate::state::{Credential, FoldError, Linked, Member, Review, State, check_grants};
 
 /// Ids that no key of its own has.
 pub(crate) fn check_credential_id(id: &intended_model::CredentialId) -> Result<(), FoldError> {
@@ -27,17 +27,30 @@ impl State {
         let before = self.members.get(&set.member);
         // A link was given to who the member was then: it is not a way into what is given later.
         let same = |m: &&Arc<Member>| m.active && set.active && m.grants == set.grants && m.groups == set.groups;
+        let mut addresses = before.map(|m| m.addresses.clone()).unwrap_or_default();
+        addresses.extend(set.email.as_ref().map(|e| Box::from(e.to_ascii_lowercase())));
+        // Who is not bound yet is known by their address, and this is another one.
+        let stays = |m: &&Arc<Member>| m.email == set.email || m.oidc.as_ref().is_none_or(|l| l.subject.is_some());
+        let mut sign_in = before.map(|m| m.sign_in.clone()).unwrap_or_default();
+        if before.is_some_and(|m| !stays(&m)) {
+            sign_in.remove(&SignInMethod::Oidc);
+        }
         let member = Member {
             active: set.active,
+            addresses,
             by: set.by.clone(),
+            decides: Member::say(before.map(Arc::as_ref), &set.grants, index),
             email: set.email.clone(),
             entrusted_at: before.and_then(|m| m.entrusted_at),
+            entrusted_by: before.map(|m| m.entrusted_by.clone()).unwrap_or_default(),
             grants: set.grants.clone(),
             groups: set.groups.clone(),
+            left: Member::parted(before.map(Arc::as_ref), &set.groups, index),
             link: before.filter(same).and_then(|m| m.link),
             name: set.name.clone(),
+            oidc: before.filter(stays).and_then(|m| m.oidc.clone()),
             out: if set.active { before.map_or(0, |m| m.out) } else { self.control + 1 },
-            sign_in: before.map(|m| m.sign_in.clone()).unwrap_or_default(),
+            sign_in,
             since: Member::joined(before.map(Arc::as_ref), &set.groups, index),
         };
         Arc::make_mut(&mut self.members).insert(set.member.clone(), Arc::new(member));
@@ -70,6 +83,7 @@ impl State {
             previous: None,
             revoked: false,
             rotated_at: None,
+            rotated_by: std::collections::BTreeSet::new(),
             scopes: new.scopes.clone(),
             test: new.test,
             whole: new.whole,
@@ -107,8 +121,12 @@ impl State {
         if set.method == SignInMethod::Link {
             return Err(FoldError::SignInMethod(set.method.as_str()));
         }
+        let linked = self.linked(set)?;
         let own = self.member_behind(&set.by).as_ref() == Some(&set.member);
         let member = self.member_mut(&set.member)?;
+        if set.method == SignInMethod::Oidc {
+            member.oidc = linked;
+        }
         if set.active {
             member.sign_in.insert(set.method);
         } else {
@@ -118,7 +136,34 @@ impl State {
         if !own {
             member.entrusted_at = Some(index);
         }
+        // A key of the member's may be in others' hands too: it says so itself.
+        if set.by.member().as_ref() != Some(&set.member) {
+            member.entrusted_by.insert(set.by.clone());
+        }
         Ok(())
+    }
+
+    /// The provider that an entry links a member to. What a provider calls somebody is one member's.
+    fn linked(&self, set: &SignInSet) -> Result<Option<Linked>, FoldError> {
+        let wanted = set.method == SignInMethod::Oidc && set.active;
+        let Some(provider) = set.provider.as_ref().filter(|_| wanted) else {
+            let nothing = !wanted && set.provider.is_none() && set.subject.is_none();
+            return if nothing { Ok(None) } else { Err(FoldError::Linked) };
+        };
+        let issuer = self.providers.get(provider).ok_or(FoldError::Linked)?.issuer.clone();
+        if let Some(subject) = set.subject
+            && let Some((other, _)) = self.bound_to(subject).filter(|(id, _)| **id != set.member)
+        {
+            return Err(FoldError::Subject(other.clone()));
+        }
+        Ok(Some(Linked { provider: provider.clone(), issuer, subject: set.subject }))
+    }
+
+    /// Who somebody is whom a provider knows as that.
+    #[must_use]
+    pub fn bound_to(&self, subject: Digest) -> Option<(&MemberId, &Member)> {
+        let is = |m: &Member| m.oidc.as_ref().is_some_and(|l| l.subject == Some(subject));
+        self.members.iter().map(|(id, m)| (id, &**m)).find(|(_, m)| is(m))
     }
 
     pub(crate) fn link_issued(&mut self, index: u64, issued: &LinkIssued) -> Result<(), FoldError> {
@@ -129,6 +174,7 @@ impl State {
         member.link = Some((issued.link, issued.expires_at));
         // Also of one's own: a link goes through other hands.
         member.entrusted_at = Some(index);
+        member.entrusted_by.insert(issued.by.clone());
         member.sign_in.insert(SignInMethod::Link);
         Ok(())
     }

@@ -55,6 +55,8 @@ impl State {
         if started.method == SignInMethod::Totp
             || !member.sign_in.contains(&started.method)
             || by_link != started.link.is_some()
+            // By a provider who knows them, not by one that may come to.
+            || (started.method == SignInMethod::Oidc && member.oidc.as_ref().is_none_or(|l| l.subject.is_none()))
         {
             return Err(SignInError::Method { member: id.clone(), method: started.method.as_str() });
         }

@@ -28,6 +28,10 @@ use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, MAX_NOTE, Pe
 /// in the administration point, a request that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FoldError {
+    #[error("a member is linked to an identity provider that there is, and to no other")]
+    Linked,
+    #[error("the provider knows `{0}` as that")]
+    Subject(MemberId),
     #[error("the ledger does not start with `tenant.created`")]
     NoGenesis,
     #[error("a second `tenant.created`")]
@@ -112,6 +116,8 @@ pub struct Agent {
     pub categories: Vec<Box<str>>,
     pub environments: Vec<EnvironmentId>,
     pub kind: Box<str>,
+    /// Who owned it before, and until which ledger position.
+    pub owned_until: BTreeMap<Box<str>, u64>,
     pub owner: Box<str>,
     pub purpose: Box<str>,
     pub state: AgentState,
@@ -159,6 +165,8 @@ pub struct Credential {
     pub revoked: bool,
     /// Ledger position of the last rotation.
     pub rotated_at: Option<u64>,
+    /// What it was rotated with, each time: whoever does that has its key.
+    pub rotated_by: BTreeSet<CredentialId>,
     pub scopes: Vec<Scope>,
     pub test: bool,
     /// Good for every environment, also for those that are made later.
@@ -236,6 +244,8 @@ pub struct Environment {
     pub id: EnvironmentId,
     pub tier: Tier,
     pub settings: Arc<Settings>,
+    /// Since which ledger position an agent's owner may approve, if they may.
+    pub owners_since: Option<u64>,
     pub deployed: Option<Arc<Version>>,
     /// What it decided by, newest last: the last one is `deployed`.
     pub history: Arc<Vec<Deployment>>,
@@ -251,26 +261,58 @@ pub struct Environment {
     pub suspended: Option<Box<str>>,
 }
 
+/// An identity provider that may speak of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    pub provider: Name,
+    /// Who the provider was then: another one under its name does not speak of the member.
+    pub issuer: Box<str>,
+    /// Who the member is to it. Absent until they came: then it is by name and address.
+    pub subject: Option<Digest>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub active: bool,
+    /// Every address that the member ever had, in lower case.
+    pub addresses: BTreeSet<Box<str>>,
     /// Who said so last.
     pub by: CredentialId,
     pub email: Option<Box<str>>,
+    /// Where the member may decide what is asked of people, and since when.
+    pub decides: Vec<Decides>,
     /// Ledger position of the last means of signing in that somebody else gave to the member: what was
     /// asked for before that is not for them to approve.
     pub entrusted_at: Option<u64>,
+    /// What the member's means of signing in were given or taken with, ever, the member's own sessions
+    /// aside: whoever did that could come in as the member.
+    pub entrusted_by: BTreeSet<CredentialId>,
     pub grants: Vec<RoleGrant>,
     pub groups: Vec<Name>,
+    /// Until which ledger position the member was last in each group that they have left.
+    pub left: BTreeMap<Name, u64>,
     /// The last link, and until when it is good.
     pub link: Option<(Digest, Timestamp)>,
     pub name: Option<Box<str>>,
+    /// The identity provider that may speak of the member.
+    pub oidc: Option<Linked>,
     /// How many control entries there were when the member was last taken out: sessions from before
     /// do not come back with the member.
     pub out: u64,
     pub sign_in: BTreeSet<SignInMethod>,
     /// Since which ledger position in each group.
     pub since: BTreeMap<Name, u64>,
+}
+
+/// A say in what is asked of people, as a role gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decides {
+    /// `None`: everywhere.
+    pub environment: Option<EnvironmentId>,
+    /// Exclusive.
+    pub expires_at: Option<Timestamp>,
+    /// Ledger position.
+    pub since: u64,
 }
 
 /// A review of who may do what.
@@ -377,16 +419,19 @@ impl State {
                 let settings = Arc::new(set.settings.clone());
                 let id = set.environment.clone();
                 Arc::make_mut(&mut self.breakers).environment_set(&id, settings.breakers);
+                let owners_may = settings.approvals.owner_may_approve.then_some(index);
                 self.environments
                     .entry(id.clone())
                     .and_modify(|e| {
                         e.tier = set.tier;
                         e.settings = Arc::clone(&settings);
+                        e.owners_since = owners_may.map(|now| e.owners_since.unwrap_or(now));
                     })
                     .or_insert_with(|| Environment {
                         id,
                         tier: set.tier,
                         settings,
+                        owners_since: owners_may,
                         deployed: None,
                         history: Arc::default(),
                         rollback: None,
@@ -407,6 +452,7 @@ impl State {
                 known.previous = Some((known.hash, new.previous_until));
                 known.hash = new.hash;
                 known.rotated_at = Some(index);
+                known.rotated_by.insert(new.by.clone());
             }
             Event::CredentialRevoked(gone) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&gone.credential);
@@ -440,7 +486,7 @@ impl State {
                     return Err(FoldError::NoWebhook(e.webhook.clone()));
                 }
             }
-            Event::AgentSet(set) => self.agent_set(set)?,
+            Event::AgentSet(set) => self.agent_set(index, set)?,
             Event::CapabilitySet(set) => {
                 self.set_capability(set);
                 self.refresh_missing();

@@ -152,9 +152,9 @@ impl Naive<'_> {
     fn active(&self, who: usize) -> bool {
         self.sets(who).last().unwrap().2
     }
+    /// With the role now, and without a break since before the request.
     fn approver(&self, who: usize) -> bool {
-        let last = *self.sets(who).last().unwrap();
-        last.2 && last.3
+        self.sets(who).iter().all(|s| s.2 && s.3)
     }
     /// In the group now, and without a break since before the request.
     fn belongs(&self, who: usize, group: usize) -> bool {
@@ -195,7 +195,8 @@ impl Naive<'_> {
         match self.case.owner {
             1 => who == 0,
             2 => who == 1,
-            3 => self.sets(who).last().unwrap().1[2],
+            // When it was asked for, or ever since.
+            3 => self.sets(who).iter().any(|s| s.1[2]),
             _ => false,
         }
     }

@@ -212,6 +212,12 @@ bodies! {
         by: CredentialId,
         member: MemberId,
         method: SignInMethod,
+        /// Of `oidc`: the provider that may speak of the member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        provider: Option<Name>,
+        /// Who the member is to it, from when they came: SHA-256 of its issuer and its subject.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<Digest>,
     }
     /// A link that lets a member sign in once. Only the SHA-256 of its code is here.
     LinkIssued {

@@ -97,7 +97,7 @@ impl Runtime {
         let changed = self.change(by, ("member", &member, &spec), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let known = state.members.get(&member);
-            if by.member() == Some(&member)
+            if by.member().is_some_and(|own| state.same_member(own, &member))
                 && known.is_some_and(|m| m.grants != spec.grants || m.groups != spec.groups || m.email != spec.email)
             {
                 return Err(RuntimeError::new(Code::AccessOwn, format!("`{member}`")));

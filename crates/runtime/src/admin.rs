@@ -227,13 +227,16 @@ impl Runtime {
     ) -> Result<Changed<T>, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
             let Folded { state, next } = tenant.folded();
-            let by = by.map(|by| by.current(&state, self.now())).transpose()?;
+            let by = by.map(|by| self.current(by, &state, self.now())).transpose()?;
             if let (Some((key, request)), Some(by)) = (&once, &by)
                 && let Some(changed) = self.repeated(by, key, *request).await?
             {
                 return Ok(changed);
             }
             let Change { events, mut reads, mut writes, answer, at } = make(by.as_ref(), &state)?;
+            if let Some(by) = &by {
+                reads.extend(self.session_fence(by)?);
+            }
             let mut tried = State::clone(&state);
             // What does not change the state is fenced by it all the same: who may was looked up in it.
             let mut is_control = false;
@@ -339,11 +342,12 @@ impl Runtime {
             let known = state.environments.get(&environment);
             by.require_in(Scope::AccessWrite, known.map(|e| &e.id))?;
             let wanted = known.map_or_else(|| settings(&Settings::default()), |e| settings(&e.settings))?;
-            // What a change of policy and lifting a halt take is the whole tenant's to say, not who may do it.
-            let changes = |e: &intended_engine::Environment| {
-                e.tier != tier || e.settings.policy != wanted.policy || e.settings.emergency != wanted.emergency
+            // What a change of policy, an approval and lifting a halt take is the whole tenant's to say, not
+            // whose it is, nor who may do it.
+            let said = |now: &Settings| {
+                now.policy == wanted.policy && now.approvals == wanted.approvals && now.emergency == wanted.emergency
             };
-            if known.is_some_and(changes) {
+            if known.is_some_and(|e| e.tier != tier || !said(&e.settings)) {
                 by.require_whole(Scope::AccessWrite)?;
             }
             let event = Event::EnvironmentSet(EnvironmentSet {

@@ -229,6 +229,8 @@ pub struct Principal {
     idempotency_key: Option<Box<str>>,
     /// The session of a member who is signed in.
     session: Option<sign_in::Session>,
+    /// The API key that it came with: whose, and its SHA-256.
+    key: Option<Arc<(CredentialId, Digest)>>,
 }
 
 impl Principal {
@@ -299,7 +301,13 @@ impl Principal {
         }
     }
     /// The same caller with what they may do in a state, at a time; `Err` when that is nothing any more.
-    pub(crate) fn current(&self, state: &State, now: Timestamp) -> Result<Self, RuntimeError> {
+    /// Whether their session has ended is for [`Runtime::current`] to say.
+    fn as_of(&self, state: &State, now: Timestamp) -> Result<Self, RuntimeError> {
+        if let Some((of, key)) = self.key.as_deref()
+            && state.credentials.get(of).is_some_and(|c| !c.revoked && !c.has_key(*key, now))
+        {
+            return Err(Code::CredentialExpired.into());
+        }
         if self.control == state.control && self.access.valid_until.is_none_or(|until| now < until) {
             return Ok(self.clone());
         }
@@ -392,6 +400,13 @@ impl Runtime {
         Ok(tenant)
     }
 
+    /// The caller with what they may do in a state, at a time; `Err` when that is nothing any more: their
+    /// roles, their key or their session can be gone since the request came in.
+    pub(crate) fn current(&self, by: &Principal, state: &State, now: Timestamp) -> Result<Principal, RuntimeError> {
+        self.session_stands(by, state, now)?;
+        by.as_of(state, now)
+    }
+
     /// Makes memory what the ledger says.
     pub(crate) async fn follow(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
         self.follower.follow(tenant).await
@@ -437,6 +452,7 @@ impl Runtime {
             meter: Arc::clone(&holder.meter),
             idempotency_key: None,
             session: None,
+            key: Some(Arc::new((holder.credential.clone(), hash))),
         })
     }
 

@@ -41,7 +41,7 @@ impl Runtime {
         let once = by.idempotency_key.as_deref().map(|key| keys::idempotency(&by.credential, key));
         for _ in 0..MAX_ATTEMPTS {
             let state = tenant.state();
-            let by = by.current(&state, self.now())?;
+            let by = self.current(by, &state, self.now())?;
             let found = self.granted_of(tenant, intent).await?;
             let (record, others) = found.ok_or(Code::NotFound)?;
             let environment = &record.input.intent.environment;
@@ -82,6 +82,7 @@ impl Runtime {
             };
             let fact = keys::outcome(intent);
             let mut reads = vec![(fact.as_str().into(), 0)];
+            reads.extend(self.session_fence(&by)?);
             let mut writes = vec![Write::Put {
                 key: fact.as_str().into(),
                 value: report.outcome.as_str().into(),

@@ -99,7 +99,7 @@ impl Runtime {
             let state = tenant.state();
             let at = self.now();
             // What the verifier will hold the decision against is the state that it is fenced by.
-            may_submit(&principal.current(&state, at)?, &intent)?;
+            may_submit(&self.current(principal, &state, at)?, &intent)?;
             let asked = Asked {
                 id,
                 intent,
@@ -110,6 +110,7 @@ impl Runtime {
                 expires_at: None,
             };
             let Draft { record, mut reads, mut writes } = self.draft(tenant, &state, at, asked, &jti)?;
+            reads.extend(self.session_fence(principal)?);
             if let Some(key) = &idempotency {
                 reads.push((key.as_str().into(), 0));
                 writes.push(Write::Put {
@@ -194,7 +195,7 @@ impl Runtime {
 
     /// What the caller may do can have become less since it was authenticated.
     pub(crate) fn check_current(&self, principal: &Principal, state: &State) -> Result<(), RuntimeError> {
-        principal.current(state, self.now()).map(drop)
+        self.current(principal, state, self.now()).map(drop)
     }
 
     /// The decision is durable: now, and only now, a token can be made of it.

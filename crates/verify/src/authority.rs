@@ -6,7 +6,7 @@
 //! [`MAX_LAG_MS`] later.
 
 use intended_engine::access::{MAX_OVERLAP_SECS, OPERATOR, PROVIDER_PREFIX};
-use intended_engine::{Access, NoAccess, State};
+use intended_engine::{Access, Linked, Member, NoAccess, State};
 use intended_model::entry::{
     AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope, SignInMethod, SignInSet,
 };
@@ -27,6 +27,19 @@ enum Reach<'e> {
 /// Says what is wrong with who made the entry of time `at`; `state` is the one before it.
 pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     use Reach::{Any, Each, In, Whole};
+    // Nobody of a suspended tenant signs in or out, or is told who they are by a provider: what is here is
+    // returned from before the look at what everybody else needs.
+    let person = matches!(
+        event,
+        Event::SessionStarted(_)
+            | Event::SessionEnded(_)
+            | Event::SignInSet(_)
+            | Event::MemberSet(_)
+            | Event::ApprovalGranted(_)
+    );
+    if person && state.suspended.is_some() {
+        return Some("the tenant was suspended".to_owned());
+    }
     let (by, scope, reach): (&CredentialId, Scope, Reach<'_>) = match event {
         // The first entry has nobody before it; a closing without anybody is made by the runtime; who submitted a
         // decision is checked with it.
@@ -73,10 +86,16 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         | Event::AccessReinstated(AccessReinstated { by, environment: Some(_), .. }) => (by, Scope::AccessWrite, Whole),
         Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => {
             let linked = || format!("`{}` let a provider speak of themselves", e.member);
-            return inactive(state, &e.member).or_else(|| (e.method == SignInMethod::Oidc).then(linked));
+            let own = inactive(state, &e.member).or_else(|| (e.method == SignInMethod::Oidc).then(linked));
+            return own.or_else(|| ownerless(state, event, at));
         }
         // Whom a provider made a member of signs in by it.
-        Event::SignInSet(e) if is_provider(state, &e.by) => return by_provider(state, e),
+        Event::SignInSet(e) if is_provider(state, &e.by) => {
+            return by_provider(state, e).or_else(|| ownerless(state, event, at));
+        }
+        Event::SignInSet(e) if e.subject.is_some() => {
+            return Some(format!("who `{}` is to a provider is not for `{}` to say", e.member, e.by));
+        }
         Event::SignInSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::LinkIssued(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::IdentityProviderSet(e) => (&e.by, Scope::AccessWrite, Whole),
@@ -90,17 +109,20 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::AccessWrite, if whole { Whole } else { Any })
         }
         // Groups of an identity provider, as it says them when somebody signs in.
-        Event::MemberSet(e) if is_provider(state, &e.by) => return from_provider(state, e),
+        Event::MemberSet(e) if is_provider(state, &e.by) => {
+            return from_provider(state, e).or_else(|| ownerless(state, event, at));
+        }
         Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::BreakerReleased(e) => {
             let held = state.breakers.held.get(&e.breaker);
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
-            // What a change of policy and lifting a halt take is the whole tenant's to say.
+            // What a change of policy, an approval and lifting a halt take is the whole tenant's to say.
             Some(known)
                 if known.tier == e.tier
                     && known.settings.policy == e.settings.policy
+                    && known.settings.approvals == e.settings.approvals
                     && known.settings.emergency == e.settings.emergency =>
             {
                 (&e.by, Scope::AccessWrite, In(&e.environment))
@@ -196,7 +218,17 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if wider(state, &access, event, at) {
         return Some(format!("`{by}` gave more than it has"));
     }
-    own(state, &access, event, at).map(|what| format!("`{by}`: {what}"))
+    own(state, &access, event, at).map(|what| format!("`{by}`: {what}")).or_else(|| ownerless(state, event, at))
+}
+
+/// Nobody takes away the last one who could give access.
+fn ownerless(state: &State, event: &Event, at: Timestamp) -> Option<String> {
+    let takes = matches!(
+        event,
+        Event::MemberSet(_) | Event::SignInSet(_) | Event::IdentityProviderSet(_) | Event::CredentialRevoked(_)
+    );
+    (takes && !state.keeps_an_owner(event, at.plus_millis(-MAX_LAG_MS)))
+        .then(|| "nobody would be left who could give access".to_owned())
 }
 
 /// Whether a key of a person is made by somebody else: who a person is is the whole tenant's concern.
@@ -209,18 +241,13 @@ fn of_another(state: &State, by: &CredentialId, member: Option<&MemberId>) -> bo
 fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&'static str> {
     match event {
         Event::MemberSet(set)
-            if access.member.as_ref() == Some(&set.member)
+            if access.member.as_ref().is_some_and(|own| state.same_member(own, &set.member))
                 && state
                     .members
                     .get(&set.member)
                     .is_some_and(|m| m.grants != set.grants || m.groups != set.groups || m.email != set.email) =>
         {
             Some("nobody changes what they may do themselves")
-        }
-        Event::MemberSet(_) | Event::CredentialRevoked(_)
-            if !state.keeps_an_owner(event, at.plus_millis(-MAX_LAG_MS)) =>
-        {
-            Some("nobody would be left who could give access")
         }
         Event::CredentialRotated(e) if e.previous_until > at.plus_millis(i64::from(MAX_OVERLAP_SECS) * 1_000) => {
             Some("the key before stays good for too long")
@@ -273,7 +300,8 @@ fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
         }
         // Nobody gives a way of acting as somebody who may do more, or as themselves.
         Event::LinkIssued(issued) => {
-            access.member.as_ref() == Some(&issued.member) || !covers_member(state, access, &issued.member, at)
+            access.member.as_ref().is_some_and(|own| state.same_member(own, &issued.member))
+                || !covers_member(state, access, &issued.member, at)
         }
         Event::SignInSet(set) => !covers_member(state, access, &set.member, at),
         Event::BreakGlassPrepared(e) => {
@@ -317,7 +345,11 @@ fn from_provider(state: &State, set: &MemberSet) -> Option<String> {
     let group = |group| provider.mappings.values().any(|m| m.groups.contains(group));
     let known = state.members.get(&set.member);
     // Nobody is taken over, and nobody who was taken out comes back, on a provider's word.
-    if known.is_some_and(|m| !m.active || !m.sign_in.contains(&SignInMethod::Oidc)) || !set.active {
+    let its = |m: &Member| {
+        let linked = m.oidc.as_ref().filter(|_| m.active && m.sign_in.contains(&SignInMethod::Oidc));
+        linked.is_some_and(|l| l.provider == provider.provider && l.subject.is_some())
+    };
+    if known.is_some_and(|m| !its(m)) || !set.active {
         return Some(format!("`{}` is not for `{}` to change", set.member, set.by));
     }
     let good = set.grants.iter().all(mapped) && set.groups.iter().all(group);
@@ -329,10 +361,20 @@ fn covers_member(state: &State, access: &Access, member: &MemberId, at: Timestam
     state.members.get(member).is_some_and(|m| access.covers_member(m, at))
 }
 
-/// A provider lets those sign in whom it made a member, and nobody else.
+/// A provider lets those sign in whom it made a member, and says who those are that somebody linked to it:
+/// once, and of nobody else.
 fn by_provider(state: &State, set: &SignInSet) -> Option<String> {
-    let known = state.members.get(&set.member).is_some_and(|m| m.by == set.by && m.sign_in.is_empty() && m.active);
-    let good = known && set.active && set.method == SignInMethod::Oidc;
+    let provider = set.by.as_str().strip_prefix(PROVIDER_PREFIX).and_then(|p| state.providers.get(p))?;
+    let known = state.members.get(&set.member).filter(|m| m.active);
+    let made = |m: &Member| m.by == set.by && m.sign_in.is_empty();
+    let linked = |m: &Member| {
+        let of = |l: &Linked| l.provider == provider.provider && l.issuer == provider.issuer && l.subject.is_none();
+        m.sign_in.contains(&SignInMethod::Oidc) && m.oidc.as_ref().is_some_and(of)
+    };
+    let good = known.is_some_and(|m| made(m) || linked(m))
+        && (set.active, set.method) == (true, SignInMethod::Oidc)
+        && set.provider.as_ref() == Some(&provider.provider)
+        && set.subject.is_some();
     (!good).then(|| format!("how `{}` signs in is not for `{}` to say", set.member, set.by))
 }
 

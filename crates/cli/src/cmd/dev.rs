@@ -61,6 +61,8 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let keys = set_up(&runtime, &dir).await?;
     // A receiver to try it with runs on the same machine.
     crate::server::send_webhooks(&runtime, vec![ipnet::IpNet::from(std::net::IpAddr::from([127, 0, 0, 1]))])?;
+    let here = [std::net::IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()];
+    runtime.reach_providers(intended_runtime::webhooks::Reach::new(here.map(ipnet::IpNet::from).into()));
     runtime.operated_by(Some(Digest::of(keys.operator.as_bytes())));
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let app = intended_api::App::new(Arc::clone(&runtime));

@@ -131,6 +131,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         requests_per_second: default_requests(),
         webhook_networks: Vec::new(),
         siem: Vec::new(),
+        identity_provider_networks: Vec::new(),
         connections: default_connections(),
         head_millis: default_head(),
         operator_key_sha256: Some(operator.hash()),
@@ -223,6 +224,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     runtime.limit_requests(config.requests_per_second);
     send_webhooks(&runtime, config.webhook_networks)?;
+    runtime.reach_providers(intended_runtime::webhooks::Reach::new(config.identity_provider_networks));
     runtime.operated_by(config.operator_key_sha256);
     runtime.limit_sessions(intended_runtime::sign_in::SessionRules {
         absolute_ms: i64::from(config.session_minutes) * 60_000,

@@ -147,6 +147,9 @@ fn people_sign_in_with_a_real_identity_provider_and_are_what_their_groups_are_ma
     let mut node = Command::new("node");
     let provider = Server::spawn(node.arg(script).arg(modules()).stdin(Stdio::null())).unwrap();
     let site = Site::bare();
+    let path = site.dir.join("intended.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{config}identity_provider_networks = [\"127.0.0.0/8\", \"::1/128\"]\n")).unwrap();
     let server = site.start().unwrap();
     let body = json!({
         "issuer": provider.url(), "client_id": "intended", "client_secret": "the-client-s-secret",

@@ -6,7 +6,7 @@ use intended_engine::approvals::{self, RequirementProgress};
 use intended_engine::{State, keys};
 use intended_ledger::{leaf_hash, verify_inclusion};
 use intended_model::decision::DecisionRecord;
-use intended_model::entry::Scope;
+use intended_model::entry::{ApprovalGranted, Scope};
 use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, MemberId, Outcome, Timestamp, Value};
 use intended_store::{Commit, Fact, StoreError, StoredEntry, Write};
 
@@ -16,8 +16,10 @@ use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 /// How many facts one read takes.
 const PAGE: usize = 1000;
-/// Most earlier approvals that are looked at for similar ones, and how many are shown.
+/// Most earlier approvals that are gone through for similar ones, how many of them are read, and how
+/// many are shown.
 const MAX_LOOK_BACK: usize = 200;
+const MAX_READ: usize = 25;
 const SIMILAR: usize = 5;
 
 /// Which requests to list.
@@ -78,8 +80,12 @@ impl Runtime {
         }
         let open = Arc::new(self.load_open(tenant, id, fact).await?);
         let mut cache = cached();
-        if cache.len() >= MAX_CACHED {
-            cache.clear();
+        // Another one goes, and not all: a list of more than fit would begin again with each.
+        if cache.len() >= MAX_CACHED
+            && !cache.contains_key(&key)
+            && let Some(other) = cache.keys().next().cloned()
+        {
+            cache.remove(&other);
         }
         cache.insert(key, Arc::clone(&open));
         Ok(open)
@@ -267,8 +273,10 @@ impl Runtime {
         let intent = &record.input.intent;
         let mut out = Vec::new();
         // Ids of intents begin with their time.
+        let here = |given: &[(u64, ApprovalGranted)]| given.iter().any(|(_, g)| g.environment == intent.environment);
+        let earlier = state.approvals.range(..record.input.id).rev().take(MAX_LOOK_BACK);
         let earlier: Vec<IntentId> =
-            state.approvals.range(..record.input.id).rev().take(MAX_LOOK_BACK).map(|(id, _)| *id).collect();
+            earlier.filter(|(_, given)| here(given)).take(MAX_READ).map(|(id, _)| *id).collect();
         for id in earlier {
             let entries = self.store().entries_of(&tenant.id, *id.as_bytes()).await?;
             let decisions = decisions(&entries)?;

@@ -198,7 +198,7 @@ impl Runtime {
         if waited && decided.token.is_none() && record.input.credential == by.credential {
             // As the caller is now: waiting takes a while.
             let state = by.tenant.state();
-            let may = by.current(&state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
+            let may = self.current(by, &state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
             let held = state.suspended.is_some() || is_suspended(&state, environment);
             let good = may && !held && state.dead_token(record, decided.index).is_none();
             if good && self.still_stands(by, &state, record)? {

@@ -31,7 +31,7 @@ impl Runtime {
         let changed = self.change(by, ("link", member), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let known = state.members.get(member).filter(|m| m.active).ok_or(Code::NotFound)?;
-            if by.member() == Some(member) {
+            if by.member().is_some_and(|own| state.same_member(own, member)) {
                 return Err(RuntimeError::new(Code::AccessOwn, "a link for oneself is given by somebody else"));
             }
             let now = self.now();

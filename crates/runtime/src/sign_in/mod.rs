@@ -117,8 +117,9 @@ pub(crate) struct Desk {
     idle_ms: AtomicI64,
     /// Sessions that this node has seen.
     seen: Mutex<HashMap<Digest, session::Seen>>,
-    /// Failures that belong to no tenant, and sign-ins that were begun, by who tries.
-    strangers: Mutex<HashMap<Digest, attempts::Tries>>,
+    /// Failures at tenants and members that there are not.
+    strangers: attempts::Strangers,
+    begins: attempts::Begins,
     http: oidc::Http,
 }
 
@@ -131,7 +132,8 @@ impl Default for Desk {
             absolute_ms: AtomicI64::new(rules.absolute_ms),
             idle_ms: AtomicI64::new(rules.idle_ms),
             seen: Mutex::default(),
-            strangers: Mutex::default(),
+            strangers: attempts::Strangers::default(),
+            begins: attempts::Begins::default(),
             http: oidc::Http::default(),
         }
     }

@@ -10,7 +10,7 @@ use intended_model::entry::{BODY_VERSION, SignInMethod, SignInSet};
 use intended_model::{Code, Digest, Event, MemberId};
 use serde::{Deserialize, Serialize};
 
-use super::attempts::{Ended, of_member, of_place};
+use super::attempts::Ended;
 use super::{MAX_ATTEMPTS, MAX_HASHING, Record, Secret, failed, put, version};
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
@@ -97,7 +97,7 @@ impl Runtime {
         let by_link = session.method == SignInMethod::Link
             && kept.as_ref().is_none_or(|(kept, _)| kept.session != Some(session.id));
         if !by_link {
-            let attempt = self.attempt(tenant, vec![of_member(member.as_str()), of_place(from)]).await?;
+            let attempt = self.attempt_at(tenant, member.as_str(), from).await?;
             let hash = kept.map(|(kept, _)| kept.hash);
             if !self.verify_password(hash, old.unwrap_or_default()).await? {
                 return Err(failed());
@@ -109,7 +109,7 @@ impl Runtime {
         let kept = Kept { hash, session: (session.method == SignInMethod::Link).then_some(session.id) };
         for _ in 0..MAX_ATTEMPTS {
             let (folded, now) = (tenant.folded(), self.now());
-            let by = by.current(&folded.state, now)?;
+            let by = self.current(by, &folded.state, now)?;
             // Somebody else has set it meanwhile.
             if version(self.fact(tenant, &fact(member))?.as_ref()) != at {
                 return Err(Code::Conflict.into());
@@ -119,6 +119,8 @@ impl Runtime {
                 by: by.credential.clone(),
                 member: member.clone(),
                 method: SignInMethod::Password,
+                provider: None,
+                subject: None,
                 v: BODY_VERSION,
             };
             let mut record = Record { events: vec![Event::SignInSet(set)], ..Record::default() };

@@ -9,7 +9,7 @@ use intended_keyring::SessionKey;
 use intended_model::entry::{BODY_VERSION, Scope, SessionEnded, SessionStarted, SignInMethod};
 use intended_model::{Code, CredentialId, Digest, Event, MemberId, Timestamp};
 
-use super::attempts::{Ended, of_member, of_place};
+use super::attempts::{Ended, of_place};
 use super::{MAX_ATTEMPTS, Record, Secret, Session, delete, failed, named, put, version};
 use crate::{Principal, Runtime, RuntimeError, Tenant, no_access, not_suspended};
 
@@ -89,7 +89,11 @@ impl Runtime {
     pub async fn sign_in(&self, tenant: &str, from: Option<IpAddr>, proof: Proof) -> Result<NewSession, RuntimeError> {
         let known = intended_model::TenantId::new(tenant).ok().and_then(|id| self.tenant(&id));
         let Some(tenant) = known else {
-            self.stranger(tenant, from)?;
+            let name = match &proof {
+                Proof::Password { member, .. } => Some(member.as_str()),
+                Proof::Link { .. } => None,
+            };
+            self.stranger(tenant, name, from)?;
             if let Proof::Password { password, .. } = proof {
                 self.verify_password(None, password).await?;
             }
@@ -111,7 +115,7 @@ impl Runtime {
         password: Secret,
         code: Option<Secret>,
     ) -> Result<NewSession, RuntimeError> {
-        let attempt = self.attempt(tenant, vec![of_member(text), of_place(from)]).await?;
+        let attempt = self.attempt_at(tenant, text, from).await?;
         let member = named(text).filter(|m| has(&tenant.state(), m, SignInMethod::Password));
         let kept = match &member {
             Some(member) => self.password_of(tenant, member)?,
@@ -125,9 +129,7 @@ impl Runtime {
                 self.settle_attempt(attempt, Ended::Half).await?;
                 return Err(Code::SignInSecondFactor.into());
             };
-            if !self.use_code(tenant, &member, &code).await? {
-                return Err(failed());
-            }
+            self.guess_code(tenant, &member, &code).await?;
         }
         // The password that was right must still be the one: see `set_password`.
         let reads = vec![(super::password::fact(&member).into(), at)];
@@ -155,17 +157,12 @@ impl Runtime {
         if !good {
             return Err(failed());
         }
-        // Whoever has the link still has the code to guess, and only that is counted for the member.
         if has(&state, &member, SignInMethod::Totp) {
             let Some(code) = code else {
                 self.settle_attempt(place, Ended::Half).await?;
                 return Err(Code::SignInSecondFactor.into());
             };
-            let attempt = self.attempt(tenant, vec![of_member(member.as_str())]).await?;
-            if !self.use_code(tenant, &member, &code).await? {
-                return Err(failed());
-            }
-            self.settle_attempt(attempt, Ended::Well).await?;
+            self.guess_code(tenant, &member, &code).await?;
         }
         let record = Record {
             reads: vec![(key.as_str().into(), fact.version)],
@@ -192,6 +189,7 @@ impl Runtime {
         let by = acting(member)?;
         for attempt in 0..MAX_ATTEMPTS {
             let (folded, now) = (tenant.folded(), self.now());
+            not_suspended(&folded.state)?;
             let expires_at = now.plus_millis(self.session_rules().absolute_ms);
             let Basis { link, mut record } = basis.clone();
             // A fact that it rests on is another one now: it has not lost a race, it is gone.
@@ -223,7 +221,7 @@ impl Runtime {
             sessions.sort_by_key(|row| row.started);
             let over = (sessions.len() + 1).saturating_sub(MAX_SESSIONS);
             for oldest in sessions.iter().take(over) {
-                self.end_in(&mut record, &by, member, oldest.session, "there is one session too many");
+                self.end_in(tenant, &mut record, &by, member, oldest.session, "there is one session too many")?;
             }
             record.events.push(Event::SessionStarted(started));
             let value = serde_json::to_vec(&kept).map_err(RuntimeError::internal)?;
@@ -240,13 +238,24 @@ impl Runtime {
         Err(Code::ConflictExhausted.into())
     }
 
-    /// Adds the end of a session to what is to go down.
-    pub(crate) fn end_in(&self, record: &mut Record, by: &CredentialId, member: &MemberId, id: Digest, reason: &str) {
+    /// Adds the end of a session to what is to go down: while it stands, because it ends once.
+    fn end_in(
+        &self,
+        tenant: &Tenant,
+        record: &mut Record,
+        by: &CredentialId,
+        member: &MemberId,
+        id: Digest,
+        reason: &str,
+    ) -> Result<(), RuntimeError> {
+        let Some(fact) = self.fact(tenant, &keys::sign_in(id))? else { return Ok(()) };
+        record.reads.push((keys::sign_in(id).into(), fact.version));
         record.events.push(ended(by, member, id, reason));
         record.writes.push(delete(keys::sign_in(id)));
         record.writes.push(delete(format!("{}{}", keys::sign_ins_of(member), id.to_hex())));
         record.writes.push(delete(touched(id)));
         self.desk.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        Ok(())
     }
 
     /// Who a session's key is of.
@@ -279,7 +288,27 @@ impl Runtime {
             meter,
             idempotency_key: None,
             session: Some(session),
+            key: None,
         })
+    }
+
+    /// Whether the session of a request still stands, where it is made in one: it can have been ended by
+    /// another since the request came in.
+    pub(crate) fn session_stands(&self, by: &Principal, state: &State, now: Timestamp) -> Result<(), RuntimeError> {
+        let Some(session) = &by.session else { return Ok(()) };
+        let fact = self.fact(&by.tenant, &keys::sign_in(session.id))?.ok_or(Code::CredentialUnknown)?;
+        let kept: KeptSignIn = serde_json::from_slice(&fact.value).map_err(RuntimeError::internal)?;
+        if now >= kept.expires_at {
+            return Err(Code::CredentialExpired.into());
+        }
+        if state.session_stands(&kept, now) { Ok(()) } else { Err(Code::MemberInactive.into()) }
+    }
+
+    /// What a commit reads so that it is not made for a session that ends meanwhile.
+    pub(crate) fn session_fence(&self, by: &Principal) -> Result<Option<(Box<str>, u64)>, RuntimeError> {
+        let Some(session) = &by.session else { return Ok(None) };
+        let fact = self.fact(&by.tenant, &keys::sign_in(session.id))?.ok_or(Code::CredentialUnknown)?;
+        Ok(Some((keys::sign_in(session.id).into(), fact.version)))
     }
 
     /// Notes that a session is used, unless it has not been for too long.
@@ -386,7 +415,7 @@ impl Runtime {
     pub async fn end_session(&self, by: &Principal, member: &MemberId, id: Digest) -> Result<u64, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
             let (folded, now) = (by.tenant.folded(), self.now());
-            let by = by.current(&folded.state, now)?;
+            let by = self.current(by, &folded.state, now)?;
             if !by.is(member) {
                 by.require_whole(Scope::AccessWrite)?;
             }
@@ -396,9 +425,12 @@ impl Runtime {
                 return Err(Code::NotFound.into());
             }
             let mut record = Record::default();
-            record.reads.push((keys::sign_in(id).into(), fact.version));
+            record.reads.extend(self.session_fence(&by)?.filter(|(key, _)| **key != *keys::sign_in(id)));
             let reason = if by.is(member) { "signed out" } else { "ended by who gives access" };
-            self.end_in(&mut record, &by.credential, member, id, reason);
+            self.end_in(&by.tenant, &mut record, &by.credential, member, id, reason)?;
+            if record.events.is_empty() {
+                return Err(Code::NotFound.into());
+            }
             if let Some(index) = self.try_record(&by.tenant, &folded, now, record).await? {
                 return Ok(index);
             }
@@ -421,7 +453,7 @@ impl Runtime {
         let own = by.session.map(|s| s.id);
         for row in self.sessions_of(&by.tenant, &by.tenant.state(), member).await? {
             if Some(row.session) != own {
-                self.end_in(record, &by.credential, member, row.session, "the password was changed");
+                self.end_in(&by.tenant, record, &by.credential, member, row.session, "the password was changed")?;
             }
         }
         Ok(())

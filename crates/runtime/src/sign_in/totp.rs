@@ -2,13 +2,14 @@
 //! and each code is good once, at all nodes and after a restart.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use intended_keyring::totp::TotpSecret;
 use intended_model::entry::{BODY_VERSION, Scope, SignInMethod, SignInSet};
 use intended_model::{Code, Event, MemberId, Timestamp};
 use zeroize::Zeroizing;
 
-use super::attempts::{Ended, of_member, of_place};
+use super::attempts::{Ended, of_code, of_place};
 use super::session::has;
 use super::{MAX_ATTEMPTS, Record, Secret, delete, failed, put, version};
 use crate::admin::Change;
@@ -47,7 +48,7 @@ impl Runtime {
     /// Uses a code up. `false`: it is not one of now, or was used.
     pub(crate) async fn use_code(
         &self,
-        tenant: &std::sync::Arc<Tenant>,
+        tenant: &Arc<Tenant>,
         member: &MemberId,
         code: &Secret,
     ) -> Result<bool, RuntimeError> {
@@ -67,6 +68,20 @@ impl Runtime {
             }
         }
         Ok(false)
+    }
+
+    /// [`Self::use_code`], counted: by whoever was right in all that comes before the code.
+    pub(crate) async fn guess_code(
+        &self,
+        tenant: &Arc<Tenant>,
+        member: &MemberId,
+        code: &Secret,
+    ) -> Result<(), RuntimeError> {
+        let attempt = self.attempt(tenant, vec![of_code(member)]).await?;
+        if !self.use_code(tenant, member, code).await? {
+            return Err(failed());
+        }
+        self.settle_attempt(attempt, Ended::Well).await
     }
 
     /// Makes a secret for one's own authenticator. It counts from [`Self::confirm_totp`] on.
@@ -100,7 +115,7 @@ impl Runtime {
             return Err(RuntimeError::new(Code::SessionNeeded, "an authenticator is enrolled by its member"));
         }
         let tenant = &by.tenant;
-        let attempt = self.attempt(tenant, vec![of_member(member.as_str()), of_place(from)]).await?;
+        let attempt = self.attempt(tenant, vec![of_code(member), of_place(from)]).await?;
         let none = || RuntimeError::new(Code::NotFound, "no enrolment waits for a code");
         let fact = self.fact(tenant, &pending(member))?.ok_or_else(none)?;
         let (bytes, until): (Vec<u8>, Timestamp) = self.unseal(tenant, PENDING, member.as_str(), &fact)?;
@@ -138,11 +153,8 @@ impl Runtime {
         let tenant = &by.tenant;
         let own = by.is(member);
         if own {
-            let attempt = self.attempt(tenant, vec![of_member(member.as_str()), of_place(from)]).await?;
-            let nothing = Secret::default();
-            if !self.use_code(tenant, member, code.unwrap_or(&nothing)).await? {
-                return Err(failed());
-            }
+            let attempt = self.attempt(tenant, vec![of_place(from)]).await?;
+            self.guess_code(tenant, member, code.unwrap_or(&Secret::default())).await?;
             self.settle_attempt(attempt, Ended::Well).await?;
         }
         let changed = self.change(by, ("totp.remove", member), |by, state| {
@@ -174,6 +186,8 @@ fn set(by: &Principal, member: &MemberId, active: bool) -> Event {
         by: by.credential.clone(),
         member: member.clone(),
         method: SignInMethod::Totp,
+        provider: None,
+        subject: None,
         v: BODY_VERSION,
     })
 }

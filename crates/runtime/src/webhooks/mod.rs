@@ -26,9 +26,11 @@ use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 pub mod address;
 pub mod message;
+mod resolve;
 
 pub use address::Reach;
 pub use message::EVENTS;
+pub use resolve::Resolver;
 
 /// When a delivery that failed is tried again: seconds after each failure. Then it is given up.
 pub const RETRIES: [i64; 9] = [5, 30, 120, 600, 1_800, 7_200, 18_000, 28_800, 28_800];

@@ -266,6 +266,7 @@ async fn nobody_approves_their_own_in_any_form() {
         let id = office.ask().await;
         refused(office.approve(&lead, &id).await, Code::ApprovalOwn);
         office.rules(ApprovalRules { owner_may_approve: true, ..ApprovalRules::default() }).await;
+        let id = office.ask().await;
         office.approve(&lead, &id).await.unwrap();
         assert_eq!(office.outcome(&id).await.0, Outcome::Allow, "{owner}");
         office.verifies().await;
@@ -302,6 +303,8 @@ async fn nobody_approves_their_own_in_any_form() {
         by: office.world.owner.credential.clone(),
         member: member("keyless"),
         method: SignInMethod::Password,
+        provider: None,
+        subject: None,
         v: BODY_VERSION,
     };
     office.world.control(Event::SignInSet(password)).await.unwrap();

@@ -64,7 +64,13 @@ async fn access_that_nobody_could_give_is_found() {
         ("another action", "credential.created", 2, |b| b["actions"] = json!(["github.*"]), "gave more"),
         ("live from test", "credential.created", 2, |b| drop(b.as_object_mut().unwrap().remove("test")), "gave more"),
         ("for good", "credential.created", 2, |b| b["expires_at"] = Value::Null, "gave more"),
-        ("a rotation by who is narrower", "credential.rotated", 0, |b| b["credential"] = json!("owner"), "gave more"),
+        (
+            "a rotation by who is narrower",
+            "credential.rotated",
+            0,
+            |b| b["credential"] = json!("owner"),
+            "not good for",
+        ),
         (
             "a rotation with a longer overlap",
             "credential.rotated",

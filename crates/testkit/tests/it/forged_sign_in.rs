@@ -113,3 +113,19 @@ async fn a_link_that_was_used_twice_and_a_session_of_who_was_taken_out_are_found
     let failure = verify(after.rebuild()).unwrap_err();
     assert!(failure.what.contains("not an active member"), "{failure}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_and_providers_did_in_a_suspended_tenant_is_found() {
+    let honest = recorded().await;
+    for (kind, nth) in [("session.started", 2), ("session.ended", 0), ("sign_in.set", 1), ("member.set", 4)] {
+        let mut forge = Forge(honest.0.clone());
+        let at = forge.position(kind, nth);
+        let time = forge.0[at].0;
+        let body = json!({"by": "operator", "reason": "unpaid", "v": 1});
+        let body = intended_model::json::parse_recorded(body.to_string().as_bytes()).unwrap().to_canonical();
+        forge.0.insert(at, (time, "access.suspended".into(), body));
+        let failure = verify(forge.rebuild()).expect_err(kind);
+        assert_eq!((failure.check, failure.index), (Check::Authority, Some(at as u64 + 1)), "{kind}: {failure}");
+        assert!(failure.what.contains("suspended"), "{kind}: {failure}");
+    }
+}

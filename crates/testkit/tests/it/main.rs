@@ -37,6 +37,7 @@ mod names;
 mod nested;
 mod oidc;
 mod once;
+mod one_person;
 mod operate;
 mod policy_http;
 mod refusals;

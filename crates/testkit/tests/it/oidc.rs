@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use axum::routing::{get, post};
 use intended_keyring::{SigningKey, SystemRng};
-use intended_model::entry::{ProviderGroup, Role};
+use intended_model::entry::{ProviderGroup, Role, SignInMethod};
 use intended_model::{Code, Digest, MemberId, Name};
 use intended_runtime::RuntimeError;
 use intended_runtime::access::MemberSpec;
+use intended_runtime::sign_in::session::Proof;
 use intended_runtime::sign_in::{Begun, NewSession, ProviderSpec, Secret};
+use intended_runtime::webhooks::Reach;
 use intended_testkit::World;
 use intended_token::{Alg, TokenSigner as _, base64url};
 use serde_json::{Value, json};
 
-use crate::sign_in::{id, member, verified, whole, with_password};
+use crate::sign_in::{PASSWORD, id, member, verified, whole, with_password};
+use crate::tampering::Forge;
 
 /// What the provider says, and what it was asked.
 struct Says {
@@ -26,17 +29,25 @@ struct Says {
     answer: Option<String>,
     asked: Vec<(String, String)>,
     redirect: bool,
+    /// How often the configuration was asked for.
+    heard: usize,
+    /// An endpoint, and where it is said to be.
+    elsewhere: Option<(&'static str, String)>,
 }
 
 type Shared = Arc<Mutex<Says>>;
 
 async fn configuration(State(says): State<Shared>) -> axum::response::Response {
     use axum::response::IntoResponse as _;
-    let says = says.lock().unwrap();
+    let mut says = says.lock().unwrap();
+    says.heard += 1;
     if says.redirect {
         return (http::StatusCode::FOUND, [("location", format!("{}/elsewhere", says.issuer))]).into_response();
     }
-    let at = |path: &str| format!("{}/{path}", says.issuer);
+    let at = |path: &str| match &says.elsewhere {
+        Some((endpoint, url)) if *endpoint == path => url.clone(),
+        _ => format!("{}/{path}", says.issuer),
+    };
     axum::Json(json!({
         "issuer": says.configured_issuer.as_ref().unwrap_or(&says.issuer), "authorization_endpoint": at("authorize?realm=x"),
         "token_endpoint": at("token"), "jwks_uri": at("jwks"),
@@ -93,6 +104,8 @@ impl Site {
             answer: None,
             asked: Vec::new(),
             redirect: false,
+            heard: 0,
+            elsewhere: None,
         }));
         let app = axum::Router::new()
             .route("/.well-known/openid-configuration", get(configuration))
@@ -101,6 +114,7 @@ impl Site {
             .with_state(Arc::clone(&says));
         tokio::spawn(async move { axum::serve(listener, app).await });
         let site = Self { world: World::new().await.unwrap(), says, issuer };
+        site.world.runtime.reach_providers(Reach::new(vec!["127.0.0.0/8".parse().unwrap()]));
         site.provider(&site.issuer, Some("a client secret+/")).await.unwrap();
         site
     }
@@ -127,7 +141,7 @@ impl Site {
         self.world.runtime.begin_provider("acme", "corp", None, redirect).await.unwrap()
     }
     async fn finish(&self, state: &Secret) -> Result<NewSession, RuntimeError> {
-        self.world.runtime.finish_provider("acme", "corp", None, state, &Secret::new("c0de")).await
+        self.world.runtime.finish_provider("acme", "corp", state, &Secret::new("c0de")).await
     }
     /// Somebody signs in whom the provider speaks of so.
     async fn signs_in(&self, change: impl FnOnce(&mut Says)) -> Result<NewSession, RuntimeError> {
@@ -143,8 +157,7 @@ impl Site {
             change(&mut says);
         }
         let result = self.finish(&begun.state).await;
-        // After a failure for longer than the address may be locked for.
-        self.world.clock.advance_millis(if result.is_ok() { 1_000 } else { 120_000 });
+        self.world.clock.advance_millis(1_000);
         result
     }
     fn grants(&self, who: &str) -> Vec<&'static str> {
@@ -259,9 +272,6 @@ async fn every_lie_of_a_provider_is_refused_and_makes_nobody_a_member() {
         let kid = says.key.kid().to_owned();
         (says.answer, says.configured_issuer, says.redirect) = (None, None, false);
         says.header = json!({"alg": "RS256", "kid": kid, "typ": "JWT"});
-        drop(says);
-        // The address is not to blame for what a provider does.
-        site.world.clock.advance_millis(25 * 3_600_000);
     }
     // Signed by somebody else under the name of the provider's key.
     let (code, _) = refused(
@@ -323,10 +333,10 @@ async fn nobody_is_taken_over_by_a_name() {
         grants: vec![whole(Role::Owner)],
         ..MemberSpec::default()
     };
-    let alice = id("alice");
-    assert!(world.runtime.link_provider(&world.owner, &alice, true).await.is_err(), "there is no address");
+    let (alice, corp) = (id("alice"), Name::new("corp").unwrap());
+    assert!(world.runtime.link_provider(&world.owner, &alice, Some(&corp)).await.is_err(), "there is no address");
     world.runtime.set_member(&world.owner, alice.clone(), spec).await.unwrap();
-    world.runtime.link_provider(&world.owner, &alice, true).await.unwrap();
+    world.runtime.link_provider(&world.owner, &alice, Some(&corp)).await.unwrap();
     assert!(site.signs_in(|s| s.claims["email"] = json!("mallory@corp.example")).await.is_err());
     assert!(site.signs_in(|s| s.claims["email_verified"] = json!(false)).await.is_err());
     assert!(site.signs_in(|s| s.claims["email_verified"] = json!("true")).await.is_err());
@@ -364,4 +374,217 @@ async fn a_provider_gives_no_more_than_who_set_it_up_has_and_its_secret_goes_to_
     let (auth, body) = site.says.lock().unwrap().asked.pop().unwrap();
     assert_eq!(auth, "", "a public client");
     assert!(body.contains("client_id=intended") && !body.contains("secret"), "{body}");
+}
+
+/// A tenant's word does not make the server ask what stands beside it: not as an issuer, not as an
+/// endpoint that a public issuer names, and what is there is told from what is not by nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_inside_is_asked_unless_the_operator_says_so() {
+    let site = Site::new(Alg::EdDSA).await;
+    let asked = |site: &Site| std::mem::take(&mut site.says.lock().unwrap().heard);
+    site.signs_in(|_| {}).await.unwrap();
+    assert!(asked(&site) > 0, "the operator has said so");
+    // The same provider, after the operator took the network back.
+    let world = site.world.reopen().await.unwrap();
+    let site = Site { world, ..site };
+    let redirect = Some("http://127.0.0.1:5000/callback".to_owned());
+    let begun = site.world.runtime.begin_provider("acme", "corp", None, redirect.clone()).await.unwrap_err();
+    assert_eq!(asked(&site), 0);
+    let inside =
+        [site.issuer.as_str(), "https://127.0.0.1:1", "https://[::1]", "https://10.0.0.7", "https://169.254.169.254"];
+    for issuer in inside {
+        assert_eq!(site.provider(issuer, None).await.unwrap_err().code, Code::RequestInvalid, "{issuer}");
+    }
+    // A name is looked at when it is connected to, and says nothing else than one that is not there.
+    let port = site.issuer.rsplit_once(':').unwrap().1;
+    for issuer in [format!("http://localhost:{port}"), "https://no-such-host.invalid".to_owned()] {
+        site.provider(&issuer, None).await.unwrap();
+        let error = site.world.runtime.begin_provider("acme", "corp", None, redirect.clone()).await.unwrap_err();
+        assert_eq!((error.code, &error.detail), (begun.code, &begun.detail), "{issuer}");
+    }
+    assert_eq!(asked(&site), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_inside_is_not_asked_because_a_provider_names_it() {
+    let site = Site::new(Alg::EdDSA).await;
+    for endpoint in ["token", "jwks"] {
+        let error = site.signs_in(|s| s.elsewhere = Some((endpoint, "http://[::1]:9/x".into()))).await.unwrap_err();
+        assert_eq!(error.code, Code::SignInProvider);
+        assert!(error.detail.contains("may be asked"), "{endpoint}: {}", error.detail);
+        site.says.lock().unwrap().elsewhere = None;
+    }
+}
+
+/// The last owner signs in by a provider: neither it, nor what it gives, nor its word takes that away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_the_last_owner_signs_in_by_stays_and_so_does_what_it_gives() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    let with = |role| {
+        let mut spec = site.spec(&site.issuer, None);
+        spec.mappings.insert("Owners".into(), ProviderGroup { grants: vec![whole(role)], groups: vec![] });
+        spec
+    };
+    let owners = |s: &mut Says| s.claims["groups"] = json!(["Owners"]);
+    let own = world.owner.credential.clone();
+    world.runtime.set_provider(&world.owner, with(Role::Owner)).await.unwrap();
+    let session = site.signs_in(owners).await.unwrap();
+    let by = world.runtime.authenticate(session.key.expose()).unwrap();
+    // Not while the provider gives nobody as much.
+    world.runtime.set_provider(&by, with(Role::Viewer)).await.unwrap();
+    let refused = |result: Result<u64, RuntimeError>| assert_eq!(result.unwrap_err().code, Code::AccessLastOwner);
+    refused(world.runtime.revoke_credential(&by, own.clone(), "x").await);
+    world.runtime.set_provider(&by, with(Role::Owner)).await.unwrap();
+    world.runtime.revoke_credential(&by, own, "x").await.unwrap();
+    refused(world.runtime.set_provider(&by, with(Role::Viewer)).await);
+    refused(world.runtime.set_provider(&by, ProviderSpec { active: false, ..with(Role::Owner) }).await);
+    let lost = site.signs_in(|s| s.claims["groups"] = json!(["Ops"])).await.unwrap_err();
+    assert_eq!((lost.code, site.grants("alice")), (Code::AccessLastOwner, vec!["owner"]));
+    site.signs_in(owners).await.unwrap();
+    verified(world).await;
+}
+
+/// What a provider does wrong, or does not do at all, is not for who comes from there to answer for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_fails_locks_nobody_out() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    with_password(world, "bob", vec![whole(Role::Viewer)]).await;
+    for _ in 0..25 {
+        assert!(site.signs_in(|s| s.configured_issuer = Some("http://127.0.0.1:1".into())).await.is_err());
+        site.says.lock().unwrap().configured_issuer = None;
+    }
+    assert_eq!(refused(site.finish(&Secret::new("made-up")).await).0, Code::SignInState);
+    let proof = || Proof::Password { member: "bob".into(), password: Secret::new(PASSWORD), code: None };
+    world.runtime.sign_in("acme", None, proof()).await.unwrap();
+    site.signs_in(|_| {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_sign_ins_are_begun_from_a_place_whether_they_end_or_not() {
+    let site = Site::new(Alg::EdDSA).await;
+    let begin = async |place: &str| {
+        let redirect = Some("http://127.0.0.1:5000/callback".to_owned());
+        let from = Some(place.parse().unwrap());
+        site.world.runtime.begin_provider("acme", "corp", from, redirect).await.map(drop)
+    };
+    for _ in 0..300 {
+        begin("192.0.2.7").await.unwrap();
+    }
+    let asked = site.says.lock().unwrap().heard;
+    let locked = begin("192.0.2.7").await.unwrap_err();
+    assert_eq!((locked.code, locked.retry_after), (Code::SignInLocked, Some(600)));
+    assert_eq!(site.says.lock().unwrap().heard, asked, "nothing is asked for it");
+    begin("192.0.2.8").await.unwrap();
+    site.world.clock.advance_millis(600_000);
+    begin("192.0.2.7").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_makes_nobody_anything_in_a_suspended_tenant() {
+    let site = Site::new(Alg::EdDSA).await;
+    let begun = site.begin().await;
+    let operator = crate::sign_in::operator(&site.world);
+    site.world.runtime.suspend_tenant(&operator, &site.world.owner.tenant.id, "unpaid").await.unwrap();
+    assert_eq!(refused(site.finish(&begun.state).await).0, Code::TenantSuspended);
+    let again = site.world.runtime.begin_provider("acme", "corp", None, None).await.unwrap_err();
+    assert_eq!(again.code, Code::TenantSuspended);
+    assert!(site.says.lock().unwrap().asked.is_empty());
+}
+
+/// A member who is linked to one provider and has not come is not for another to take, and who they turn
+/// out to be is in the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_to_one_provider_and_its_address_and_who_came_by_it_is_recorded() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    let (corp, other) = (Name::new("corp").unwrap(), Name::new("other").unwrap());
+    let spec = |email: &str| MemberSpec {
+        active: true,
+        email: Some(email.into()),
+        grants: vec![whole(Role::Viewer)],
+        ..MemberSpec::default()
+    };
+    let set = async |email: &str| world.runtime.set_member(&world.owner, id("alice"), spec(email)).await.unwrap();
+    let link = async |to: &Name| world.runtime.link_provider(&world.owner, &id("alice"), Some(to)).await;
+    set("alice@corp.example").await;
+    assert_eq!(link(&other).await.unwrap_err().code, Code::NotFound, "there is none of that name");
+    let second = ProviderSpec { provider: other.clone(), ..site.spec("https://id.example", None) };
+    world.runtime.set_provider(&world.owner, second).await.unwrap();
+    link(&other).await.unwrap();
+    assert_eq!(refused(site.signs_in(|_| {}).await).0, Code::SignInProvider, "linked to the other one");
+    // Another address is another person, until somebody says so again.
+    link(&corp).await.unwrap();
+    set("somebody@corp.example").await;
+    set("alice@corp.example").await;
+    assert!(!world.owner.tenant.state().members["alice"].sign_in.contains(&SignInMethod::Oidc));
+    assert_eq!(refused(site.signs_in(|_| {}).await).0, Code::SignInProvider);
+    // And so is another provider under the same name.
+    site.provider("https://id.example", None).await.unwrap();
+    link(&corp).await.unwrap();
+    site.provider(&site.issuer, None).await.unwrap();
+    assert_eq!(refused(site.signs_in(|_| {}).await).0, Code::SignInProvider);
+    link(&corp).await.unwrap();
+    site.signs_in(|_| {}).await.unwrap();
+    let state = world.owner.tenant.state();
+    let alice = &state.members["alice"];
+    assert!(alice.oidc.as_ref().is_some_and(|l| l.provider == corp && l.subject.is_some()), "{alice:?}");
+    let (_, leaves) = world.export().await.unwrap();
+    let at = Forge::of(&leaves).position("sign_in.set", 4) as u64;
+    assert_eq!(alice.entrusted_at, Some(at), "what was asked for before is not hers to approve");
+    // Bound, she keeps it with another address.
+    set("alice@new.example").await;
+    site.signs_in(|s| s.claims["email"] = json!("alice@newer.example")).await.unwrap();
+    verified(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_forged_word_of_who_somebody_is_to_a_provider_is_found() {
+    let site = Site::new(Alg::EdDSA).await;
+    let world = &site.world;
+    let email = Some("alice@corp.example".into());
+    let spec = MemberSpec { active: true, email, grants: vec![whole(Role::Viewer)], ..MemberSpec::default() };
+    world.runtime.set_member(&world.owner, id("alice"), spec).await.unwrap();
+    world.runtime.link_provider(&world.owner, &id("alice"), Some(&Name::new("corp").unwrap())).await.unwrap();
+    site.signs_in(|_| {}).await.unwrap();
+    let bob = |s: &mut Says| {
+        s.claims["sub"] = json!("u-2");
+        s.claims["preferred_username"] = json!("bob");
+        s.claims["email"] = json!("bob@corp.example");
+    };
+    site.signs_in(bob).await.unwrap();
+    let honest = Forge::of(&world.export().await.unwrap().1);
+    crate::tampering::verify(Forge(honest.0.clone()).rebuild()).unwrap();
+    type Change = fn(&mut Value);
+    // 0 links alice, 1 binds her, 2 binds bob.
+    let cases: Vec<(&str, usize, Change, &str)> = vec![
+        ("by who gives access", 1, |b| b["by"] = json!("owner"), "is not for"),
+        ("of who is linked to none", 0, |b| drop(b.as_object_mut().unwrap().remove("provider")), "linked"),
+        ("of another provider", 1, |b| b["provider"] = json!("other"), "is not for"),
+        ("of nobody", 1, |b| drop(b.as_object_mut().unwrap().remove("subject")), "is not for"),
+        ("of somebody else", 2, |b| b["member"] = json!("alice"), "is not for"),
+        ("in the link", 0, |b| b["subject"] = json!(Digest::of(b"x")), "is not for"),
+    ];
+    for (what, nth, change, says) in cases {
+        let mut forge = Forge(honest.0.clone());
+        let at = forge.position("sign_in.set", nth);
+        forge.edit(at, change);
+        let failure = crate::tampering::verify(forge.rebuild()).expect_err(what);
+        assert_eq!(failure.index, Some(at as u64), "{what}: {failure}");
+        assert!(failure.what.contains(says), "{what}: {failure}");
+    }
+    // Two are one and the same to it.
+    let mut forge = Forge(honest.0.clone());
+    let (hers, his) = (forge.position("sign_in.set", 1), forge.position("sign_in.set", 2));
+    let subject: Value = serde_json::from_str(&forge.0[hers].2).unwrap();
+    let subject = subject["subject"].as_str().unwrap().to_owned();
+    let body: Value = serde_json::from_str(&forge.0[his].2).unwrap();
+    forge.0[his].2 = forge.0[his].2.replace(body["subject"].as_str().unwrap(), &subject);
+    assert!(crate::tampering::verify(forge.rebuild()).unwrap_err().what.contains("knows `alice`"));
+    // Without the word of who she is neither what her groups say nor a session follows.
+    let mut forge = Forge(honest.0.clone());
+    let at = forge.position("sign_in.set", 1);
+    forge.0.remove(at);
+    assert_eq!(crate::tampering::verify(forge.rebuild()).unwrap_err().index, Some(at as u64));
 }

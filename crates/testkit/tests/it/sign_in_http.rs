@@ -179,6 +179,7 @@ async fn no_secret_is_in_a_log_an_error_the_ledger_an_export_or_a_fact_in_clear(
     let wrong = json!({"member": "alice", "password": "a planted wrong password", "code": "987654"});
     assert_eq!(ask("POST", SESSIONS, None, wrong).await.0, 401);
     assert_eq!(ask("POST", SESSIONS, None, json!({"link": link})).await.0, 401);
+    world.runtime.reach_providers(intended_runtime::webhooks::Reach::new(vec!["127.0.0.0/8".parse().unwrap()]));
     let provider =
         json!({"issuer": "http://127.0.0.1:9", "client_id": "c", "client_secret": "a-planted-client-secret"});
     assert_eq!(ask("PUT", "/v1/tenants/acme/identity-providers/corp", Some(&key), provider).await.0, 200);

@@ -3,13 +3,14 @@
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::HeaderMap;
+use intended_model::{Code, Name};
 use intended_runtime::sign_in::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Index, member};
-use crate::{Answer, App, auth, exchange, input, json};
+use crate::{Answer, App, Problem, auth, exchange, input, json};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -131,12 +132,14 @@ async fn issue_link(State(app): State<App>, Path((tenant, of)): Path<(String, St
 #[serde(deny_unknown_fields)]
 struct OidcBody {
     active: bool,
+    #[serde(default)]
+    provider: Option<Name>,
 }
 
 /// Lets a member that somebody made sign in with an identity provider that knows them by name and
-/// address, or no more.
+/// address, or with none any more.
 #[utoipa::path(put, path = "/v1/tenants/{tenant}/members/{member}/oidc", tag = "sign-in", params(("tenant" = String, Path), ("member" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "active"), responses((status = 200, description = "set", content_type = "application/json", body = crate::schema::Recorded)))]
+    request_body(content_type = "application/json", description = "active; provider"), responses((status = 200, description = "set", content_type = "application/json", body = crate::schema::Recorded)))]
 async fn link_provider(
     State(app): State<App>,
     Path((tenant, of)): Path<(String, String)>,
@@ -145,5 +148,13 @@ async fn link_provider(
 ) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let b: OidcBody = input::typed(&headers, &body, input::MAX_BODY)?;
-    json(200, &Index { index: app.runtime.link_provider(&principal, &member(&of)?, b.active).await? })
+    let provider = match (b.active, b.provider) {
+        (true, Some(provider)) => Some(provider),
+        (false, None) => None,
+        _ => {
+            let detail = "a member is linked to a `provider`, with `active` true, or to none";
+            return Err(Problem::at(Code::RequestInvalid, "/provider", detail));
+        }
+    };
+    json(200, &Index { index: app.runtime.link_provider(&principal, &member(&of)?, provider.as_ref()).await? })
 }

@@ -152,6 +152,6 @@ async fn finish(
     body: Bytes,
 ) -> Answer {
     let b: FinishBody = input::typed(&headers, &body, MAX_OPEN_BODY)?;
-    let new = app.runtime.finish_provider(&tenant, &provider, exchange::origin(), &b.state, &b.code).await?;
+    let new = app.runtime.finish_provider(&tenant, &provider, &b.state, &b.code).await?;
     super::begun(&new)
 }

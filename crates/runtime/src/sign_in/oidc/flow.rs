@@ -10,11 +10,10 @@ use intended_token::base64url;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::http::{ClientAuth, address, encoded, refused};
+use super::http::{ClientAuth, address, encoded, refused, unreached};
 use super::id_token::{self, Expected};
-use crate::sign_in::attempts::{Ended, of_place};
 use crate::sign_in::{NewSession, Record, Secret, delete, put};
-use crate::{Runtime, RuntimeError, Tenant};
+use crate::{Runtime, RuntimeError, Tenant, not_suspended};
 
 const PURPOSE: &str = "oidc-flow";
 const GOOD_MS: i64 = 10 * 60_000;
@@ -56,14 +55,16 @@ fn fact(state: &str) -> String {
 impl Runtime {
     async fn discover(&self, provider: &IdentityProviderSet) -> Result<Endpoints, RuntimeError> {
         let at = format!("{}/.well-known/openid-configuration", provider.issuer.trim_end_matches('/'));
-        let url = address(&at).ok_or_else(|| refused("its issuer is no address that may be asked"))?;
+        let reach = self.desk.http.reach();
+        // Said as if it did not answer: what is out of reach is nobody's to find out here.
+        let url = address(&at, reach).ok_or_else(|| unreached("provider's configuration"))?;
         let found = self.desk.http.get("provider's configuration", url).await?;
         // OpenID Connect Discovery section 4.3: exactly.
         if found.get("issuer").and_then(Value::as_str) != Some(&*provider.issuer) {
             return Err(refused("its configuration is of another issuer"));
         }
         let endpoint = |name: &str| {
-            let url = found.get(name).and_then(Value::as_str).and_then(address);
+            let url = found.get(name).and_then(Value::as_str).and_then(|text| address(text, reach));
             url.ok_or_else(|| refused(format!("its configuration has no `{name}` that may be asked")))
         };
         let methods = found.get("token_endpoint_auth_methods_supported");
@@ -82,6 +83,7 @@ impl Runtime {
     fn provider(&self, tenant: &str, provider: &str) -> Result<(Arc<Tenant>, IdentityProviderSet), RuntimeError> {
         let known = intended_model::TenantId::new(tenant).ok().and_then(|id| self.tenant(&id));
         let tenant = known.ok_or(Code::NotFound)?;
+        not_suspended(&tenant.state())?;
         let found = tenant.state().providers.get(provider).cloned().ok_or(Code::NotFound)?;
         Ok((tenant, found))
     }
@@ -117,8 +119,7 @@ impl Runtime {
     ) -> Result<Begun, RuntimeError> {
         let redirect_uri = self.redirect(redirect_uri)?;
         let (tenant, provider) = self.provider(tenant, provider)?;
-        // It asks another server and keeps something: not as often as somebody likes.
-        let attempt = self.attempt(&tenant, vec![of_place(from)]).await?;
+        self.desk.begins.one_more(tenant.id.as_str(), from, self.now())?;
         let endpoints = self.discover(&provider).await?;
         let (state, nonce) = (base64url(&self.random::<32>()?), base64url(&self.random::<32>()?));
         let verifier = base64url(&self.random::<32>()?);
@@ -156,7 +157,6 @@ impl Runtime {
         let sealed = self.seal(&tenant, PURPOSE, &fact(&state), &flow)?;
         let record = Record { writes: vec![put(fact(&state), sealed, Some(until))], ..Record::default() };
         self.try_record(&tenant, &tenant.folded(), now, record).await?.ok_or(Code::Conflict)?;
-        self.settle_attempt(attempt, Ended::Half).await?;
         Ok(Begun { authorization_url: url.into(), state: Secret::new(state), expires_at: until })
     }
 
@@ -165,12 +165,12 @@ impl Runtime {
         &self,
         tenant: &str,
         provider: &str,
-        from: Option<IpAddr>,
         state: &Secret,
         code: &Secret,
     ) -> Result<NewSession, RuntimeError> {
         let (tenant, provider) = self.provider(tenant, provider)?;
-        let attempt = self.attempt(&tenant, vec![of_place(from)]).await?;
+        // Nothing is counted: a state is 256 random bits, good once and begun here before, so there is
+        // nothing to guess, and what goes wrong after it is not for who came back with it to answer for.
         let key = fact(state.expose());
         let kept = self.fact(&tenant, &key)?.ok_or(Code::SignInState)?;
         let flow: Flow = self.unseal(&tenant, PURPOSE, &key, &kept)?;
@@ -209,8 +209,6 @@ impl Runtime {
             Expected { issuer: &provider.issuer, client_id: &provider.client_id, nonce: &flow.nonce, now: self.now() };
         let claims = id_token::verify(token, &keys, expected, &provider.groups_claim).map_err(refused)?;
         let (member, basis) = self.member_of(&tenant, &provider, &claims).await?;
-        let session = self.start_session(&tenant, &member, SignInMethod::Oidc, &basis).await?;
-        self.settle_attempt(attempt, Ended::Half).await?;
-        Ok(session)
+        self.start_session(&tenant, &member, SignInMethod::Oidc, &basis).await
     }
 }

@@ -15,7 +15,9 @@ use intended_model::{Code, Event, MemberId, Name};
 use serde::Serialize;
 
 use super::{Secret, delete, put, unsafe_in_text};
+use crate::access::keeps_an_owner;
 use crate::admin::Change;
+use crate::webhooks::Reach;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 pub mod flow;
@@ -53,9 +55,15 @@ fn owner(provider: &IdentityProviderSet) -> String {
 }
 
 impl Runtime {
+    /// Which addresses providers may have, besides public ones: said once, before any is asked.
+    pub fn reach_providers(&self, reach: Reach) {
+        self.desk.http.reaches(reach);
+    }
+
     /// Sets an identity provider up, changes or removes it.
     pub async fn set_provider(&self, by: &Principal, spec: ProviderSpec) -> Result<u64, RuntimeError> {
-        check(&spec)?;
+        // Who removes one need not have one that may still be asked.
+        check(&spec, self.desk.http.reach(), spec.active)?;
         let changed = self.change(by, ("provider", &spec), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let set = IdentityProviderSet {
@@ -79,7 +87,9 @@ impl Runtime {
                 return Err(Code::NotFound.into());
             }
             let kept = known.is_some_and(|k| owner(k) == owner(&set));
-            let mut change = Change::new(Event::IdentityProviderSet(set.clone()), ());
+            let event = Event::IdentityProviderSet(set.clone());
+            keeps_an_owner(state, &event, self.now())?;
+            let mut change = Change::new(event, ());
             match &spec.client_secret {
                 Some(text) if spec.active => {
                     let sealed = self.seal(&by.tenant, PURPOSE, &owner(&set), &text.expose())?;
@@ -99,9 +109,14 @@ impl Runtime {
     }
 
     /// Lets a member that somebody made sign in with a provider that knows them by name and address,
-    /// or lets them no more. Nobody gives a way of acting as somebody who may do more, or as themselves.
-    pub async fn link_provider(&self, by: &Principal, member: &MemberId, active: bool) -> Result<u64, RuntimeError> {
-        let changed = self.change(by, ("oidc", member, active), |by, state| {
+    /// or with none. Nobody gives a way of acting as somebody who may do more, or as themselves.
+    pub async fn link_provider(
+        &self,
+        by: &Principal,
+        member: &MemberId,
+        provider: Option<&Name>,
+    ) -> Result<u64, RuntimeError> {
+        let changed = self.change(by, ("oidc", member, provider), |by, state| {
             by.require_whole(Scope::AccessWrite)?;
             let known = state.members.get(member).filter(|m| m.active).ok_or(Code::NotFound)?;
             if by.member() == Some(member) {
@@ -110,28 +125,31 @@ impl Runtime {
             if !by.access.covers_member(known, self.now()) {
                 return Err(RuntimeError::new(Code::AccessWider, format!("`{member}` may do more than you may")));
             }
-            if active && known.email.is_none() {
+            if provider.is_some_and(|p| !state.providers.contains_key(p)) {
+                return Err(RuntimeError::at(Code::NotFound, "/provider", "there is no such identity provider"));
+            }
+            if provider.is_some() && known.email.is_none() {
                 let detail = "a member is linked by their address, and this one has none";
                 return Err(RuntimeError::new(Code::RequestInvalid, detail));
             }
             let set = SignInSet {
-                active,
+                active: provider.is_some(),
                 by: by.credential.clone(),
                 member: member.clone(),
                 method: SignInMethod::Oidc,
+                provider: provider.cloned(),
+                subject: None,
                 v: BODY_VERSION,
             };
-            let mut change = Change::new(Event::SignInSet(set), ());
-            if !active {
-                change.writes.push(delete(people::bound(member)));
-            }
-            Ok(change)
+            let event = Event::SignInSet(set);
+            keeps_an_owner(state, &event, self.now())?;
+            Ok(Change::new(event, ()))
         });
         Ok(changed.await?.index)
     }
 }
 
-fn check(spec: &ProviderSpec) -> Result<(), RuntimeError> {
+fn check(spec: &ProviderSpec, reach: &Reach, asked: bool) -> Result<(), RuntimeError> {
     let text = |at: &str, text: &str, most: usize| {
         let good = !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
         let wrong = || RuntimeError::at(Code::TextUnsafe, at, format!("1 to {most} printable ASCII characters"));
@@ -143,8 +161,10 @@ fn check(spec: &ProviderSpec) -> Result<(), RuntimeError> {
     if let Some(secret) = &spec.client_secret {
         text("/client_secret", secret.expose(), 512)?;
     }
-    if http::address(&spec.issuer).is_none_or(|url| url.query().is_some() || url.fragment().is_some()) {
-        let detail = "an issuer is an https:// address without a query; http:// is for this machine only";
+    let good = |url: reqwest::Url| url.query().is_none() && url.fragment().is_none();
+    if asked && !http::address(&spec.issuer, reach).is_some_and(good) {
+        let detail =
+            "an issuer is an https:// address without a query, and public unless the operator allows its network";
         return Err(RuntimeError::at(Code::RequestInvalid, "/issuer", detail));
     }
     if !matches!(spec.member_claim.as_deref(), None | Some("preferred_username" | "email")) {

@@ -9,17 +9,14 @@ use intended_model::{CredentialId, Digest, Event, MemberId};
 
 use super::http::refused;
 use super::id_token::Claims;
+use crate::access::keeps_an_owner;
 use crate::sign_in::session::{Basis, has};
-use crate::sign_in::{MAX_ATTEMPTS, Record, put, version};
-use crate::{Runtime, RuntimeError, Tenant};
+use crate::sign_in::{MAX_ATTEMPTS, Record};
+use crate::{Runtime, RuntimeError, Tenant, not_suspended};
 
-/// Whose a subject of an issuer is: under a name change it is the same person.
-fn subject(issuer: &str, subject: &str) -> String {
-    format!("pb/{}", Digest::of(format!("{issuer}\n{subject}").as_bytes()).to_hex())
-}
-/// Which subject a member is.
-pub(crate) fn bound(member: &MemberId) -> String {
-    format!("pm-oidc/{member}")
+/// Who a subject of an issuer is: under a name change it is the same person.
+fn subject(issuer: &str, subject: &str) -> Digest {
+    Digest::of(format!("{issuer}\n{subject}").as_bytes())
 }
 
 impl Runtime {
@@ -37,26 +34,22 @@ impl Runtime {
         for _ in 0..MAX_ATTEMPTS {
             let folded = tenant.folded();
             let state = &folded.state;
-            let known = self.fact(tenant, &subject)?;
+            not_suspended(state)?;
             let mut record = Record::default();
-            record.reads.push((subject.as_str().into(), version(known.as_ref())));
-            let owner =
-                known.as_ref().and_then(|f| std::str::from_utf8(&f.value).ok().and_then(|t| MemberId::new(t).ok()));
-            let member = match owner {
-                Some(member) => member,
+            let member = match state.bound_to(subject) {
+                Some((member, _)) => member.clone(),
                 None => named(provider, claims)?,
             };
             let before = state.members.get(&member);
-            let binding = self.fact(tenant, &bound(&member))?;
-            record.reads.push((bound(&member).into(), version(binding.as_ref())));
-            let same = binding.as_ref().map(|b| *b.value == *subject.as_bytes());
+            let linked = before.filter(|_| has(state, &member, SignInMethod::Oidc)).and_then(|m| m.oidc.as_ref());
+            let linked = linked.filter(|l| l.provider == provider.provider);
             let stranger = || refused(format!("`{member}` is a member already, and is not linked to this provider"));
-            match (before, same) {
+            match (before, linked) {
                 // A new one, and one that this provider is known to speak of.
-                (None, None) => {}
-                (Some(_), Some(true)) if has(state, &member, SignInMethod::Oidc) => {}
+                (None, _) => {}
+                (Some(_), Some(l)) if l.subject == Some(subject) => {}
                 // Somebody made the member, and said that the provider may speak of them.
-                (Some(m), None) if has(state, &member, SignInMethod::Oidc) => {
+                (Some(m), Some(l)) if l.subject.is_none() && l.issuer == provider.issuer => {
                     let equal =
                         m.email.as_deref().zip(claims.email.as_deref()).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
                     if !equal {
@@ -64,6 +57,20 @@ impl Runtime {
                     }
                 }
                 _ => return Err(stranger()),
+            }
+            // From here on it is the subject that counts, and it is in the ledger who that is.
+            let binds = linked.is_none_or(|l| l.subject.is_none());
+            let binding = Event::SignInSet(SignInSet {
+                active: true,
+                by: by.clone(),
+                member: member.clone(),
+                method: SignInMethod::Oidc,
+                provider: Some(provider.provider.clone()),
+                subject: Some(subject),
+                v: BODY_VERSION,
+            });
+            if binds && before.is_some() {
+                record.events.push(binding.clone());
             }
             let mapped: Vec<_> = claims.groups.iter().filter_map(|g| provider.mappings.get(g.as_str())).collect();
             let (mut grants, mut groups) = (Vec::new(), Vec::new());
@@ -95,21 +102,13 @@ impl Runtime {
                 record.events.push(Event::MemberSet(set));
             }
             if before.is_none() {
-                record.events.push(Event::SignInSet(SignInSet {
-                    active: true,
-                    by: by.clone(),
-                    member: member.clone(),
-                    method: SignInMethod::Oidc,
-                    v: BODY_VERSION,
-                }));
+                record.events.push(binding);
             }
-            if same.is_none() {
-                record.writes.push(put(subject.as_str(), member.as_str().as_bytes(), None));
-                record.writes.push(put(bound(&member), subject.as_bytes(), None));
+            for event in &record.events {
+                keeps_an_owner(state, event, self.now())?;
             }
             // Before the session, and whether there is one or not.
-            let something = !record.events.is_empty() || !record.writes.is_empty();
-            if something && self.try_record(tenant, &folded, self.now(), record).await?.is_none() {
+            if !record.events.is_empty() && self.try_record(tenant, &folded, self.now(), record).await?.is_none() {
                 continue;
             }
             if mapped.is_empty() {
