@@ -2,7 +2,7 @@
 //! change would have allowed it. Pure: the same state and input give the same words. Nothing here
 //! decides; what would have been is found by deciding again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -468,10 +468,13 @@ impl Search {
     /// With everyone's approval who is in the groups that are asked for.
     fn approved(&mut self, state: &State, input: &Input, decision: &Decision) {
         let Some(policy) = decision.policy.as_ref().filter(|_| decision.decision == Outcome::Escalate) else { return };
-        let mut people: Vec<&MemberId> =
-            decision.obligations.approvals.iter().flat_map(groups).flat_map(|(g, _)| in_group(state, g)).collect();
-        people.sort_unstable();
-        people.dedup();
+        // In the order of the steps, as an approval is taken by the step that is next.
+        let mut people: Vec<&MemberId> = Vec::new();
+        for (group, _) in decision.obligations.approvals.iter().flat_map(groups) {
+            people.extend(in_group(state, group));
+        }
+        let mut seen = BTreeSet::new();
+        people.retain(|m| seen.insert(*m));
         let until = decision.obligations.expires_at.unwrap_or(input.at).plus_millis(1);
         let (mut tried, mut changed, mut given) = (state.clone(), input.clone(), Vec::new());
         changed.approvals.clear();
@@ -495,7 +498,8 @@ impl Search {
                 intent_hash: input.intent_hash,
                 policy: policy.digest,
                 reason: "what if".into(),
-                request: None,
+                // After everything: who is in the group now was in it by then.
+                request: Some((1 << 60) - 1),
                 v: BODY_VERSION,
             };
             given.push((entry, granted));

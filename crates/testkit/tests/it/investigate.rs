@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use intended_model::decision::{DecisionRecord, Outcome};
-use intended_model::entry::{BODY_VERSION, BreakerHeld, BreakerScope, IncidentNoted, MemberSet};
+use intended_model::entry::{BODY_VERSION, BreakerHeld, BreakerScope, IncidentNoted, MemberSet, Role, RoleGrant};
 use intended_model::{Code, Event, Kind, MemberId, Name};
 use intended_runtime::Submission;
 use intended_runtime::audit::{Query, WhatIf};
@@ -37,7 +37,7 @@ async fn lead(world: &World) {
         active: true,
         by: world.owner.credential.clone(),
         email: None,
-        grants: Vec::new(),
+        grants: vec![RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Approver, whole: true }],
         groups: vec![Name::new("support-leads").unwrap()],
         member: MemberId::new("ada").unwrap(),
         name: None,

@@ -61,6 +61,13 @@ async fn use_token(office: &Office, decided: &Decided) -> Result<(), Refusal> {
     }
 }
 
+/// The first thing that stands in the way of what was decided last, and what would have been allowed.
+async fn explained(office: &Office, id: &IntentId) -> (String, Vec<String>) {
+    let decided = office.world.runtime.decision(&office.world.owner, id).await.unwrap().unwrap();
+    let why = office.world.runtime.explain(&office.world.owner, &decided.record, decided.index).await.unwrap();
+    (why.obstacles[0].what.clone(), why.would_allow.into_iter().map(|c| c.change).collect())
+}
+
 /// What waits for who asked.
 async fn mine(office: &Office, id: &IntentId) -> Decided {
     let decided = office.world.runtime.decision(&office.agent, id).await.unwrap().unwrap();
@@ -85,6 +92,10 @@ async fn a_quorum_under_a_halt_or_a_breaker_denies() {
         office.approve(&lead, &id).await.unwrap();
         assert_eq!(office.outcome(&id).await, (Outcome::Deny, code));
         assert!(!office.open(&id).await);
+        // Why, and what would have to change, is said of these halts too.
+        let (obstacle, instead) = explained(&office, &id).await;
+        assert!(obstacle.starts_with("halt `halt-") && obstacle.contains("2 people of"), "{code}: {obstacle}");
+        assert!(instead.iter().any(|c| c.starts_with("halt `halt-") && c.ends_with("` lifted")), "{code}: {instead:?}");
         office.verifies().await;
     }
     let office = Office::new().await;
@@ -93,6 +104,9 @@ async fn a_quorum_under_a_halt_or_a_breaker_denies() {
     hold(&office, "stripe-down").await;
     office.approve(&lead, &id).await.unwrap();
     assert_eq!(office.outcome(&id).await, (Outcome::Deny, Code::BreakerOpen));
+    let (obstacle, instead) = explained(&office, &id).await;
+    assert!(obstacle.starts_with("breaker `stripe-down` is held on `stripe.*`"), "{obstacle}");
+    assert!(instead.contains(&"breaker `stripe-down` released".to_owned()), "{instead:?}");
     office.verifies().await;
 }
 
@@ -122,10 +136,10 @@ async fn context_that_comes_under_a_halt_or_a_breaker_denies() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_approved_before_a_halt_or_a_revocation_stays_dead_also_when_it_is_asked_for_later() {
-    let office = Office::new().await;
-    alone(&office).await;
-    let lead = office.person("lead", &["leads"]).await;
     for (scope, code) in halts() {
+        let office = Office::new().await;
+        alone(&office).await;
+        let lead = office.person("lead", &["leads"]).await;
         let before = approved(&office, &lead).await;
         let id = before.record.input.id;
         let thrown = office.world.runtime.throw(&office.world.owner, scope, "stop").await.unwrap();
@@ -137,7 +151,10 @@ async fn what_was_approved_before_a_halt_or_a_revocation_stays_dead_also_when_it
         // What is approved after it is as good as ever.
         let after = approved(&office, &lead).await;
         assert_eq!(use_token(&office, &after).await, Ok(()), "{code}");
+        office.verifies().await;
     }
+    let office = Office::new().await;
+    let lead = office.person("lead", &["leads"]).await;
     let before = approved(&office, &lead).await;
     let selector = TokenSelector { agent: Some("support-agent".into()), ..TokenSelector::default() };
     office.world.runtime.revoke_tokens(&office.world.owner, selector, "leaked").await.unwrap();
@@ -191,6 +208,9 @@ async fn an_approved_intent_takes_one_probe_of_a_half_open_breaker() {
     // The one that waited meets it open.
     office.approve(&lead, &waits).await.unwrap();
     assert_eq!(office.outcome(&waits).await, (Outcome::Deny, Code::BreakerOpen));
+    let (obstacle, instead) = explained(&office, &waits).await;
+    assert!(obstacle.contains("`refunds`") && obstacle.contains("tried again by itself"), "{obstacle}");
+    assert!(instead.contains(&"breaker `refunds` closed".to_owned()), "{instead:?}");
     office.world.clock.advance_millis(60_000);
     runtime.tend_breakers().await;
     assert_eq!(state(), "half_open");
