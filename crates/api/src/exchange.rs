@@ -107,7 +107,8 @@ pub async fn run(request: Request, next: Next) -> Response {
             headers.insert(RATE_LIMIT.clone(), left);
         }
     }
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Unless the answer says for how long it may be kept.
+    headers.entry(http::header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -19,6 +19,9 @@ use crate::App;
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What halts are on.
+const HALTS: [&str; 6] = ["tenant", "environment", "agent", "connector", "tool", "category"];
+
 /// Everything on one page, read before it is written.
 #[derive(Debug, Default)]
 struct Snapshot {
@@ -33,9 +36,11 @@ struct Snapshot {
     ledger_size: u64,
     checkpoint_age: f64,
     /// Of the tenant, of an environment.
-    halts: [u64; 2],
+    halts: [u64; HALTS.len()],
     open: u64,
     policies: Vec<(String, String)>,
+    /// By sink: entries and seconds behind, events, failures. Strangers get them as one.
+    sinks: BTreeMap<String, (u64, f64, u64, u64)>,
     process: Process,
     started: f64,
 }
@@ -63,10 +68,23 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         let age = runtime.checkpoint_age(tenant).await? as f64 / 1000.0;
         page.checkpoint_age = page.checkpoint_age.max(age);
         page.open += runtime.open_escalations(tenant).await?;
+        for standing in runtime.siem(tenant).await? {
+            let label = if caller.is_some() { standing.sink.spec.name.to_string() } else { "all".to_owned() };
+            let sink = page.sinks.entry(label).or_default();
+            sink.0 += standing.lag_entries;
+            #[expect(clippy::cast_precision_loss, reason = "a time in milliseconds")]
+            let lag = standing.lag_ms as f64 / 1000.0;
+            sink.1 = sink.1.max(lag);
+            sink.2 += standing.progress.exported;
+            sink.3 += standing.progress.failures;
+        }
         let state = tenant.state();
         for halt in state.halts.values() {
-            let [whole, part] = &mut page.halts;
-            *(if halt.environment.is_none() { whole } else { part }) += 1;
+            let kind = halt.on.as_ref().map(intended_model::emergency::HaltTarget::kind);
+            let kind = kind.unwrap_or(if halt.environment.is_none() { "tenant" } else { "environment" });
+            if let Some((_, n)) = HALTS.iter().zip(&mut page.halts).find(|(scope, _)| **scope == kind) {
+                *n += 1;
+            }
         }
         for environment in state.environments.values() {
             let named = caller.is_some_and(|c| c.sees(&environment.id));
@@ -183,12 +201,21 @@ impl Collector for Snapshot {
             ([("environment", environment.as_str()), ("version", version.as_str())], 1_u64)
         });
         gauge(to, "intended_policy_info", "The policy version that an environment decides by.", policies)?;
-        let halts = ["tenant", "environment"].into_iter().zip(self.halts).map(|(scope, n)| ([("scope", scope)], n));
+        let halts = HALTS.into_iter().zip(self.halts).map(|(scope, n)| ([("scope", scope)], n));
         gauge(to, "intended_halt_active", "Halts in force.", halts)?;
         let help = "Escalations and deferrals that wait for an answer.";
         one_gauge(to, "intended_escalations_open", help, self.open)?;
         let help = "Commits of decisions that lost a race and were decided again.";
         one_counter(to, "intended_commit_conflicts", help, self.conflicts)?;
+        let sink = |name: &String| [("sink", name.clone())];
+        let behind = self.sinks.iter().map(|(name, s)| (sink(name), s.0));
+        gauge(to, "intended_siem_lag_entries", "Ledger entries that a collector has not acknowledged.", behind)?;
+        let seconds = self.sinks.iter().map(|(name, s)| (sink(name), s.1));
+        gauge(to, "intended_siem_lag_seconds", "How long the oldest of them has been waiting.", seconds)?;
+        let sent = self.sinks.iter().map(|(name, s)| (sink(name), s.2));
+        counter(to, "intended_siem_events", "Events that collectors have acknowledged.", sent)?;
+        let failed = self.sinks.iter().map(|(name, s)| (sink(name), s.3));
+        counter(to, "intended_siem_failures", "Batches that were not taken.", failed)?;
         self.process.encode(to)?;
         one_gauge(to, "process_start_time_seconds", "When it started, since the epoch.", self.started)
     }

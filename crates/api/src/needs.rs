@@ -81,6 +81,8 @@ const OTHERS: &[Line] = &[
     line("GET", under_tenant!("jwks.json"), Credential),
     // Whoever asked waits for the answer, whether or not they read others'.
     line("GET", under_tenant!("intents/{id}"), Any(&[Scope::IntentRead, Scope::IntentSubmit])),
+    // A scope for that alone, or the one for all of an emergency.
+    line("POST", under_tenant!("emergency/halts"), Any(&[Scope::EmergencyHalt, Scope::EmergencyWrite])),
     // Whoever signs in is nobody yet.
     line("POST", under_tenant!("sessions"), Public),
     line("POST", under_tenant!("identity-providers/{provider}/begin"), Public),
@@ -177,11 +179,26 @@ const AREAS: &[Line] = table! {
     DELETE "simulations/{simulation}": PolicyRead & IntentRead;
     GET "decision-drift": PolicyRead & IntentRead;
     GET "emergency": EmergencyRead;
-    POST "emergency/halts": EmergencyWrite;
+    GET "emergency/blast-radius": EmergencyRead;
     POST "emergency/halts/{halt}/resume": EmergencyWrite;
+    POST "emergency/break-glass": AccessWrite & EmergencyWrite;
+    POST "revocations": TokenRevoke;
+    POST "drills": EmergencyWrite & AccessWrite & IntentSubmit & TokenVerify;
+    GET "drills": EmergencyRead;
+    GET "breakers": EmergencyRead;
+    PUT "breakers/{breaker}": EmergencyWrite;
+    POST "breakers/{breaker}/hold": EmergencyWrite;
+    POST "breakers/{breaker}/release": EmergencyWrite;
+    POST "intents/{id}/outcome": TokenVerify;
     POST "incidents": EmergencyWrite;
     GET "incidents": EmergencyRead;
+    GET "incidents/{incident}": EmergencyRead;
+    GET "incidents/{incident}/timeline": EmergencyRead;
+    GET "incidents/{incident}/evidence": EmergencyRead & AuditRead;
+    POST "incidents/{incident}/notes": EmergencyWrite;
     POST "incidents/{incident}/close": EmergencyWrite;
+    GET "siem": StatusRead;
+    POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;
     PUT "webhooks/{webhook}": AccessWrite;
     DELETE "webhooks/{webhook}": AccessWrite;

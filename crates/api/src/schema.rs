@@ -210,6 +210,8 @@ pub struct Receipt {
     entry: Object,
     proof: Vec<String>,
     checkpoint: String,
+    /// Of a decision: the receipt of what came of it, once that was reported.
+    outcome: Option<Object>,
 }
 #[derive(ToSchema)]
 pub struct IntentList {
@@ -241,6 +243,12 @@ pub struct Explanation {
     hint: String,
     /// Everything that stands in the way.
     objections: Vec<Gate>,
+    /// Each of them in a sentence, with what would have to change.
+    obstacles: Vec<Obstacle>,
+    /// Single changes that would have allowed it.
+    would_allow: Vec<WouldAllow>,
+    /// How many changes were tried.
+    tried: u64,
     gates: Vec<Gate>,
     risk: Option<Risk>,
     policy: Option<PolicyUsed>,
@@ -254,12 +262,88 @@ pub struct EntryRow {
     entry: Object,
 }
 #[derive(ToSchema)]
+pub struct Obstacle {
+    gate: String,
+    code: String,
+    what: String,
+}
+#[derive(ToSchema)]
+pub struct WouldAllow {
+    change: String,
+    #[schema(value_type = Outcome)]
+    decision: Outcome,
+    reason: String,
+    /// What was taken to be so.
+    assumes: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct ReplayRequest {
+    /// A ledger position.
+    at: Option<u64>,
+    /// Or a time, in milliseconds since the epoch.
+    at_time: Option<i64>,
+    /// A digest, or the beginning of it.
+    policy: Option<String>,
+    /// Or the files of a version.
+    files: Option<BTreeMap<String, String>>,
+}
+#[derive(ToSchema)]
 pub struct ReplayAnswer {
     id: String,
     index: u64,
+    /// The position whose state it was made on.
+    at: u64,
     same: bool,
     recorded: Object,
     again: Object,
+    /// The gates that say something else.
+    differences: Vec<GateDifference>,
+}
+#[derive(ToSchema)]
+pub struct GateDifference {
+    gate: String,
+    recorded: Option<Gate>,
+    again: Option<Gate>,
+}
+#[derive(ToSchema)]
+pub struct IncidentAnswer {
+    incident: String,
+    title: String,
+    environment: Option<String>,
+    by: String,
+    index: u64,
+    opened_at: String,
+    notes: u32,
+    /// `open` or `closed`.
+    state: String,
+    closed_at: Option<String>,
+    closed_by: Option<String>,
+    summary: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct TimelineAnswer {
+    incident: String,
+    from: String,
+    to: String,
+    items: Vec<TimelineItem>,
+    /// Entries of that time that were not looked at, because there were too many.
+    unseen: u64,
+    spike: SpikeRule,
+}
+#[derive(ToSchema)]
+pub struct TimelineItem {
+    at: String,
+    /// Absent where it was counted.
+    index: Option<u64>,
+    kind: String,
+    what: String,
+}
+/// What counts as a spike of denials.
+#[derive(ToSchema)]
+pub struct SpikeRule {
+    at_least: u32,
+    times_median: u32,
+    baseline_minutes: i64,
 }
 
 #[derive(ToSchema)]
@@ -376,6 +460,33 @@ pub struct VerificationFailure {
     index: Option<u64>,
     /// For a credential of the whole tenant.
     message: Option<String>,
+}
+
+#[derive(ToSchema)]
+pub struct SinkRow {
+    sink: String,
+    /// `ocsf` or `cef`.
+    format: String,
+    /// `file`, `syslog` or `https`.
+    transport: String,
+    /// `ok`, `behind` or `failing`.
+    state: String,
+    /// The ledger index that it goes on from after a restart.
+    next: u64,
+    lag_entries: u64,
+    lag_seconds: i64,
+    /// Events, since the beginning.
+    exported: u64,
+    /// Since the process started.
+    failures: u64,
+    last_at: Option<String>,
+    last_error: Option<String>,
+    last_error_at: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct SinkTested {
+    sent: bool,
+    failed: Option<String>,
 }
 
 #[derive(ToSchema)]

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use intended_model::entry::Scope;
 use intended_model::{Code, TenantId};
-use intended_runtime::{Principal, RuntimeError};
+use intended_runtime::{Principal, RuntimeError, audit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{App, Problem, auth, exchange};
@@ -43,19 +43,20 @@ impl Streams {
 
 type Chunk = Result<Bytes, Infallible>;
 
-/// A stream of the entries after `after`, for whom the headers name.
+/// A stream of the entries after `after` that a filter takes, for whom the headers name.
 pub fn stream(
     app: &App,
     headers: &HeaderMap,
     principal: &Principal,
     after: u64,
+    filter: audit::Query,
 ) -> Result<impl futures_core::Stream<Item = Chunk> + use<>, Problem> {
     let place = app.streams.take(&principal.tenant.id)?;
     let (sender, receiver) = mpsc::channel(4);
     let (app, headers, from) = (app.clone(), headers.clone(), exchange::origin());
     tokio::spawn(async move {
         let _place = place;
-        if let Err(error) = run(&app, &headers, from, after, &sender).await {
+        if let Err(error) = run(&app, &headers, from, after, &filter, &sender).await {
             // The client learns why when it comes back.
             tracing::debug!(%error, "a stream ends");
         }
@@ -68,6 +69,7 @@ async fn run(
     headers: &HeaderMap,
     from: Option<IpAddr>,
     mut after: u64,
+    filter: &audit::Query,
     to: &mpsc::Sender<Chunk>,
 ) -> Result<(), RuntimeError> {
     let mut quiet = QUIET;
@@ -76,7 +78,7 @@ async fn run(
         let Ok(principal) = auth::again(app, headers, from, Scope::AuditRead) else { return Ok(()) };
         let size = app.runtime.store().head(&principal.tenant.id).await?.size;
         if size > after.saturating_add(1) {
-            let (seen, last) = app.runtime.entries_after(&principal, after, PAGE).await?;
+            let (seen, last) = app.runtime.entries_after(&principal, after, PAGE, filter).await?;
             let mut text = Vec::new();
             for (entry, event) in seen {
                 // A leaf is canonical JSON, and that is one line.

@@ -6,14 +6,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod access;
 mod approval;
+mod breaker;
+mod emergency;
 mod policy;
+mod siem;
 mod sign_in;
 mod tenant;
 mod webhook;
 
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use approval::{Approval, Say};
+pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
+pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use siem::Siem;
 pub use sign_in::Login;
 pub use tenant::{Environment, Tenant};
 pub use webhook::Webhook;
@@ -116,7 +122,7 @@ pub enum Command {
     /// Query, prove, export the ledger.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit proof 19\n  intended audit export ledger.jsonl"
+        before_help = "Examples:\n  intended audit query --kind decision\n  intended audit tail --decision deny\n  intended audit proof 19\n  intended audit export ledger.jsonl"
     )]
     Audit(Audit),
     /// Re-execute a ledger offline: an export, or a data directory (read-only).
@@ -124,12 +130,18 @@ pub enum Command {
     /// Component health.
     #[command(subcommand, before_help = "Examples:\n  intended health check --verbose")]
     Health(Health),
-    /// Halts.
+    /// Halt, revoke, and what lifts it again; break-glass files; drills.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended emergency status\n  intended emergency halt -e production --reason 'agent loops' --confirm production"
+        before_help = "Examples:\n  intended emergency status\n  intended emergency halt --scope environment=production --reason 'agent loops' --confirm production\n  intended emergency revoke --agent support-agent --reason 'prompt injection' --confirm support-agent\n  intended emergency drill halt -e staging"
     )]
     Emergency(Emergency),
+    /// Circuit breakers: what opens by itself when something goes wrong, and what is held by hand.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended breaker list\n  intended breaker set production.agents -e production --error-rate 300\n  intended breaker hold stripe-down -e production --connector stripe --reason 'their incident'"
+    )]
+    Breaker(Breaker),
     /// Write, test, simulate, review, ship and roll back policy.
     #[command(
         subcommand,
@@ -148,10 +160,10 @@ pub enum Command {
         before_help = "Examples:\n  intended approval list --mine\n  intended approval show <id>\n  intended approval approve <id> --reason 'spoke to the customer'"
     )]
     Approval(Approval),
-    /// Incidents: while one is open, one person can roll back.
+    /// Incidents: what happened, noted and proved. While one is open, one person can roll back.
     #[command(
         subcommand,
-        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident list"
+        before_help = "Examples:\n  intended incident open -e production --title 'refunds fail'\n  intended incident note <incident> 'rolled back to 1.4.2'\n  intended incident timeline <incident>\n  intended incident list"
     )]
     Incident(Incident),
     /// Where to send what happens to approvals.
@@ -160,6 +172,9 @@ pub enum Command {
         before_help = "Examples:\n  intended webhook set pager --url https://hooks.acme.example/intended --event approval.requested\n  intended webhook list\n  intended webhook test pager"
     )]
     Webhook(Webhook),
+    /// Where the ledger is streamed to.
+    #[command(subcommand, before_help = "Examples:\n  intended siem status\n  intended siem test soc")]
+    Siem(Siem),
     /// Tenants, for who operates the server.
     #[command(
         subcommand,
@@ -199,6 +214,7 @@ impl Command {
         match self {
             Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. } => false,
             Self::Policy(policy) => policy.remote(),
+            Self::Incident(incident) => incident.remote(),
             _ => true,
         }
     }
@@ -257,6 +273,32 @@ pub struct Init {
     pub owner_member: Option<String>,
 }
 
+/// Which entries of a ledger.
+#[derive(Args)]
+pub struct EntryFilter {
+    /// Of entries, such as decision or halt.thrown.
+    #[arg(long)]
+    pub kind: Option<String>,
+    #[arg(long)]
+    pub agent: Option<String>,
+    #[arg(long)]
+    pub action: Option<String>,
+    /// allow, modify, escalate, defer or deny.
+    #[arg(long)]
+    pub decision: Option<String>,
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Decisions of one session.
+    #[arg(long)]
+    pub session: Option<String>,
+    /// Everything about one intent; it is its token's `txn` too.
+    #[arg(long)]
+    pub intent: Option<String>,
+    /// Made, or asked for, with this credential.
+    #[arg(long)]
+    pub credential: Option<String>,
+}
+
 /// Which part of a list.
 #[derive(Args)]
 pub struct Window {
@@ -312,12 +354,20 @@ pub enum Intent {
     /// Why it was decided so, and what stands in the way.
     #[command(before_help = "Examples:\n  intended intent explain <id>")]
     Explain { id: String },
-    /// Decide it again from the ledger, on the state of its position.
+    /// Decide it again from the ledger: on the state of its position, of another one, or with another policy.
     #[command(
-        before_help = "Examples:\n  intended intent replay <id>",
-        after_help = "Exit code 8 when the decision is another one."
+        before_help = "Examples:\n  intended intent replay <id>\n  intended intent replay <id> --at 2026-03-01T12:00:00Z\n  intended intent replay <id> --policy policies/demo",
+        after_help = "Exit code 8 when the decision is another one; with --at or --policy that is an answer, and the code is 0.\nThe time, the session and the budgets stay as they were recorded."
     )]
-    Replay { id: String },
+    Replay {
+        id: String,
+        /// The state before this ledger index, or as it was at a time (2026-03-01T12:00:00Z, 2h).
+        #[arg(long)]
+        at: Option<String>,
+        /// A published version's digest, or the directory of a pack.
+        #[arg(long)]
+        policy: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -365,6 +415,17 @@ pub enum Token {
         /// A file with the signed list of revoked tokens (see `intended token revocations`), for --jwks.
         #[arg(long, requires = "jwks")]
         revocations: Option<PathBuf>,
+        /// Oldest list that is relied on, in seconds; a list says itself that it is good for a minute.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..))]
+        max_age: Option<i64>,
+    },
+    /// Revoke one token.
+    #[command(before_help = "Examples:\n  intended token revoke token.jwt --reason 'sent to the wrong place'")]
+    Revoke {
+        /// A file with the token, or `-`.
+        file: PathBuf,
+        #[arg(long)]
+        reason: String,
     },
     /// The public keys that tokens are verified with, as a JWK set.
     #[command(before_help = "Examples:\n  intended token keys > keys.json")]
@@ -378,23 +439,28 @@ pub enum Token {
 pub enum Audit {
     /// Entries, newest first.
     #[command(
-        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --since 2h --limit 5000 -o jsonl"
+        before_help = "Examples:\n  intended audit query\n  intended audit query --kind decision --reason policy.forbid\n  intended audit query --intent <id>\n  intended audit query --since 2h --limit 5000 -o jsonl"
     )]
     Query {
-        /// Of entries, such as decision or halt.thrown.
-        #[arg(long)]
-        kind: Option<String>,
-        #[arg(long)]
-        agent: Option<String>,
-        #[arg(long)]
-        action: Option<String>,
-        /// allow, modify, escalate, defer or deny.
-        #[arg(long)]
-        decision: Option<String>,
-        #[arg(long)]
-        reason: Option<String>,
+        #[command(flatten)]
+        filter: EntryFilter,
         #[command(flatten)]
         window: Window,
+    },
+    /// Follow the ledger: new entries as they come. It goes on after a broken connection.
+    #[command(
+        before_help = "Examples:\n  intended audit tail\n  intended audit tail --decision deny -e production\n  intended audit tail --after 0 -o jsonl > ledger.txt",
+        after_help = "It says on stderr where to go on with --after."
+    )]
+    Tail {
+        #[command(flatten)]
+        filter: EntryFilter,
+        /// Begin after this ledger index; absent: with what comes from now on.
+        #[arg(long)]
+        after: Option<u64>,
+        /// End after so many entries.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
     },
     /// A receipt for an entry, checked here.
     #[command(
@@ -446,34 +512,4 @@ pub enum Health {
     /// Every component; with --verbose every check.
     #[command(before_help = "Examples:\n  intended health check\n  intended health check --verbose")]
     Check,
-}
-
-#[derive(Subcommand)]
-pub enum Emergency {
-    /// What is halted.
-    #[command(before_help = "Examples:\n  intended emergency status", after_help = "Exit code 9 when something is.")]
-    Status,
-    /// Throw a halt: the tenant, or with -e one environment.
-    #[command(
-        before_help = "Examples:\n  intended emergency halt -e production --reason 'agent loops' --confirm production\n  intended emergency halt --reason 'credential leak' --confirm acme"
-    )]
-    Halt {
-        #[arg(long)]
-        reason: String,
-        /// The name of what is halted. Without it the name is asked for on the terminal.
-        #[arg(long)]
-        confirm: Option<String>,
-    },
-    /// Lift a halt.
-    #[command(
-        before_help = "Examples:\n  intended emergency resume halt-1a2b3c4d --reason fixed --confirm halt-1a2b3c4d"
-    )]
-    Resume {
-        halt: String,
-        #[arg(long)]
-        reason: String,
-        /// The halt's name again. Without it the name is asked for on the terminal.
-        #[arg(long)]
-        confirm: Option<String>,
-    },
 }

@@ -25,6 +25,8 @@ pub struct Client {
 /// An answer.
 pub struct Reply {
     pub body: Value,
+    /// How long parts of it took, as the server says (`Server-Timing`), in milliseconds.
+    pub timing: Vec<(String, f64)>,
     /// Where the list goes on, if it does: the `Link` header's path.
     next: Option<String>,
 }
@@ -185,6 +187,8 @@ impl Client {
         let status = response.status().as_u16();
         let kind = response.headers().get("content-type").map_or(&[][..], |v| v.as_bytes());
         let next = response.headers().get("link").and_then(|v| v.to_str().ok()).and_then(next);
+        let timing =
+            response.headers().get("server-timing").and_then(|v| v.to_str().ok()).map(timing).unwrap_or_default();
         let (problem, json) = (kind.starts_with(b"application/problem"), kind.starts_with(b"application/json"));
         let bytes = response
             .bytes()
@@ -199,7 +203,7 @@ impl Client {
             let why = format!("it answers {status} and not as this product does");
             return Err(CliError::Unreachable { server: self.base.clone(), why });
         }
-        Ok(Reply { body, next })
+        Ok(Reply { body, timing, next })
     }
 
     pub async fn get(&self, path: &str) -> Result<Value, CliError> {
@@ -275,6 +279,19 @@ impl Client {
         Err(refused(status.as_u16(), &serde_json::from_str(&text).unwrap_or_default()))
     }
 
+    /// Server-sent events, as they come. Nothing limits how long.
+    pub async fn events(&self, path: &str, last: Option<u64>) -> Result<reqwest::Response, CliError> {
+        let last = last.map(|index| index.to_string());
+        let headers: Vec<(&str, &str)> = last.iter().map(|l| ("last-event-id", l.as_str())).collect();
+        let response = self.send(reqwest::Method::GET, path, None, &headers, None).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(refused(status, &serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
     /// An answer as it comes, in chunks.
     pub async fn stream(&self, path: &str) -> Result<reqwest::Response, CliError> {
         let response = self.send(reqwest::Method::POST, path, None, &[], None).await?;
@@ -285,6 +302,15 @@ impl Client {
         let body = response.bytes().await.unwrap_or_default();
         Err(refused(status, &serde_json::from_slice(&body).unwrap_or_default()))
     }
+}
+
+/// What a `Server-Timing` header says.
+fn timing(header: &str) -> Vec<(String, f64)> {
+    let one = |part: &str| {
+        let (name, took) = part.trim().split_once(";dur=")?;
+        Some((name.to_owned(), took.parse().ok()?))
+    };
+    header.split(',').filter_map(one).collect()
 }
 
 /// The path of `<…>; rel="next"`.

@@ -37,6 +37,18 @@ fn typed(input: &mut impl BufRead, wanted: &str) -> Result<(), CliError> {
     Err(CliError::usage("that is not its name: nothing was done", format!("it is `{wanted}`")))
 }
 
+/// A line of text, where a flag did not give it.
+pub fn ask(global: &Global, question: &str, flag: &str) -> Result<String, CliError> {
+    if !can_ask(global) {
+        return Err(CliError::usage(format!("{flag} is missing, and nobody can be asked"), format!("{flag} '…'")));
+    }
+    eprint!("{question}");
+    let mut line = String::new();
+    let mut input = std::io::stdin().lock();
+    input.read_line(&mut line).map_err(crate::error::file(std::path::Path::new("stdin")))?;
+    Ok(line.trim().to_owned())
+}
+
 /// Yes or no. Who cannot be asked and has not said --yes says no.
 pub fn yes(global: &Global, question: &str) -> Result<(), CliError> {
     if global.yes {

@@ -9,10 +9,12 @@ mod confirm;
 mod error;
 mod notifier;
 mod output;
+mod requests;
 mod rewake;
 mod scope;
 mod server;
 mod session;
+mod siem;
 mod when;
 
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};

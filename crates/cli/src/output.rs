@@ -100,6 +100,21 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
+/// How many columns the terminal has; `None` where there is none.
+fn columns() -> Option<usize> {
+    Table::new().width().filter(|w| *w >= NARROWEST).map(usize::from)
+}
+
+/// One line that ends where the terminal does.
+pub fn fit(line: &str) -> String {
+    let line: String = safe(line).replace('\n', " ");
+    let Some(width) = columns() else { return line };
+    if line.chars().count() <= width {
+        return line;
+    }
+    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// Text from outside without anything a terminal would act on.
 pub fn safe(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()

@@ -24,8 +24,8 @@ const OPERATOR: &str = "the server operator's key";
 const ITS: &str = "for the intent's environment";
 const TENANT: &str = "no credential: it asks no server; with -e policy:read";
 const MEMBER: &str = "of a member who may approve in the environment";
-const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with access:read and \
-                    policy:read it also shows what would stop";
+const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with emergency:read it also \
+                    shows what would stop; a halt is also thrown with emergency:halt or a break-glass file";
 
 const INVITE: &str = "for the whole tenant, and all that the member may do";
 
@@ -43,13 +43,15 @@ pub const NEEDS: &[Need] = &[
     need("intent list", &[Scope::IntentRead], ""),
     need("intent show", &[Scope::IntentRead], ""),
     need("intent explain", &[Scope::IntentRead], ""),
-    need("intent replay", &[Scope::IntentRead], ""),
+    need("intent replay", &[Scope::IntentRead], "with --policy also policy:read, for the environment"),
     need("token test", &[Scope::IntentSubmit, Scope::TokenVerify, Scope::AuditRead], ITS),
     need("token inspect", &[], NONE),
     need("token verify", &[Scope::TokenVerify], "for the environment; with --jwks none"),
     need("token keys", &[], ANY),
+    need("token revoke", &[Scope::TokenRevoke, Scope::IntentRead], "for the token's environment"),
     need("token revocations", &[Scope::TokenVerify], "for the environment"),
     need("audit query", &[Scope::AuditRead], ""),
+    need("audit tail", &[Scope::AuditRead], ""),
     need("audit proof", &[Scope::AuditRead], ""),
     need("audit verify", &[Scope::AuditRead], WHOLE),
     need("audit export", &[Scope::AuditRead], WHOLE),
@@ -58,6 +60,27 @@ pub const NEEDS: &[Need] = &[
     need("emergency status", &[Scope::EmergencyRead], ""),
     need("emergency halt", &[Scope::EmergencyWrite], HALT),
     need("emergency resume", &[Scope::EmergencyWrite, Scope::EmergencyRead], HALT),
+    need("emergency revoke", &[Scope::TokenRevoke], "for the environment, or the whole tenant"),
+    need("emergency prepare", &[Scope::AccessWrite, Scope::EmergencyWrite], "for the environment, or the whole tenant"),
+    need("emergency inspect", &[], NONE),
+    need(
+        "emergency drill",
+        &[
+            Scope::EmergencyWrite,
+            Scope::AccessWrite,
+            Scope::IntentSubmit,
+            Scope::TokenVerify,
+            Scope::TokenRevoke,
+            Scope::PolicyWrite,
+        ],
+        "for the environment; policy:write only for a rollback, token:revoke only for a revocation",
+    ),
+    need("emergency drills", &[Scope::EmergencyRead], ""),
+    need("breaker list", &[Scope::EmergencyRead], ""),
+    need("breaker show", &[Scope::EmergencyRead], ""),
+    need("breaker set", &[Scope::EmergencyWrite], "for the environment"),
+    need("breaker hold", &[Scope::EmergencyWrite], "for the environment"),
+    need("breaker release", &[Scope::EmergencyWrite], "for the environment"),
     need("policy new", &[], NONE),
     need("policy fmt", &[], NONE),
     need("policy validate", &[], TENANT),
@@ -110,12 +133,19 @@ pub const NEEDS: &[Need] = &[
     need("approval ask", &[Scope::ApprovalDecide, Scope::ApprovalRead], MEMBER),
     need("incident open", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
     need("incident list", &[Scope::EmergencyRead], ""),
+    need("incident show", &[Scope::EmergencyRead], ""),
+    need("incident note", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
+    need("incident timeline", &[Scope::EmergencyRead], "it shows what the credential sees"),
+    need("incident export", &[Scope::EmergencyRead, Scope::AuditRead], "it holds what the credential sees"),
+    need("incident verify", &[], NONE),
     need("incident close", &[Scope::EmergencyWrite], "for the environment, or the whole tenant"),
     need("webhook list", &[Scope::AccessRead], ""),
     need("webhook set", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook remove", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook rotate", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
     need("webhook test", &[Scope::AccessWrite], "for the environment, or the whole tenant"),
+    need("siem status", &[Scope::StatusRead], ""),
+    need("siem test", &[Scope::AccessWrite], WHOLE),
     need("tenant create", &[], OPERATOR),
     need("tenant list", &[], "the server operator's key for all of them; any credential for its own"),
     need("tenant suspend", &[], OPERATOR),

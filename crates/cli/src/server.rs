@@ -54,6 +54,9 @@ pub struct Config {
     /// Networks that webhooks may be sent to although they are not public, such as 10.1.0.0/16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub webhook_networks: Vec<ipnet::IpNet>,
+    /// Where the ledger is streamed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub siem: Vec<crate::siem::Table>,
     /// Networks that identity providers may be in although they are not public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_provider_networks: Vec<IpNet>,
@@ -265,9 +268,11 @@ pub async fn serve(
     app: App,
     limits: Limits,
     stopping: Stopping,
+    dir: &Path,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
     let housekeeping = tokio::spawn(housekeeping(Arc::clone(&app.runtime)));
+    let requests = tokio::spawn(crate::requests::serve(Arc::clone(&app.runtime), dir.to_path_buf()));
     let (runtime, draining) = (Arc::clone(&app.runtime), app.clone());
     let (drained, overtime) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
@@ -291,6 +296,7 @@ pub async fn serve(
         tracing::warn!("some connections did not end in time and were cut");
     }
     housekeeping.abort();
+    requests.abort();
     runtime.close().await?;
     Ok(())
 }
@@ -380,7 +386,7 @@ fn of_the_client(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }
 
-/// Timeouts that deny, facts past their time, kept checkpoints, and finding out that there is room again.
+/// Timeouts that deny, breakers that are tried again, facts past their time, kept checkpoints, and finding out that there is room again.
 async fn housekeeping(runtime: Arc<Runtime>) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     let mut ticks = 0_u64;
@@ -389,6 +395,7 @@ async fn housekeeping(runtime: Arc<Runtime>) {
         second.tick().await;
         ticks += 1;
         runtime.settle_deployments().await;
+        runtime.tend_breakers().await;
         if runtime.has_webhooks() {
             // Beside the rest: a receiver may take its time, a timeout that denies may not.
             let runtime = Arc::clone(&runtime);

@@ -30,6 +30,8 @@ pub enum NoAccess {
     Revoked,
     #[error("it has expired")]
     Expired,
+    #[error("it was good for one halt, and threw it")]
+    Spent,
     #[error("the person behind it is not an active member")]
     MemberInactive,
 }
@@ -226,6 +228,9 @@ impl State {
     fn credential_access(&self, credential: &Credential, at: Timestamp) -> Result<Access, NoAccess> {
         if credential.revoked {
             return Err(NoAccess::Revoked);
+        }
+        if credential.glass.as_ref().is_some_and(|g| g.spent.is_some()) {
+            return Err(NoAccess::Spent);
         }
         if credential.expires_at.is_some_and(|end| end <= at) {
             return Err(NoAccess::Expired);

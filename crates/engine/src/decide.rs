@@ -14,12 +14,13 @@ use intended_intents::domain_of;
 use intended_model::decision::{
     ApprovalRef, DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Risk,
 };
-use intended_model::entry::{AgentState, BreakerScope, Criticality};
+use intended_model::entry::{AgentState, Criticality};
 use intended_model::{Code, IntentId, MemberId, Value};
 pub use intended_policy::PolicyTrace;
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
 use crate::access::matches;
+use crate::emergency::About;
 use crate::needs::{Needs, needs};
 use crate::risk;
 use crate::state::{Agent, AmbiguousCapability, Capability, Environment, State, Version};
@@ -167,29 +168,16 @@ fn emergency(state: &State, environment: &Environment, input: &Input) -> Gate {
     if let Some(why) = &environment.suspended {
         return deny(Code::EnvironmentSuspended, why);
     }
-    match state.halt_over(&input.intent.environment) {
+    match state.halt_over(&About::of(&input.intent, &input.classification)) {
         None => pass(GateName::Emergency),
-        Some((name, halt)) => {
-            let code = halt.code();
-            gate(GateName::Emergency, GateOutcome::Deny, code, format!("halt `{name}`: {}", halt.reason))
-        }
+        Some((name, halt)) => gate(GateName::Emergency, GateOutcome::Deny, halt.code(), halt.detail(name)),
     }
 }
 
 fn breaker(state: &State, input: &Input) -> Gate {
-    let covering = state.breakers.values().find(|b| {
-        b.environment == input.intent.environment
-            && match b.scope {
-                BreakerScope::Agent => b.target == input.intent.subject.id,
-                BreakerScope::Tool => b.target == input.intent.action.name,
-            }
-    });
-    match covering {
+    match crate::breakers::barrier(state, input) {
         None => pass(GateName::Breaker),
-        Some(held) => {
-            let detail = format!("breaker `{}` held on `{}`: {}", held.breaker, held.target, held.reason);
-            gate(GateName::Breaker, GateOutcome::Deny, Code::BreakerOpen, detail)
-        }
+        Some(detail) => gate(GateName::Breaker, GateOutcome::Deny, Code::BreakerOpen, detail),
     }
 }
 

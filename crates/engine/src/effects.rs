@@ -15,6 +15,8 @@ use crate::state::State;
 /// How many different tools a session tracks before it counts as overflowing: 64 names of at most
 /// 128 bytes keep the context under 8 KiB.
 pub const MAX_SESSION_TOOLS: usize = 64;
+/// How long after its token's time it can be said what came of an action.
+pub const OUTCOME_SECS: i64 = 86_400;
 /// How long a session is remembered after its last intent: from then on it is a new one, by the
 /// time of the decision, whether or not its fact has been removed.
 pub const SESSION_TTL_MS: i64 = 24 * 3_600_000;
@@ -70,7 +72,7 @@ pub fn effects(state: &State, record: &DecisionRecord) -> Vec<Effect> {
         });
     }
     if record.decision.decision.permits() {
-        for budget in wanted.budgets {
+        for budget in wanted.budgets.into_iter().chain(wanted.probes) {
             out.push(Effect::Count {
                 key: budget.key,
                 n: budget.amount.unwrap_or(i64::MAX),

@@ -25,8 +25,8 @@ pub fn expectations<'s>(state: &'s State, environment: &'s EnvironmentId) -> imp
 #[must_use]
 pub fn verify_expectations(state: &State, environment: &EnvironmentId, at: Timestamp) -> Vec<ExpectationResult> {
     let mut calm = state.clone();
-    calm.halts.clear();
-    calm.breakers.clear();
+    calm.unhalted();
+    std::sync::Arc::make_mut(&mut calm.breakers).calm();
     let Ok(credential) = CredentialId::new("verification") else { return Vec::new() };
     expectations(state, environment)
         .map(|expectation| {

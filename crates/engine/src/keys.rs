@@ -1,7 +1,7 @@
 //! The names of facts. A fact is a working copy of what the ledger says; its name says what it is
 //! of, with `/` between the parts. Names and ids cannot hold a `/`, free texts come last or hashed.
 
-use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, MemberId, Timestamp};
+use intended_model::{CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, Timestamp};
 
 /// The context of one session of one agent.
 #[must_use]
@@ -26,6 +26,20 @@ pub fn approvals(environment: &EnvironmentId, approver: &MemberId, at: Timestamp
 const HOUR_SECS: i64 = 3600;
 /// All counts of approvals.
 pub const APPROVALS_PREFIX: &str = "a/";
+/// What is let through by a breaker that is half-open since this ledger position.
+#[must_use]
+pub fn probes(breaker: &Name, index: u64) -> String {
+    format!("p/{breaker}/{index}")
+}
+/// All probes.
+pub const PROBE_PREFIX: &str = "p/";
+/// What came of an action.
+#[must_use]
+pub fn outcome(intent: &IntentId) -> String {
+    format!("e/{intent}")
+}
+/// All outcomes.
+pub const OUTCOME_PREFIX: &str = "e/";
 /// An escalation or deferral that is still open.
 #[must_use]
 pub fn open(intent: &IntentId) -> String {

@@ -4,9 +4,12 @@
 //! * [`needs`]: what the shell has to read before it can decide
 //! * [`decide`](mod@decide): the nine gates as one call: `decide(&State, &Input) -> Decision`
 //! * [`approvals`]: who may approve what, and how far the approvals of it reach
+//! * [`breakers`]: what opens by itself, how it closes, what people hold
 //! * [`access`]: what a credential or a member may do, where
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
+//! * [`emergency`]: halts, what they cover, and which tokens are dead
+//! * [`explain`]: why, in sentences, and which single change would have allowed it
 //! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
 //! * [`effects`]: what a recorded decision does to sessions, budgets and open escalations
@@ -18,9 +21,13 @@
 pub mod access;
 pub mod agents;
 pub mod approvals;
+pub mod breakers;
+pub mod covers;
 pub mod decide;
 pub mod effects;
+pub mod emergency;
 pub mod expect;
+pub mod explain;
 pub mod keys;
 pub mod lifecycle;
 pub mod needs;
@@ -30,14 +37,16 @@ pub mod sign_in;
 pub mod state;
 
 pub use access::{Access, Held, NoAccess};
+pub use breakers::{Breaker, BreakerError, Breakers};
 pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
+pub use emergency::{About, AskedResume, Dead, Drill, Emergency, EmergencyError, Glass, Halt, Revocation};
 pub use expect::{expectations, verify_expectations};
 pub use lifecycle::{
-    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_OPEN_DRAFTS, PendingRollback, Person,
+    Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_NOTE, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
 pub use sign_in::{KeptSignIn, SignInError, SignIns};
 pub use state::{
-    Agent, Capability, Credential, Environment, FoldError, Halt, Key, KeyStatus, Linked, Member, Review, State, Version,
+    Agent, Capability, Credential, Environment, FoldError, Key, KeyStatus, Linked, Member, Review, State, Version,
 };

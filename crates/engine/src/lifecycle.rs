@@ -128,6 +128,9 @@ pub struct PendingRollback {
     pub index: u64,
 }
 
+/// Longest note of an incident.
+pub const MAX_NOTE: usize = 4_000;
+
 /// An open incident.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incident {
@@ -178,6 +181,8 @@ pub enum LifecycleError {
     Results(Digest),
     #[error("the incident `{0}` is open already")]
     IncidentExists(Name),
+    #[error("a note has 1 to {MAX_NOTE} bytes")]
+    Note,
     #[error("the incident `{0}` is not open")]
     NoIncident(Name),
 }
@@ -302,8 +307,7 @@ impl State {
     /// are people's: where two people are asked for, two services are none.
     #[must_use]
     pub fn is_another(&self, asked: &PendingRollback, credential: &CredentialId) -> bool {
-        let member = |c| matches!(self.person(c), Person::Member(_));
-        member(credential) && member(&asked.credential) && !self.same_person(&asked.credential, credential)
+        self.two_people(&asked.credential, credential)
     }
 
     /// How many people a rollback takes now.

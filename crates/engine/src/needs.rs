@@ -27,6 +27,15 @@ pub struct BudgetNeed {
 pub struct Needs {
     pub session: Option<String>,
     pub budgets: Vec<BudgetNeed>,
+    /// Of each half-open breaker that covers it, how many it has let through. Bounded like a budget.
+    pub probes: Vec<BudgetNeed>,
+}
+
+impl Needs {
+    /// Every counter.
+    pub fn counters(&self) -> impl Iterator<Item = &BudgetNeed> {
+        self.budgets.iter().chain(&self.probes)
+    }
 }
 
 /// Which facts deciding `intent` at `at` depends on.
@@ -40,7 +49,7 @@ pub fn needs(state: &State, intent: &Intent, at: Timestamp) -> Needs {
             environment.settings.budgets.iter().filter(|b| applies(b, intent)).map(|b| need(b, intent, at)).collect()
         })
         .unwrap_or_default();
-    Needs { session, budgets }
+    Needs { session, budgets, probes: crate::breakers::probes(state, intent, at) }
 }
 
 fn applies(budget: &Budget, intent: &Intent) -> bool {

@@ -15,6 +15,12 @@ use crate::access::{OPERATOR, PROVIDER_PREFIX, is_pattern};
 use crate::lifecycle::Person;
 use crate::state::{Credential, FoldError, Linked, Member, Review, State, check_grants};
 
+/// Ids that no key of its own has.
+pub(crate) fn check_credential_id(id: &intended_model::CredentialId) -> Result<(), FoldError> {
+    let kept = id.member().is_some() || id.as_str() == OPERATOR || id.as_str().starts_with(PROVIDER_PREFIX);
+    if kept { Err(FoldError::Reserved(id.clone())) } else { Ok(()) }
+}
+
 impl State {
     pub(crate) fn member_set(&mut self, index: u64, set: &MemberSet) -> Result<(), FoldError> {
         check_grants(&set.grants)?;
@@ -55,10 +61,7 @@ impl State {
         if self.credentials.contains_key(&new.credential) {
             return Err(FoldError::CredentialExists(new.credential.clone()));
         }
-        let id = new.credential.as_str();
-        if new.credential.member().is_some() || id == OPERATOR || id.starts_with(PROVIDER_PREFIX) {
-            return Err(FoldError::Reserved(new.credential.clone()));
-        }
+        check_credential_id(&new.credential)?;
         if let Some(member) = new.member.as_ref().filter(|m| !self.members.contains_key(*m)) {
             return Err(FoldError::NoMember(member.clone()));
         }
@@ -73,6 +76,7 @@ impl State {
             created_at: index,
             environments: new.environments.clone(),
             expires_at: new.expires_at,
+            glass: None,
             hash: new.hash,
             member: new.member.clone(),
             networks: new.networks.iter().map(|n| network(n)).collect::<Result<_, _>>()?,

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use intended_intents::{Catalogue, domain_of};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    AgentState, ApprovalGranted, BreakerHeld, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant,
-    Scope, Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
+    AgentState, ApprovalGranted, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant, Scope,
+    Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
 };
 use intended_model::{
     CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
@@ -20,7 +20,9 @@ use intended_model::{
 use intended_policy::{Missing, Named, NamedKind, PackSource, PolicySetVersion};
 use ipnet::IpNet;
 
-use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, PendingRollback};
+use crate::breakers::{BreakerError, Breakers};
+use crate::emergency::{Emergency, EmergencyError, Glass, Halt};
+use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, MAX_NOTE, PendingRollback};
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
 /// in the administration point, a request that is refused.
@@ -58,10 +60,6 @@ pub enum FoldError {
     HaltExists(Name),
     #[error("the halt `{0}` is not in force")]
     NoHalt(Name),
-    #[error("the breaker `{0}` is held already")]
-    BreakerExists(Name),
-    #[error("the breaker `{0}` is not held")]
-    NoBreaker(Name),
     #[error("the key `{0}` exists already")]
     KeyExists(Box<str>),
     #[error("the key `{0}` does not exist")]
@@ -105,7 +103,11 @@ pub enum FoldError {
     #[error("`{0}` entries do not change the state")]
     NotControl(&'static str),
     #[error(transparent)]
+    Breaker(#[from] BreakerError),
+    #[error(transparent)]
     Policy(#[from] LifecycleError),
+    #[error(transparent)]
+    Emergency(#[from] EmergencyError),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +155,8 @@ pub struct Credential {
     pub created_at: u64,
     pub environments: Vec<EnvironmentId>,
     pub expires_at: Option<Timestamp>,
+    /// It can throw one halt, once.
+    pub glass: Option<Glass>,
     pub hash: Digest,
     pub member: Option<MemberId>,
     pub networks: Vec<IpNet>,
@@ -257,25 +261,6 @@ pub struct Environment {
     pub suspended: Option<Box<str>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Halt {
-    pub environment: Option<EnvironmentId>,
-    pub reason: Box<str>,
-    pub by: CredentialId,
-}
-
-impl Halt {
-    /// Why what it covers is refused.
-    #[must_use]
-    pub const fn code(&self) -> intended_model::Code {
-        if self.environment.is_none() {
-            intended_model::Code::HaltTenant
-        } else {
-            intended_model::Code::HaltEnvironment
-        }
-    }
-}
-
 /// An identity provider that may speak of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linked {
@@ -364,8 +349,11 @@ pub struct State {
     pub capabilities: Arc<Vec<Capability>>,
     pub catalogue: Arc<Catalogue>,
     pub versions: Arc<BTreeMap<Digest, Arc<Version>>>,
-    pub halts: BTreeMap<Name, Halt>,
-    pub breakers: BTreeMap<Name, BreakerHeld>,
+    /// Those in force.
+    pub halts: Arc<BTreeMap<Name, Halt>>,
+    /// What they cover, and what they and revocations have killed.
+    pub emergency: Arc<Emergency>,
+    pub breakers: Arc<Breakers>,
     pub approvals: Arc<BTreeMap<IntentId, Vec<(u64, ApprovalGranted)>>>,
     pub drafts: Arc<BTreeMap<Name, Draft>>,
     /// Those that are open.
@@ -383,12 +371,6 @@ pub struct State {
 pub struct AmbiguousCapability;
 
 impl State {
-    /// The halt that covers an environment, if there is one.
-    #[must_use]
-    pub fn halt_over(&self, environment: &EnvironmentId) -> Option<(&Name, &Halt)> {
-        self.halts.iter().find(|(_, halt)| halt.environment.as_ref().is_none_or(|e| e == environment))
-    }
-
     /// The state after the first entry.
     pub fn genesis(event: &Event) -> Result<Self, FoldError> {
         let Event::TenantCreated(created) = event else { return Err(FoldError::NoGenesis) };
@@ -403,8 +385,9 @@ impl State {
             capabilities: Arc::default(),
             catalogue: shipped(created.catalogue)?,
             versions: Arc::default(),
-            halts: BTreeMap::new(),
-            breakers: BTreeMap::new(),
+            halts: Arc::default(),
+            emergency: Arc::default(),
+            breakers: Arc::default(),
             approvals: Arc::default(),
             drafts: Arc::default(),
             incidents: BTreeMap::new(),
@@ -435,6 +418,7 @@ impl State {
                 check_settings(&set.settings)?;
                 let settings = Arc::new(set.settings.clone());
                 let id = set.environment.clone();
+                Arc::make_mut(&mut self.breakers).environment_set(&id, settings.breakers);
                 let owners_may = settings.approvals.owner_may_approve.then_some(index);
                 self.environments
                     .entry(id.clone())
@@ -461,6 +445,8 @@ impl State {
             Event::CredentialCreated(new) => self.credential_created(index, new)?,
             Event::CredentialRotated(new) => {
                 let known = Arc::make_mut(&mut self.credentials).get_mut(&new.credential);
+                // A break-glass file holds the key that it has.
+                let known = known.filter(|c| c.glass.is_none());
                 let known = known.ok_or_else(|| FoldError::NoCredential(new.credential.clone()))?;
                 let known = Arc::make_mut(known);
                 known.previous = Some((known.hash, new.previous_until));
@@ -548,38 +534,37 @@ impl State {
                 let (environment, title, by) = (e.environment.clone(), e.title.clone(), self.person(&e.by));
                 self.incidents.insert(e.incident.clone(), Incident { environment, title, by, index });
             }
+            // It changes nothing, and stands in the order of what did.
+            Event::IncidentNoted(e) => {
+                if !self.incidents.contains_key(&e.incident) {
+                    return Err(LifecycleError::NoIncident(e.incident.clone()).into());
+                }
+                if e.text.trim().is_empty() || e.text.len() > MAX_NOTE {
+                    return Err(LifecycleError::Note.into());
+                }
+            }
             Event::IncidentClosed(e) => {
                 let closed = self.incidents.remove(&e.incident);
                 closed.ok_or_else(|| LifecycleError::NoIncident(e.incident.clone()))?;
             }
-            Event::HaltThrown(thrown) => {
-                if self.halts.contains_key(&thrown.halt) {
-                    return Err(FoldError::HaltExists(thrown.halt.clone()));
-                }
-                if let Some(environment) = &thrown.environment {
-                    self.environment_mut(environment)?;
-                }
-                let halt = Halt {
-                    environment: thrown.environment.clone(),
-                    reason: thrown.reason.clone(),
-                    by: thrown.by.clone(),
-                };
-                self.halts.insert(thrown.halt.clone(), halt);
+            Event::HaltThrown(e) => self.halt_thrown(index, e)?,
+            Event::HaltResumeAsked(e) => self.halt_resume_asked(index, e)?,
+            Event::HaltResumed(e) => self.halt_resumed(e)?,
+            Event::TokensRevoked(e) => self.tokens_revoked(index, e)?,
+            Event::BreakGlassPrepared(e) => self.break_glass_prepared(index, e)?,
+            Event::DrillRecorded(e) => self.drill_recorded(index, e)?,
+            Event::BreakerHeld(e) => {
+                self.environment_mut(&e.environment)?;
+                Arc::make_mut(&mut self.breakers).hold(e)?;
             }
-            Event::HaltResumed(resumed) => {
-                self.halts.remove(&resumed.halt).ok_or_else(|| FoldError::NoHalt(resumed.halt.clone()))?;
+            Event::BreakerReleased(e) => Arc::make_mut(&mut self.breakers).release(e)?,
+            Event::BreakerSet(e) => {
+                self.environment_mut(&e.environment)?;
+                Arc::make_mut(&mut self.breakers).set(e)?;
             }
-            Event::BreakerHeld(held) => {
-                self.environment_mut(&held.environment)?;
-                if self.breakers.contains_key(&held.breaker) {
-                    return Err(FoldError::BreakerExists(held.breaker.clone()));
-                }
-                self.breakers.insert(held.breaker.clone(), held.clone());
-            }
-            Event::BreakerReleased(released) => {
-                let breaker = self.breakers.remove(&released.breaker);
-                breaker.ok_or_else(|| FoldError::NoBreaker(released.breaker.clone()))?;
-            }
+            Event::BreakerOpened(e) => Arc::make_mut(&mut self.breakers).opened(e)?,
+            Event::BreakerProbing(e) => Arc::make_mut(&mut self.breakers).probing(index, e)?,
+            Event::BreakerClosed(e) => Arc::make_mut(&mut self.breakers).closed(e)?,
             Event::KeyAdded(added) => {
                 let key = Key {
                     alg: added.alg.clone(),
@@ -612,7 +597,8 @@ impl State {
             | Event::EscalationClosed(_)
             | Event::ApprovalNote(_)
             | Event::SessionStarted(_)
-            | Event::SessionEnded(_) => {
+            | Event::SessionEnded(_)
+            | Event::IntentOutcome(_) => {
                 return Err(FoldError::NotControl(event.kind().as_str()));
             }
         }
@@ -718,6 +704,7 @@ pub fn check_settings(settings: &Settings) -> Result<(), FoldError> {
     )?;
     ok(!settings.audience.is_empty() && settings.audience.len() <= 256, "audience has 1 to 256 characters")?;
     let rules = &settings.policy;
+    ok(settings.emergency.resume_people.is_none_or(|n| (1..=2).contains(&n)), "emergency.resume_people is 1 or 2")?;
     ok(settings.approvals.bulk_max_risk <= 100, "approvals.bulk_max_risk lies within 0 to 100")?;
     ok((1..=300).contains(&settings.approvals.token_ttl_secs), "approvals.token_ttl_secs lies within 1 to 300")?;
     ok(rules.approvals <= 20, "policy.approvals lies within 0 to 20")?;

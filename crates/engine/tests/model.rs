@@ -11,9 +11,10 @@ use intended_engine::{State, decide, needs};
 use intended_intents::Catalogue;
 use intended_model::decision::{DataClass, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{
-    AgentSet, AgentState, BODY_VERSION, BreakerHeld, BreakerReleased, BreakerScope, Budget, CapabilitySet, Criticality,
-    DeployCause, EnvironmentSet, HaltResumed, HaltThrown, MemberSet, PolicyDeployed, PolicyPublished, Settings,
-    TenantCreated, Tier, WorkflowStep,
+    AgentSet, AgentState, BODY_VERSION, BreakerClosed, BreakerHeld, BreakerMeasure, BreakerMetric, BreakerOpened,
+    BreakerProbing, BreakerReleased, BreakerRules, BreakerScope, BreakerSet, BreakerTarget, BreakerWindow, Budget,
+    CapabilitySet, Criticality, DeployCause, EnvironmentSet, HaltResumed, HaltThrown, MemberSet, PolicyDeployed,
+    PolicyPublished, Settings, TenantCreated, Tier, WorkflowStep,
 };
 use intended_model::{
     Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, MemberId, Name, TenantId, Timestamp,
@@ -106,9 +107,92 @@ fn settings(e: usize, limit: i64, risk_deny_at: u8) -> Event {
     })
 }
 
+/// Four breakers: one of an agent, one of a pattern, one of each agent, one of a connector.
+const WATCHED: [(usize, BreakerScope, Option<&str>); 4] = [
+    (0, BreakerScope::Agent, Some("a0")),
+    (1, BreakerScope::Tool, Some("stripe.*")),
+    (0, BreakerScope::Agent, None),
+    (1, BreakerScope::Connector, Some("orders")),
+];
+
+fn breaker_rules() -> BreakerRules {
+    BreakerRules {
+        error_rate_permille: Some(500),
+        minimum_calls: 2,
+        probes: 2,
+        successes: 1,
+        ..BreakerRules::default()
+    }
+}
+
+/// What the runtime records of breakers: mostly lawful, taken by itself.
+fn automatic() -> impl Strategy<Value = Event> {
+    let often = |good: i64, bad: i64| prop_oneof![8 => Just(good), 1 => Just(bad)];
+    (0..4_usize, 0..8_usize, 0..2_usize, often(60_000, 59_999), often(500, 499), often(2, 1), any::<bool>()).prop_map(
+        |(b, what, agent, at, value, calls, odd)| {
+            let (breaker, environment) = (name(&format!("x{b}")), environment(WATCHED[b].0));
+            let each = WATCHED[b].2.is_none();
+            let target = (each != (odd && calls == 1)).then(|| format!("a{agent}").into());
+            let v = BODY_VERSION;
+            match what {
+                0 | 1 => Event::BreakerSet(BreakerSet {
+                    active: what == 0 || odd,
+                    breaker,
+                    by: by(),
+                    environment,
+                    on: BreakerTarget { scope: WATCHED[b].1, target: WATCHED[b].2.map(Into::into) },
+                    rules: breaker_rules(),
+                    v,
+                }),
+                2..=4 => {
+                    let probes = what == 4;
+                    Event::BreakerOpened(BreakerOpened {
+                        at: Timestamp::from_millis(0),
+                        breaker,
+                        environment,
+                        measured: BreakerMeasure {
+                            calls: calls.unsigned_abs(),
+                            metric: if probes { BreakerMetric::Probes } else { BreakerMetric::ErrorRate },
+                            threshold: if probes { 1 } else { 500 },
+                            value: if probes { 1 } else { value },
+                            window: BreakerWindow::Secs(300),
+                        },
+                        retry_at: Timestamp::from_millis(at),
+                        target,
+                        v,
+                    })
+                }
+                5 | 6 => Event::BreakerProbing(BreakerProbing {
+                    at: Timestamp::from_millis(at),
+                    breaker,
+                    environment,
+                    target,
+                    v,
+                }),
+                _ => Event::BreakerClosed(BreakerClosed {
+                    at: Timestamp::from_millis(at),
+                    breaker,
+                    environment,
+                    succeeded: if value == 500 { 1 } else { 0 },
+                    target,
+                    v,
+                }),
+            }
+        },
+    )
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Closed,
+    Open,
+    Probing,
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let some = |n: usize| 0..n;
     prop_oneof![
+        8 => automatic(),
         5 => (some(3), 0..8_usize, 0..3_usize, any::<bool>(), (0..8_usize, 0..6_usize, 0..12_usize, any::<bool>())).prop_map(|(a, state, reach, service, (tools, categories, steps, trusted))| {
             Event::AgentSet(AgentSet {
                 agent: format!("a{a}").into(),
@@ -144,7 +228,8 @@ fn event() -> impl Strategy<Value = Event> {
             })
         }),
         1 => (some(3), proptest::option::of(some(2))).prop_map(|(h, e)| Event::HaltThrown(HaltThrown {
-            by: by(), environment: e.map(environment), halt: name(&format!("h{h}")), reason: "r".into(), v: BODY_VERSION,
+            by: by(), environment: e.map(environment), halt: name(&format!("h{h}")), reason: "r".into(),
+            on: None, resume_people: None, v: BODY_VERSION,
         })),
         2 => some(3).prop_map(|h| Event::HaltResumed(HaltResumed {
             by: by(), halt: name(&format!("h{h}")), reason: "r".into(), v: BODY_VERSION,
@@ -182,6 +267,7 @@ struct Asked {
     id: &'static str,
     environment: usize,
     seen: i64,
+    probed: i64,
     /// Whom the agent acts for, and so on: kind and id.
     chain: Vec<(&'static str, &'static str)>,
     /// Tools that were allowed in the session, and whether there were too many; absent: there is none.
@@ -203,6 +289,7 @@ fn asked() -> impl Strategy<Value = Asked> {
         one(&["o1", "o2", "x"]),
         prop_oneof![4 => Just(0_usize), 3 => Just(1), 1 => Just(9)],
         0..130_i64,
+        0..4_i64,
         prop_oneof![3 => Just(Vec::new()), 2 => proptest::collection::vec(behalf, 1..8)],
         proptest::option::weighted(
             0.7,
@@ -212,7 +299,7 @@ fn asked() -> impl Strategy<Value = Asked> {
             ),
         ),
     )
-        .prop_map(|(agent, tool, kind, id, environment, seen, chain, session)| Asked {
+        .prop_map(|(agent, tool, kind, id, environment, seen, probed, chain, session)| Asked {
             chain,
             session,
             agent: agent.to_owned(),
@@ -221,6 +308,7 @@ fn asked() -> impl Strategy<Value = Asked> {
             id,
             environment,
             seen,
+            probed,
         })
 }
 
@@ -271,11 +359,74 @@ impl Naive {
             Event::HaltResumed(h) => self.halts().contains_key(&h.halt),
             Event::BreakerHeld(b) => !self.breakers().contains_key(&b.breaker),
             Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker),
+            Event::BreakerSet(b) => b.active || self.watches(&b.breaker),
+            Event::BreakerOpened(b) => {
+                let (phase, found) = (self.phase(&b.breaker, &b.target), &b.measured);
+                self.names(&b.breaker, &b.target)
+                    && b.retry_at == Timestamp::from_millis(60_000)
+                    && match phase {
+                        Phase::Closed => {
+                            found.metric == BreakerMetric::ErrorRate && found.value >= 500 && found.calls >= 2
+                        }
+                        Phase::Probing => found.metric == BreakerMetric::Probes,
+                        Phase::Open => false,
+                    }
+            }
+            Event::BreakerProbing(b) => {
+                self.names(&b.breaker, &b.target)
+                    && self.phase(&b.breaker, &b.target) == Phase::Open
+                    && b.at >= Timestamp::from_millis(60_000)
+            }
+            Event::BreakerClosed(b) => {
+                self.names(&b.breaker, &b.target)
+                    && self.phase(&b.breaker, &b.target) == Phase::Probing
+                    && b.succeeded == 1
+            }
             Event::AgentSet(a) => {
                 a.state == AgentState::Retired || self.agent(&a.agent).is_none_or(|a| a.state != AgentState::Retired)
             }
             _ => true,
         }
+    }
+    /// Whether there is such a breaker.
+    fn watches(&self, breaker: &Name) -> bool {
+        let set =
+            |e: &Event| if let Event::BreakerSet(b) = e { (b.breaker == *breaker).then_some(b.active) } else { None };
+        self.last(set).unwrap_or(false)
+    }
+    /// And whether it is one that stands for each of many, exactly when one of them is named.
+    fn names(&self, breaker: &Name, target: &Option<Box<str>>) -> bool {
+        self.watches(breaker) && (breaker.as_str() == "x2") == target.is_some()
+    }
+    /// The last word on a breaker.
+    fn phase(&self, breaker: &Name, target: &Option<Box<str>>) -> Phase {
+        let said = |e: &Event| match e {
+            Event::BreakerSet(b) if b.breaker == *breaker => Some(Phase::Closed),
+            Event::BreakerOpened(b) if b.breaker == *breaker && b.target == *target => Some(Phase::Open),
+            Event::BreakerProbing(b) if b.breaker == *breaker && b.target == *target => Some(Phase::Probing),
+            Event::BreakerClosed(b) if b.breaker == *breaker && b.target == *target => Some(Phase::Closed),
+            _ => None,
+        };
+        self.last(said).unwrap_or(Phase::Closed)
+    }
+    /// Whether one that is not closed stands in the way.
+    fn stands_in_the_way(&self, asked: &Asked) -> bool {
+        let agent: Box<str> = asked.agent.as_str().into();
+        let covering = [
+            (0, asked.agent == "a0", None),
+            (1, asked.tool.starts_with("stripe."), None),
+            (0, true, Some(agent)),
+            (1, asked.tool.starts_with("orders."), None),
+        ];
+        covering.into_iter().enumerate().any(|(b, (environment, covers, target))| {
+            environment == asked.environment
+                && covers
+                && match self.phase(&name(&format!("x{b}")), &target) {
+                    Phase::Closed => false,
+                    Phase::Open => true,
+                    Phase::Probing => asked.probed >= 2,
+                }
+        })
     }
     fn last<'e, T>(&'e self, of: impl Fn(&'e Event) -> Option<T>) -> Option<T> {
         self.0.iter().rev().find_map(of)
@@ -372,6 +523,9 @@ impl Naive {
             {
                 return deny(Code::BreakerOpen);
             }
+        }
+        if self.stands_in_the_way(asked) {
+            return deny(Code::BreakerOpen);
         }
         let agent = self.agent(&asked.agent);
         let Some(agent) = agent else { return deny(Code::AgentUnknown) };
@@ -479,7 +633,9 @@ fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
         catalogue: state.catalogue.digest(),
         classification: state.catalogue.classify(asked.tool),
         control: state.control,
-        counters: wanted.budgets.iter().map(|b| (b.key.as_str().into(), asked.seen)).collect(),
+        counters: (wanted.budgets.iter().map(|b| (b.key.as_str().into(), asked.seen)))
+            .chain(wanted.probes.iter().map(|b| (b.key.as_str().into(), asked.probed)))
+            .collect(),
         credential: by(),
         expires_at: None,
         id: IntentId::v7(at, [7; 10]),
@@ -502,7 +658,7 @@ proptest! {
 
     #[test]
     fn the_engine_says_what_a_list_and_common_sense_say(
-        events in proptest::collection::vec(event(), 0..40),
+        events in proptest::collection::vec(event(), 0..60),
         questions in proptest::collection::vec(asked(), 30),
     ) {
         let (state, naive) = folded(events)?;
@@ -532,14 +688,38 @@ fn folded(events: Vec<Event>) -> Result<(State, Naive), TestCaseError> {
     Ok((state, naive))
 }
 
+/// The same for the breakers that open by themselves: each is seen open, half-open with probes left and
+/// with none, and closed again.
+#[test]
+fn the_generated_histories_take_breakers_everywhere() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..600 {
+        let events = proptest::collection::vec(automatic(), 0..60).new_tree(&mut runner).unwrap().current();
+        let (_, naive) = folded(events).unwrap();
+        for event in &naive.0 {
+            let (breaker, kind) = match event {
+                Event::BreakerOpened(b) if b.measured.metric == BreakerMetric::Probes => (&b.breaker, "again"),
+                Event::BreakerOpened(b) => (&b.breaker, "open"),
+                Event::BreakerProbing(b) => (&b.breaker, "probing"),
+                Event::BreakerClosed(b) => (&b.breaker, "closed"),
+                _ => continue,
+            };
+            seen.insert(format!("{breaker} {kind}"));
+        }
+    }
+    assert_eq!(seen.len(), 16, "{seen:?}");
+}
+
 /// Without this the property could hold because everything is denied for one reason.
 #[test]
 fn the_generated_histories_reach_every_gate() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();
-    for _ in 0..600 {
-        let events = proptest::collection::vec(event(), 0..40).new_tree(&mut runner).unwrap().current();
+    for _ in 0..1200 {
+        let events = proptest::collection::vec(event(), 0..60).new_tree(&mut runner).unwrap().current();
         let (state, _) = folded(events).unwrap();
         for _ in 0..20 {
             seen.insert(engine(&state, &asked().new_tree(&mut runner).unwrap().current()).1);

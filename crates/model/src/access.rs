@@ -36,6 +36,8 @@ scopes! {
     ApprovalDecide = "approval:decide",
     /// Make and sign access reviews, as a member.
     ReviewSign = "review:sign",
+    /// Throw a halt and nothing else.
+    EmergencyHalt = "emergency:halt",
 }
 
 /// A set of scopes.
@@ -115,7 +117,7 @@ roles! {
     Owner = "owner": [
         IntentSubmit, IntentRead, TokenVerify, TokenRevoke, PolicyRead, PolicyWrite, PolicyApprove, AuditRead,
         AccessRead, AccessWrite, EmergencyRead, EmergencyWrite, KeyWrite, StatusRead, ApprovalRead, ApprovalDecide,
-        ReviewSign,
+        ReviewSign, EmergencyHalt,
     ],
     /// People, credentials, agents, capabilities, environments. Decides nothing that an agent asked for.
     Admin = "admin": [

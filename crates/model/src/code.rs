@@ -53,10 +53,14 @@ codes! {
     // Gate 3: emergency.
     HaltTenant = "halt.tenant", 403, true, "the tenant is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
     HaltEnvironment = "halt.environment", 403, true, "the environment is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    HaltAgent = "halt.agent", 403, true, "the agent is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    HaltConnector = "halt.connector", 403, true, "the target system is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    HaltTool = "halt.tool", 403, true, "the tool is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
+    HaltCategory = "halt.category", 403, true, "the category of action is halted", "See `intended emergency status`; a halt is lifted with `intended emergency resume`.";
     TenantSuspended = "access.tenant_suspended", 403, true, "the tenant is suspended", "Ask who operates the server.";
     EnvironmentSuspended = "access.environment_suspended", 403, true, "the environment is suspended", "Whoever administers the tenant reinstates it.";
     // Gate 4: breaker.
-    BreakerOpen = "breaker.open", 403, true, "a circuit breaker is held open for this agent or tool", "A hold is released by a person; see who holds it and why in the gate's detail.";
+    BreakerOpen = "breaker.open", 403, true, "a circuit breaker is open or held for this agent, tool, category or connector", "The gate's detail says what opened it and when it is tried again, or who holds it and why; a hold is released by a person: `intended breaker list`.";
     // Gate 5: identity.
     AgentUnknown = "identity.agent_unknown", 403, false, "the agent is not registered", "Register it: `PUT /v1/tenants/{tenant}/agents/{agent}`.";
     AgentInactive = "identity.agent_inactive", 403, false, "the agent is paused or retired", "Set its state to `active` or use another agent.";
@@ -141,6 +145,8 @@ codes! {
     CredentialAction = "credential.action", 403, false, "the credential is not for this action", "Use a credential whose action patterns cover it.";
     CredentialNetwork = "credential.network", 403, false, "the credential is not for this network", "Use it from one of its allowed networks.";
     CredentialKind = "credential.test", 403, false, "a test credential is never good for production", "Use a live credential there.";
+    CredentialSpent = "credential.spent", 401, false, "the break-glass credential was used", "It threw its halt: see `intended emergency status`. Prepare another one.";
+    GlassScope = "credential.glass_scope", 403, false, "the break-glass credential is for another halt", "It throws the halt that it was prepared for: `intended emergency inspect` shows which.";
     MemberInactive = "credential.member_inactive", 401, false, "the person behind the credential is not an active member", "Whoever administers the tenant can make them one again.";
     OperatorOnly = "credential.operator", 403, false, "this takes the server operator's key", "Use the key that `intended init` printed for the operator.";
     AccessWider = "access.wider", 403, false, "nobody gives what they do not have", "See `detail` for what is missing.";
@@ -179,10 +185,20 @@ codes! {
     VerificationFailed = "policy.verification_failed", 409, false, "the deployed version did not do what it was expected to and was taken back", "See `errors` for the expectations; what was deployed before decides again.";
     DeploymentSuperseded = "deployment.superseded", 409, false, "another version was deployed meanwhile", "Read what is deployed now, and decide anew.";
     RollbackPeople = "rollback.people", 202, false, "the rollback waits for a second person", "Another person gives the same command, or an incident is opened.";
+    SelectorEmpty = "revocation.selector", 422, false, "it is not said which tokens are meant", "Name an agent, credential, person, intent, policy version, environment or time range.";
+    DrillRefused = "drill.refused", 409, false, "the drill cannot be held here", "See `detail`. Drills are held outside production, by who may throw and lift a halt there alone.";
     PackInvalid = "pack.invalid", 422, false, "the policy pack is not valid", "See `errors` for file, line and column.";
     CatalogueInvalid = "catalogue.invalid", 422, false, "the tool catalogue is not valid", "See `errors`.";
     SettingsInvalid = "settings.invalid", 422, false, "the settings are not valid", "See `errors`.";
+    HaltInvalid = "emergency.target", 422, false, "the halt could cover nothing", "An agent or a connector by its name; a tool or a category by its name or a pattern that ends in `*`.";
+    ResumePeople = "resume.people", 409, false, "lifting the halt waits for a second person", "Another person, with means of their own, gives the same command.";
     HaltUnknown = "halt.unknown", 404, false, "there is no such halt", "See `intended emergency status`.";
+    BreakerUnknown = "breaker.unknown", 404, false, "there is no such breaker, or nobody holds it", "See `intended breaker list`.";
+    BreakerInvalid = "breaker.invalid", 422, false, "the breaker's name, target or rules are not valid", "The detail says which.";
+    OutcomeNotPermitted = "outcome.not_permitted", 409, false, "the intent was not permitted: nothing can have come of it", "Report outcomes of actions that were allowed and carried out.";
+    OutcomeUnused = "outcome.token_unused", 409, false, "the token of the action was not used: nobody was let through", "Consume the token before acting, then report what came of it.";
+    OutcomeReported = "outcome.reported", 409, false, "what came of the action was reported before", "An outcome is reported once.";
+    OutcomeLate = "outcome.late", 409, false, "the action's token ended more than a day ago", "Report outcomes when they are known; `unknown` if they are not.";
     // Tokens. What verification refuses it answers with 200, `active: false` and the code in `refusal`.
     TokenMalformed = "token.malformed", 200, false, "the token is not a strict compact JWS", "Send the token as it was issued.";
     TokenType = "token.type", 200, false, "the token's type is not `authority+jwt`", "Send an authority token, not another JWT.";

@@ -7,7 +7,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::emergency::{DrillKind, DrillStep, HaltTarget, TokenSelector};
+
 pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
+pub use crate::breaker::{
+    ActionOutcome, BreakerDefaults, BreakerMeasure, BreakerMetric, BreakerRules, BreakerScope, BreakerSpend,
+    BreakerTarget, BreakerWindow,
+};
 use crate::decision::{DataClass, DecisionRecord};
 use crate::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, Name, TenantId, Timestamp, Value};
 
@@ -82,11 +88,20 @@ kinds! {
     PolicyVerified(PolicyVerified) = "policy.verified", control: true;
     PolicySourced(PolicySourced) = "policy.sourced", control: true;
     IncidentOpened(IncidentOpened) = "incident.opened", control: true;
+    IncidentNoted(IncidentNoted) = "incident.noted", control: true;
     IncidentClosed(IncidentClosed) = "incident.closed", control: true;
     HaltThrown(HaltThrown) = "halt.thrown", control: true;
+    HaltResumeAsked(HaltResumeAsked) = "halt.resume_asked", control: true;
     HaltResumed(HaltResumed) = "halt.resumed", control: true;
+    TokensRevoked(TokensRevoked) = "tokens.revoked", control: true;
+    BreakGlassPrepared(BreakGlassPrepared) = "break_glass.prepared", control: true;
+    DrillRecorded(DrillRecorded) = "drill.recorded", control: true;
     BreakerHeld(BreakerHeld) = "breaker.held", control: true;
     BreakerReleased(BreakerReleased) = "breaker.released", control: true;
+    BreakerSet(BreakerSet) = "breaker.set", control: true;
+    BreakerOpened(BreakerOpened) = "breaker.opened", control: true;
+    BreakerProbing(BreakerProbing) = "breaker.probing", control: true;
+    BreakerClosed(BreakerClosed) = "breaker.closed", control: true;
     KeyAdded(KeyAdded) = "key.added", control: true;
     KeyRetired(KeyRetired) = "key.retired", control: true;
     ApprovalGranted(ApprovalGranted) = "approval.granted", control: true;
@@ -98,6 +113,7 @@ kinds! {
     ApprovalNote(ApprovalNote) = "approval.note", control: false;
     SessionStarted(SessionStarted) = "session.started", control: false;
     SessionEnded(SessionEnded) = "session.ended", control: false;
+    IntentOutcome(IntentOutcome) = "intent.outcome", control: false;
 }
 
 macro_rules! bodies {
@@ -405,6 +421,13 @@ bodies! {
         incident: Name,
         title: Box<str>,
     }
+    /// What somebody who is at work on it found or did.
+    IncidentNoted {
+        by: CredentialId,
+        incident: Name,
+        text: Box<str>,
+    }
+    /// The reason is a summary of what happened and what was done.
     IncidentClosed {
         by: CredentialId,
         incident: Name,
@@ -415,7 +438,51 @@ bodies! {
         /// Absent: the whole tenant.
         environment: Option<EnvironmentId>,
         halt: Name,
+        /// Absent: everything there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<HaltTarget>,
         reason: Box<str>,
+        /// How many people it takes to lift it. Absent in entries from before it was recorded: one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resume_people: Option<u32>,
+    }
+    /// Of two people that lifting a halt takes, the first.
+    HaltResumeAsked {
+        by: CredentialId,
+        expires_at: Timestamp,
+        halt: Name,
+        reason: Box<str>,
+    }
+    /// Every token that the selector means, of those granted before this entry, is good for nothing.
+    TokensRevoked {
+        by: CredentialId,
+        reason: Box<str>,
+        selector: TokenSelector,
+        /// By then every token that it can mean has expired.
+        until: Timestamp,
+    }
+    /// A credential that can throw one halt, once, and do nothing else.
+    BreakGlassPrepared {
+        by: CredentialId,
+        credential: CredentialId,
+        /// Of the halt; absent: every environment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        environment: Option<EnvironmentId>,
+        expires_at: Timestamp,
+        hash: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<HaltTarget>,
+    }
+    /// A procedure was tried on traffic of its own.
+    DrillRecorded {
+        by: CredentialId,
+        drill: DrillKind,
+        environment: EnvironmentId,
+        passed: bool,
+        /// Whether everything is as it was before.
+        restored: bool,
+        started_at: Timestamp,
+        steps: Vec<DrillStep>,
     }
     HaltResumed {
         by: CredentialId,
@@ -428,14 +495,53 @@ bodies! {
         by: CredentialId,
         environment: EnvironmentId,
         reason: Box<str>,
-        /// `agent` or `tool`.
         scope: BreakerScope,
+        /// Of a tool or category, a `*` at its end stands for anything. Empty for `tenant`.
         target: Box<str>,
     }
     BreakerReleased {
         breaker: Name,
         by: CredentialId,
         reason: Box<str>,
+    }
+    /// What opens a breaker and how it closes. Set again, it starts closed. A default one that is not
+    /// active is off; any other is gone.
+    BreakerSet {
+        active: bool,
+        breaker: Name,
+        by: CredentialId,
+        environment: EnvironmentId,
+        on: BreakerTarget,
+        rules: BreakerRules,
+    }
+    /// A threshold was reached, or a probe failed. Made by the runtime.
+    BreakerOpened {
+        at: Timestamp,
+        breaker: Name,
+        environment: EnvironmentId,
+        measured: BreakerMeasure,
+        /// When it is tried again, at the earliest.
+        retry_at: Timestamp,
+        /// Which one, of a breaker that watches each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Box<str>>,
+    }
+    /// It was open long enough: some actions are let through. Made by the runtime.
+    BreakerProbing {
+        at: Timestamp,
+        breaker: Name,
+        environment: EnvironmentId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Box<str>>,
+    }
+    /// The probes succeeded. Made by the runtime.
+    BreakerClosed {
+        at: Timestamp,
+        breaker: Name,
+        environment: EnvironmentId,
+        succeeded: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<Box<str>>,
     }
     /// A new active signing key; the one before becomes the previous.
     KeyAdded {
@@ -529,6 +635,19 @@ bodies! {
         member: MemberId,
         reason: Box<str>,
         session: Digest,
+    }
+    /// What came of an action whose token was used, as its enforcement point says. Once.
+    IntentOutcome {
+        by: CredentialId,
+        /// For people: an error's text, say. At most 500 characters.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<Box<str>>,
+        /// How long the action took.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration_ms: Option<u32>,
+        environment: EnvironmentId,
+        intent: IntentId,
+        outcome: ActionOutcome,
     }
 }
 
@@ -750,13 +869,6 @@ impl Criticality {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BreakerScope {
-    Agent,
-    Tool,
-}
-
 /// An environment's settings. Every number has its unit in its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -765,9 +877,13 @@ pub struct Settings {
     pub approvals: ApprovalRules,
     /// Token audience when the request names none.
     pub audience: Box<str>,
+    #[serde(skip_serializing_if = "BreakerDefaults::is_default")]
+    pub breakers: BreakerDefaults,
     pub budgets: Vec<Budget>,
     /// 0–100: classifications below it never allow.
     pub confidence_threshold: u8,
+    #[serde(skip_serializing_if = "EmergencyRules::is_default")]
+    pub emergency: EmergencyRules,
     /// How long an escalation or deferral stays open.
     pub escalation_timeout_secs: u32,
     pub hours: BusinessHours,
@@ -784,8 +900,10 @@ impl Default for Settings {
         Self {
             approvals: ApprovalRules::default(),
             audience: "intended".into(),
+            breakers: BreakerDefaults::default(),
             budgets: Vec::new(),
             confidence_threshold: 70,
+            emergency: EmergencyRules::default(),
             escalation_timeout_secs: 3600,
             hours: BusinessHours::default(),
             policy: PolicyRules::default(),
@@ -793,6 +911,25 @@ impl Default for Settings {
             risk_weights: RiskWeights::default(),
             token_ttl_secs: 60,
         }
+    }
+}
+
+/// What an environment asks of those who lift halts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmergencyRules {
+    /// People that lifting a halt takes; absent: 2 in production, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_people: Option<u32>,
+}
+
+impl EmergencyRules {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+    #[must_use]
+    pub fn resume_people(&self, tier: Tier) -> u32 {
+        self.resume_people.unwrap_or(if tier == Tier::Production { 2 } else { 1 })
     }
 }
 

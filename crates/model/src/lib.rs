@@ -13,10 +13,13 @@
 //! * [`exit`]: the process exit codes of the `intended` binary
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod about;
 pub mod access;
+pub mod breaker;
 pub mod code;
 pub mod decision;
 pub mod digest;
+pub mod emergency;
 pub mod entry;
 pub mod exit;
 pub mod id;

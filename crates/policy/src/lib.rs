@@ -32,6 +32,7 @@ pub mod schema;
 pub mod validate;
 pub mod vocabulary;
 
+pub use cedar_policy::Effect;
 pub use check::{Checked, check};
 pub use compiled::{PolicyDecision, PolicyOutcome, PolicySetVersion, PolicyTrace, Said};
 pub use diagnostic::{Diagnostic, Severity};

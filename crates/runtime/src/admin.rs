@@ -13,8 +13,8 @@ use intended_keyring::{ApiKey, KeyKind, SigningKey};
 use intended_ledger::{Checkpoint, Frontier, encode_leaf, leaf_hash, origin};
 use intended_model::decision::DataClass;
 use intended_model::entry::{
-    BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, Criticality, EnvironmentSet, HaltResumed, HaltThrown,
-    KeyAdded, KeyRetired, Scope, Settings, TenantCreated, Tier,
+    BODY_VERSION, CapabilitySet, CatalogueSet, CredentialCreated, Criticality, EnvironmentSet, KeyAdded, KeyRetired,
+    Scope, Settings, TenantCreated, Tier,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, Name, TenantId};
 use intended_policy::diagnostic::MAX_QUOTED;
@@ -342,8 +342,11 @@ impl Runtime {
             let known = state.environments.get(&environment);
             by.require_in(Scope::AccessWrite, known.map(|e| &e.id))?;
             let wanted = known.map_or_else(|| settings(&Settings::default()), |e| settings(&e.settings))?;
-            // What a change of policy or an approval takes is the whole tenant's to say, not whose it is.
-            let said = |now: &Settings| now.policy == wanted.policy && now.approvals == wanted.approvals;
+            // What a change of policy, an approval and lifting a halt take is the whole tenant's to say, not
+            // whose it is, nor who may do it.
+            let said = |now: &Settings| {
+                now.policy == wanted.policy && now.approvals == wanted.approvals && now.emergency == wanted.emergency
+            };
             if known.is_some_and(|e| e.tier != tier || !said(&e.settings)) {
                 by.require_whole(Scope::AccessWrite)?;
             }
@@ -407,46 +410,6 @@ impl Runtime {
                 // Also how a tenant comes to a newer shipped one.
                 shipped: Catalogue::builtin().digest(),
                 text: text.into(),
-                v: BODY_VERSION,
-            });
-            Ok(Change::new(event, ()))
-        });
-        Ok(changed.await?.index)
-    }
-
-    /// Throws a halt. When this returns, no covered allow can follow in the ledger (I2).
-    pub async fn halt(
-        &self,
-        by: &Principal,
-        environment: Option<EnvironmentId>,
-        reason: &str,
-    ) -> Result<(Name, u64), RuntimeError> {
-        let hex = intended_model::digest::hex(&self.random::<4>()?);
-        let halt = Name::new(&format!("halt-{hex}")).map_err(RuntimeError::internal)?;
-        let changed = self.change(by, ("halt", &environment, reason), |by, _| {
-            by.require_in(Scope::EmergencyWrite, environment.as_ref())?;
-            let event = Event::HaltThrown(HaltThrown {
-                by: by.credential.clone(),
-                environment: environment.clone(),
-                halt: halt.clone(),
-                reason: reason.into(),
-                v: BODY_VERSION,
-            });
-            Ok(Change::new(event, halt.clone()))
-        });
-        let changed = changed.await?;
-        Ok((changed.answer, changed.index))
-    }
-
-    /// Lifts a halt.
-    pub async fn resume(&self, by: &Principal, halt: Name, reason: &str) -> Result<u64, RuntimeError> {
-        let changed = self.change(by, ("resume", &halt, reason), |by, state| {
-            let known = state.halts.get(&halt).ok_or(Code::HaltUnknown)?;
-            by.require_in(Scope::EmergencyWrite, known.environment.as_ref())?;
-            let event = Event::HaltResumed(HaltResumed {
-                by: by.credential.clone(),
-                halt: halt.clone(),
-                reason: reason.into(),
                 v: BODY_VERSION,
             });
             Ok(Change::new(event, ()))
@@ -551,6 +514,7 @@ pub(crate) fn entry_of(event: &Event) -> Result<NewEntry, RuntimeError> {
         Event::ApprovalGranted(e) => Some(*e.intent.as_bytes()),
         Event::ApprovalWithdrawn(e) => Some(*e.intent.as_bytes()),
         Event::ApprovalNote(e) => Some(*e.intent.as_bytes()),
+        Event::IntentOutcome(e) => Some(*e.intent.as_bytes()),
         _ => None,
     };
     Ok(NewEntry {

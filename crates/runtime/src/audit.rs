@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use intended_engine::explain::{Explanation, explain};
 use intended_engine::{State, Version, decide, keys};
 use intended_ledger::{ExportHeader, NodeHash, leaf_hash, verify_inclusion};
+use intended_model::about::about;
 use intended_model::decision::{Decision, DecisionRecord, Input, Outcome};
 use intended_model::entry::Scope;
-use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId};
+use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId, Timestamp};
 use intended_store::{Commit, StoredEntry, TreeHead, Write};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::incidents::{Case, Closed};
 use crate::tenant::event_of;
 use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
 
@@ -31,6 +34,11 @@ pub struct Query {
     pub decision: Option<Outcome>,
     pub reason: Option<Code>,
     pub environment: Option<String>,
+    /// The decisions of one session, or everything about one intent.
+    pub session: Option<String>,
+    pub intent: Option<IntentId>,
+    /// Made, or asked for, with this credential.
+    pub credential: Option<String>,
     /// Milliseconds; inclusive.
     pub since: Option<i64>,
     /// Milliseconds; exclusive.
@@ -46,14 +54,26 @@ pub struct Page {
     pub entries: Vec<(StoredEntry, Event)>,
     /// Where to go on, if there may be more.
     pub before: Option<u64>,
+    /// How many entries were looked at.
+    pub scanned: usize,
 }
 
 /// A decision made again from the ledger.
 #[derive(Debug)]
 pub struct Replay {
+    /// The position whose state it was made on.
+    pub at: u64,
     pub recorded: Decision,
     pub again: Decision,
     pub same: bool,
+}
+
+/// What a decision is made again with, where it is not what it was made with.
+#[derive(Debug, Clone, Default)]
+pub struct WhatIf {
+    /// On the state before this entry.
+    pub at: Option<u64>,
+    pub policy: Option<Arc<Version>>,
 }
 
 impl Runtime {
@@ -154,42 +174,79 @@ impl Runtime {
         entries.into_iter().map(|e| event_of(&e.leaf).map(|event| (e, event))).collect()
     }
 
-    /// Looks through the ledger, newest first.
+    /// Looks through the ledger, newest first. A range of time is found by bisection, and what is about
+    /// one intent by its index: nothing else of the ledger is looked at then.
     pub async fn query(&self, principal: &Principal, query: &Query) -> Result<Page, RuntimeError> {
         let tenant = &principal.tenant;
         let limit = query.limit.clamp(1, MAX_PAGE);
-        let mut before = match query.before {
-            Some(before) => before,
-            None => self.store().head(&tenant.id).await?.size,
+        if let Some(intent) = query.intent {
+            return self.query_intent(principal, query, intent, limit).await;
+        }
+        let size = self.store().head(&tenant.id).await?.size;
+        let place = async |millis: Option<i64>, otherwise| match millis {
+            Some(millis) => self.first_at(tenant, Timestamp::from_millis(millis), size).await,
+            None => Ok(otherwise),
         };
+        // A cursor of the same query is within the range already.
+        let end = place(query.until, size).await?;
+        let mut before = query.before.map_or(end, |before| before.min(end));
+        let first = place(query.since, 0).await?;
         let mut entries = Vec::new();
         let reach = self.reach(tenant).await?;
         let (mut scanned, mut bytes) = (0, 0);
-        while before > 0 && scanned < MAX_SCAN && bytes < MAX_SCAN_BYTES {
+        while before > first && scanned < MAX_SCAN && bytes < MAX_SCAN_BYTES {
             // Reading a page takes some milliseconds: others come in between.
             tokio::task::yield_now().await;
-            let page = self.store().entries_before(&tenant.id, before, MAX_PAGE).await?;
+            let left = usize::try_from(before - first).unwrap_or(usize::MAX);
+            let page = self.store().entries_before(&tenant.id, before, left.min(MAX_PAGE)).await?;
             let Some(oldest) = page.last() else { break };
             let oldest = oldest.index;
             for entry in page {
                 scanned += 1;
                 bytes += entry.leaf.len();
                 before = entry.index;
-                if query.since.is_some_and(|since| entry.at.as_millis() < since) {
-                    return Ok(Page { entries, before: None });
-                }
                 let event = event_of(&entry.leaf)?;
                 let environments = reach.of(&event);
                 if environments.seen_by(principal) && matches(query, environments, &entry, &event) {
                     entries.push((entry, event));
                     if entries.len() == limit {
-                        return Ok(Page { entries, before: (before > 0).then_some(before) });
+                        return Ok(Page { entries, before: (before > first).then_some(before), scanned });
                     }
                 }
             }
             before = oldest;
         }
-        Ok(Page { entries, before: (before > 0).then_some(before) })
+        Ok(Page { entries, before: (before > first).then_some(before), scanned })
+    }
+
+    async fn query_intent(
+        &self,
+        principal: &Principal,
+        query: &Query,
+        intent: IntentId,
+        limit: usize,
+    ) -> Result<Page, RuntimeError> {
+        let all = self.store().entries_of(&principal.tenant.id, *intent.as_bytes()).await?;
+        let reach = self.reach(&principal.tenant).await?;
+        let (mut entries, scanned) = (Vec::new(), all.len());
+        for entry in all.into_iter().rev().filter(|e| query.before.is_none_or(|before| e.index < before)) {
+            let event = event_of(&entry.leaf)?;
+            let environments = reach.of(&event);
+            let in_time = query.since.is_none_or(|since| entry.at.as_millis() >= since);
+            if in_time && environments.seen_by(principal) && matches(query, environments, &entry, &event) {
+                if entries.len() == limit {
+                    let before = entries.last().map(|(e, _): &(StoredEntry, Event)| e.index);
+                    return Ok(Page { entries, before, scanned });
+                }
+                entries.push((entry, event));
+            }
+        }
+        Ok(Page { entries, before: None, scanned })
+    }
+
+    /// The index of the first entry that is not before `at`.
+    pub(crate) async fn first_at(&self, tenant: &Tenant, at: Timestamp, size: u64) -> Result<u64, RuntimeError> {
+        crate::simulation::first_at(self.store(), &tenant.id, at, size).await
     }
 
     /// Inclusion of an entry in the tree of `size`. What a credential may not find it cannot have
@@ -242,19 +299,59 @@ impl Runtime {
         })
     }
 
-    /// Decides a recorded intent again, on the state that was active at its ledger position. That
-    /// folds all control entries before it: a page at a time, away from the threads that decide, and
-    /// only a few at once.
+    /// Decides a recorded intent again: on the state that was active at its ledger position, or at
+    /// another one, or with another policy version. That folds all control entries before it: a page at
+    /// a time, away from the threads that decide, and only a few at once.
+    ///
+    /// At another position the tool is classified by the catalogue of that state; the time, the session
+    /// and the budgets' counters stay as they were recorded, because they are facts of their moment.
     pub async fn replay(
         &self,
         principal: &Principal,
         record: &DecisionRecord,
         index: u64,
+        what_if: WhatIf,
     ) -> Result<Replay, RuntimeError> {
         let recorded = record.decision.clone();
-        let again = self.as_of(&principal.tenant, record, index, decide).await?;
+        let at = what_if.at.unwrap_or(index);
+        let head = self.store().head(&principal.tenant.id).await?.size;
+        if at == 0 || at > head {
+            return Err(RuntimeError::at(Code::RequestInvalid, "/at", format!("1 to {head}: the ledger's positions")));
+        }
+        let elsewhere = what_if.at.is_some();
+        let again = self.as_of(&principal.tenant, record, at, move |state, input| {
+            let mut input = input.clone();
+            if elsewhere {
+                input.classification = state.catalogue.classify(&input.intent.action.name);
+                input.catalogue = state.catalogue.digest();
+                input.control = state.control;
+            }
+            let Some(version) = what_if.policy else { return Ok(decide(state, &input)) };
+            let tried = state.trying(&input.intent.environment, &version).ok_or(Code::EnvironmentUnknown)?;
+            Ok::<_, RuntimeError>(decide(&tried, &input))
+        });
+        let again = again.await??;
         let same = again == recorded;
-        Ok(Replay { recorded, again, same })
+        Ok(Replay { at, recorded, again, same })
+    }
+
+    /// Why a recorded intent was decided as it was, and which single changes would have allowed it.
+    pub async fn explain(
+        &self,
+        principal: &Principal,
+        record: &DecisionRecord,
+        index: u64,
+    ) -> Result<Explanation, RuntimeError> {
+        let environments = principal.access.environments().to_vec();
+        let decision = record.decision.clone();
+        let ask = move |state: &State, input: &Input| explain(state, input, &decision, &environments);
+        self.as_of(&principal.tenant, record, index, ask).await
+    }
+
+    /// The position of the first entry that is not before a time: what was so then is what stands before.
+    pub async fn position_at(&self, tenant: &Tenant, at: Timestamp) -> Result<u64, RuntimeError> {
+        let size = self.store().head(&tenant.id).await?.size;
+        self.first_at(tenant, at, size).await
     }
 
     /// What each policy that could match said of a recorded intent, on the state of its position.
@@ -273,7 +370,7 @@ impl Runtime {
         tenant: &Tenant,
         record: &DecisionRecord,
         index: u64,
-        ask: fn(&State, &Input) -> T,
+        ask: impl FnOnce(&State, &Input) -> T + Send + 'static,
     ) -> Result<T, RuntimeError> {
         let mut permit = Arc::clone(&self.replays).acquire_owned().await.map_err(RuntimeError::internal)?;
         // What is known compiled need not be compiled again.
@@ -357,14 +454,14 @@ pub struct Reach {
     /// Where a version was ever deployed, or stood in a draft.
     deployed: HashMap<Digest, Vec<EnvironmentId>>,
     drafts: HashMap<Name, EnvironmentId>,
-    incidents: HashMap<Name, Option<EnvironmentId>>,
+    pub(crate) incidents: HashMap<Name, Case>,
 }
 
 /// The reach of every tenant that was asked for.
 pub(crate) type Reaches = Mutex<HashMap<TenantId, Arc<Reach>>>;
 
 impl Reach {
-    fn fold(&mut self, index: u64, event: Event) {
+    fn fold(&mut self, index: u64, at: Timestamp, event: Event) {
         self.next = index + 1;
         match event {
             Event::HaltThrown(e) => drop(self.halts.insert(e.halt, e.environment)),
@@ -377,7 +474,20 @@ impl Reach {
                 self.holds(e.digest, e.environment.clone());
                 self.drafts.insert(e.draft, e.environment);
             }
-            Event::IncidentOpened(e) => drop(self.incidents.insert(e.incident, e.environment)),
+            Event::BreakGlassPrepared(e) => {
+                drop(self.credentials.insert(e.credential, e.environment.map(|environment| vec![environment])));
+            }
+            Event::IncidentOpened(e) => drop(self.incidents.insert(e.incident.clone(), Case::opened(index, at, e))),
+            Event::IncidentNoted(e) => {
+                if let Some(case) = self.incidents.get_mut(&e.incident) {
+                    case.notes += 1;
+                }
+            }
+            Event::IncidentClosed(e) => {
+                if let Some(case) = self.incidents.get_mut(&e.incident) {
+                    case.closed = Some(Closed { index, at, by: e.by, summary: e.reason });
+                }
+            }
             _ => {}
         }
     }
@@ -409,6 +519,11 @@ impl Reach {
             Event::EnvironmentSet(e) => one(&e.environment),
             Event::PolicyDeployed(e) => one(&e.environment),
             Event::BreakerHeld(e) => one(&e.environment),
+            Event::BreakerSet(e) => one(&e.environment),
+            Event::BreakerOpened(e) => one(&e.environment),
+            Event::BreakerProbing(e) => one(&e.environment),
+            Event::BreakerClosed(e) => one(&e.environment),
+            Event::IntentOutcome(e) => one(&e.environment),
             Event::KeyAdded(e) => one(&e.environment),
             Event::KeyRetired(e) => one(&e.environment),
             Event::AgentSet(e) => These(&e.environments),
@@ -421,7 +536,11 @@ impl Reach {
             },
             Event::CapabilitySet(e) => optional(Some(&e.environment)),
             Event::HaltThrown(e) => optional(Some(&e.environment)),
+            Event::HaltResumeAsked(e) => optional(self.halts.get(&e.halt)),
             Event::HaltResumed(e) => optional(self.halts.get(&e.halt)),
+            Event::TokensRevoked(e) => optional(Some(&e.selector.environment)),
+            Event::BreakGlassPrepared(e) => optional(Some(&e.environment)),
+            Event::DrillRecorded(e) => one(&e.environment),
             Event::BreakerReleased(e) => self.breakers.get(&e.breaker).map_or(These(&[]), one),
             Event::PolicyDrafted(e) => one(&e.environment),
             Event::PolicySubmitted(e) => self.drafts.get(&e.draft).map_or(These(&[]), one),
@@ -431,7 +550,8 @@ impl Reach {
             Event::PolicyVerified(e) => one(&e.environment),
             Event::PolicySourced(e) => one(&e.environment),
             Event::IncidentOpened(e) => optional(Some(&e.environment)),
-            Event::IncidentClosed(e) => optional(self.incidents.get(&e.incident)),
+            Event::IncidentNoted(e) => optional(self.incidents.get(&e.incident).map(|c| &c.environment)),
+            Event::IncidentClosed(e) => optional(self.incidents.get(&e.incident).map(|c| &c.environment)),
             Event::PolicyPublished(e) => These(self.deployed.get(&e.digest).map_or(&[], Vec::as_slice)),
             Event::CredentialRotated(e) => match self.credentials.get(&e.credential) {
                 Some(None) => Every,
@@ -469,7 +589,7 @@ impl Runtime {
             }
             let folded = Arc::make_mut(&mut reach);
             for entry in page {
-                folded.fold(entry.index, event_of(&entry.leaf)?);
+                folded.fold(entry.index, entry.at, event_of(&entry.leaf)?);
             }
         }
         let mut all = self.reaches.lock().unwrap_or_else(PoisonError::into_inner);
@@ -520,6 +640,7 @@ impl Runtime {
         principal: &Principal,
         after: u64,
         limit: usize,
+        query: &Query,
     ) -> Result<(Vec<(StoredEntry, Event)>, u64), RuntimeError> {
         let page = self.store().entries(&principal.tenant.id, after.saturating_add(1), limit).await?;
         let last = page.last().map_or(after, |e| e.index);
@@ -527,7 +648,8 @@ impl Runtime {
         let mut seen = Vec::with_capacity(page.len());
         for entry in page {
             let event = event_of(&entry.leaf)?;
-            if reach.of(&event).seen_by(principal) {
+            let environments = reach.of(&event);
+            if environments.seen_by(principal) && matches(query, environments, &entry, &event) {
                 seen.push((entry, event));
             }
         }
@@ -544,4 +666,7 @@ fn matches(query: &Query, environments: Environments<'_>, entry: &StoredEntry, e
         && query.decision.is_none_or(|d| decision.is_some_and(|r| r.decision.decision == d))
         && query.reason.is_none_or(|c| decision.is_some_and(|r| r.decision.reason == c))
         && query.environment.as_ref().is_none_or(|e| environments.name(e))
+        && query.session.as_ref().is_none_or(|s| decision.is_some_and(|r| r.input.intent.session.as_deref() == Some(s)))
+        && query.intent.is_none_or(|i| about(event).intent == Some(i))
+        && query.credential.as_ref().is_none_or(|c| about(event).by.is_some_and(|by| by.as_str() == c))
 }

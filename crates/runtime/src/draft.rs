@@ -58,7 +58,7 @@ impl Runtime {
             }),
         };
         let mut counters = BTreeMap::new();
-        for budget in &wanted.budgets {
+        for budget in wanted.counters() {
             let seen = self.store().counter_now(&tenant.id, &budget.key)?;
             counters.insert(budget.key.as_str().into(), seen);
         }

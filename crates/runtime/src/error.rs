@@ -97,7 +97,17 @@ fn policy_code(error: &intended_engine::LifecycleError) -> Code {
         L::Superseded { .. } => Code::DeploymentSuperseded,
         L::DraftNeeded(_) => Code::DraftNeeded,
         L::RollbackPeople { .. } => Code::RollbackPeople,
+        L::Note => Code::RequestInvalid,
         L::Results(_) | L::Already(_) | L::NotReverting | L::IncidentExists(_) => Code::Conflict,
+    }
+}
+
+const fn breaker_code(error: &intended_engine::BreakerError) -> Code {
+    use intended_engine::BreakerError as B;
+    match error {
+        B::Unknown(_) | B::NotHeld(_) => Code::BreakerUnknown,
+        B::Held(_) | B::Transition { .. } | B::TooMany => Code::Conflict,
+        B::Reserved(_) | B::Rules(_) | B::Target(..) => Code::BreakerInvalid,
     }
 }
 
@@ -106,7 +116,7 @@ impl From<intended_engine::FoldError> for RuntimeError {
         use intended_engine::FoldError as F;
         let code = match &error {
             F::NoEnvironment(_) => Code::EnvironmentUnknown,
-            F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) | F::NoBreaker(_) => Code::NotFound,
+            F::NoVersion(_) | F::NoCredential(_) | F::NoKey(_) | F::NoMember(_) => Code::NotFound,
             F::NoWebhook(_) | F::NoApproval(_) => Code::NotFound,
             F::Suspended(_) | F::NotSuspended(_) | F::ReviewExists(_) | F::Subject(_) => Code::Conflict,
             F::SignInMethod(_) | F::Linked => Code::RequestInvalid,
@@ -118,13 +128,30 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::NotEligible => Code::ApprovalIneligible,
             F::ApprovedAgain(_) => Code::ApprovalAgain,
             F::NoHalt(_) => Code::HaltUnknown,
-            F::CredentialExists(_) | F::HaltExists(_) | F::BreakerExists(_) | F::KeyExists(_) => Code::Conflict,
+            F::CredentialExists(_) | F::HaltExists(_) | F::KeyExists(_) => Code::Conflict,
             F::Version(_) | F::VersionDigest { .. } | F::VersionName { .. } => Code::PackInvalid,
             F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
+            F::Breaker(error) => breaker_code(error),
             F::Policy(error) => policy_code(error),
+            F::Emergency(error) => emergency_code(error),
             F::NoGenesis | F::SecondGenesis | F::NotControl(_) => Code::Internal,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+/// Why an entry about an emergency is refused.
+const fn emergency_code(error: &intended_engine::EmergencyError) -> Code {
+    use intended_engine::EmergencyError as E;
+    match error {
+        E::Target(_) => Code::HaltInvalid,
+        // It was thrown by another rule than stands now: made anew, it is by that one.
+        E::People { .. } | E::Alone(_) => Code::Conflict,
+        E::ResumePeople { .. } => Code::ResumePeople,
+        E::GlassScope(_) => Code::GlassScope,
+        E::GlassSpent(_) => Code::CredentialSpent,
+        E::Selector => Code::SelectorEmpty,
+        E::Drill => Code::DrillRefused,
     }
 }

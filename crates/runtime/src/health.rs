@@ -98,6 +98,20 @@ impl Runtime {
                 Err(error) => (Status::Unavailable, format!("{}: {error}", tenant.id)),
             };
             add(&whose, "audit ledger", "checkpoint", status, detail);
+            // Never more than degraded: nothing that is decided waits for a collector.
+            for sink in self.siem(tenant).await.unwrap_or_default() {
+                let status = if sink.state() == "ok" { Status::Healthy } else { Status::Degraded };
+                let error = sink.progress.last_error.as_deref().filter(|_| sink.progress.failing);
+                let detail = format!(
+                    "{}/{}: {} entries behind for {} s{}",
+                    tenant.id,
+                    sink.sink.spec.name,
+                    sink.lag_entries,
+                    sink.lag_ms / 1000,
+                    error.map_or(String::new(), |e| format!("; {e}")),
+                );
+                add(&whose, "audit ledger", "siem", status, detail);
+            }
             for environment in tenant.state().environments.values() {
                 whose.1 = Some(environment.id.clone());
                 let (status, detail) = match tenant.signer(&environment.id) {

@@ -6,14 +6,19 @@
 //! * [`activity`]: when agents and callers were last seen, and where
 //! * [`review`]: who may do what, and whether it is used
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
+//! * [`siem`]: the ledger as it is streamed to collectors
 //! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
 //! * [`approvals`]: people and their say in what was escalated
+//! * [`emergency`]: halts, blast radius, revocation, break-glass; [`drills`] of them
+//! * [`breakers`]: what is measured, and what opens and closes by it
+//! * [`outcomes`]: what came of an action
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
+//! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
 //! * [`ports`]: where time comes from
@@ -45,18 +50,24 @@ pub mod admin;
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod breakers;
 mod checkpoints;
 mod draft;
+pub mod drills;
+pub mod emergency;
 mod error;
 pub mod escalations;
 pub mod health;
+pub mod incidents;
 pub mod lockout;
 pub mod metrics;
+pub mod outcomes;
 pub mod policy;
 pub mod ports;
 pub mod rate;
 pub mod review;
 pub mod rotation;
+pub mod siem;
 pub mod sign_in;
 pub mod simulation;
 pub mod standing;
@@ -92,6 +103,8 @@ pub struct Runtime {
     metrics: Metrics,
     /// What sends requests, where something does.
     notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
+    /// Where the ledger is streamed to.
+    sinks: std::sync::OnceLock<Vec<Arc<siem::Sink>>>,
     delivering: AtomicBool,
     reaches: audit::Reaches,
     verifications: verification::Verifications,
@@ -315,6 +328,7 @@ pub(crate) const fn code_of(why: NoAccess) -> Code {
         NoAccess::Unknown => Code::CredentialUnknown,
         NoAccess::Revoked => Code::CredentialRevoked,
         NoAccess::Expired => Code::CredentialExpired,
+        NoAccess::Spent => Code::CredentialSpent,
         NoAccess::MemberInactive => Code::MemberInactive,
     }
 }
@@ -342,6 +356,7 @@ impl Runtime {
             rate: AtomicU32::new(0),
             metrics: Metrics::default(),
             notifier: std::sync::OnceLock::new(),
+            sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
@@ -375,6 +390,7 @@ impl Runtime {
     async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
         let tenant = Arc::new(Tenant::load(self.store(), id, self.root_key()).await?);
         self.saw(self.store().head(id).await?.at);
+        self.recall_breakers(&tenant).await?;
         self.tenants.rcu(|tenants| {
             let mut tenants = HashMap::clone(tenants);
             tenants.insert(id.clone(), Arc::clone(&tenant));

@@ -672,8 +672,11 @@ impl Runtime {
         .await
     }
 
+    /// Closes an incident, with a summary of what happened and what was done.
     pub async fn close_incident(&self, by: &Principal, incident: Name, reason: &str) -> Result<u64, RuntimeError> {
-        reasoned(reason)?;
+        if reason.trim().is_empty() || reason.len() > intended_engine::MAX_NOTE {
+            return Err(RuntimeError::at(Code::RequestInvalid, "/summary", "a summary has 1 to 4,000 characters"));
+        }
         let changed = self.change(by, ("incident.close", &incident, reason), |by, state| {
             let open = state.incidents.get(&incident);
             let open = open.ok_or_else(|| fold(LifecycleError::NoIncident(incident.clone())))?;

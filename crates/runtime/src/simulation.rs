@@ -153,7 +153,12 @@ pub(crate) async fn low<T: Send + 'static>(
 }
 
 /// The index of the first entry that is not before `at`, by bisection: time never goes backwards.
-async fn first_at(store: &dyn Store, tenant: &TenantId, at: Timestamp, size: u64) -> Result<u64, RuntimeError> {
+pub(crate) async fn first_at(
+    store: &dyn Store,
+    tenant: &TenantId,
+    at: Timestamp,
+    size: u64,
+) -> Result<u64, RuntimeError> {
     let (mut low, mut high) = (0, size);
     while low < high {
         let middle = low + (high - low) / 2;

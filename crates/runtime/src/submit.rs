@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use intended_engine::{KeyStatus, State, decide, delegation, effective, keys};
+use intended_engine::{About, Dead, KeyStatus, State, decide, delegation, effective, keys};
 use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome};
 use intended_model::entry::Scope;
@@ -89,6 +89,8 @@ impl Runtime {
             return Ok(decided);
         }
         let tenant = &principal.tenant;
+        // What has reached its threshold denies from here on: nothing more is decided before it does.
+        self.record_crossings(tenant).await?;
         let id = IntentId::v7(self.now(), self.random()?);
         let jti = self.random_jti()?;
         let mut intent = submission.intent;
@@ -127,6 +129,9 @@ impl Runtime {
                 Ok(committed) => {
                     let commit = watch.lap();
                     let decided = self.committed(tenant, record, committed)?;
+                    if let Err(error) = self.record_crossings(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                    }
                     let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
                     self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
                     return Ok(decided);
@@ -203,9 +208,20 @@ impl Runtime {
         self.saw(c.recorded_at);
         tenant.activity.decided(&record);
         self.metrics().decided(&tenant.id, &record);
+        tenant.decided(&record, c.recorded_at);
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());
+        }
+        // A halt that came right after it: the token would be dead, and is not handed out.
+        let state = tenant.state();
+        if record.grant.is_some()
+            && let Some(dead) = state.dead_token(&record, c.first_index)
+        {
+            return Err(match dead {
+                Dead::Halted(code) => code.into(),
+                Dead::Revoked => Code::ConflictExhausted.into(),
+            });
         }
         let token = self.authority(tenant, &record, c.first_index, &c.head)?;
         let checkpoint = tenant.checkpoint(&c.head)?;
@@ -267,16 +283,20 @@ impl Runtime {
         }
         let state = principal.tenant.state();
         self.check_current(principal, &state)?;
+        // What was allowed before the halt is not handed out under it, nor after it.
         if decided.record.grant.is_some()
-            && let Some((_, halt)) = state.halt_over(&decided.record.input.intent.environment)
+            && let Some((_, halt)) =
+                state.halt_over(&About::of(&decided.record.input.intent, &decided.record.input.classification))
         {
-            // What was allowed before the halt is not handed out under it.
             return Err(halt.code().into());
         }
         if decided.record.grant.is_some() && is_suspended(&state, &decided.record.input.intent.environment) {
             return Err(Code::EnvironmentSuspended.into());
         }
-        if !late && self.still_stands(principal, &state, &decided.record)? {
+        if !late
+            && state.dead_token(&decided.record, decided.index).is_none()
+            && self.still_stands(principal, &state, &decided.record)?
+        {
             decided.token = self.authority(&principal.tenant, &decided.record, decided.index, &decided.head)?;
         }
         decided.replayed = true;

@@ -30,6 +30,7 @@ pub struct Tenant {
     pub(crate) meters: Meters,
     signers: ArcSwap<HashMap<EnvironmentId, Arc<SigningKey>>>,
     checkpoints: Checkpoints,
+    pub(crate) breakers: crate::breakers::Monitor,
     /// The checkpoint kept last, and the hour that it was kept in.
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
     /// Who did something where, and when.
@@ -73,6 +74,7 @@ impl Tenant {
             meters: Meters::default(),
             signers: ArcSwap::default(),
             checkpoints: Checkpoints::new(ledger_signer),
+            breakers: crate::breakers::Monitor::default(),
             kept: Mutex::new(None),
             activity: crate::activity::Activity::default(),
         };
@@ -162,6 +164,12 @@ impl Tenant {
     #[must_use]
     pub fn control_count(&self, head: &TreeHead) -> String {
         control_count(&self.checkpoints.signer, &self.id, head.size, head.control_version)
+    }
+
+    /// Signs a text that is not about a tree: its first line says what it is.
+    #[must_use]
+    pub(crate) fn sign_note(&self, text: &str) -> String {
+        self.checkpoints.signer.sign(text)
     }
 
     /// The newest checkpoint that this node has signed.

@@ -1,8 +1,9 @@
 //! Online verification. It does everything that offline verification does, and then what only shared
 //! state can: halts and revocation as of now, and consumption, at most once (I4), fenced in the store.
 
-use intended_engine::{KeyStatus, State, keys};
+use intended_engine::{Dead, KeyStatus, State, keys};
 use intended_ledger::NodeHash;
+use intended_model::decision::DecisionRecord;
 use intended_model::entry::{BODY_VERSION, Scope, TokenConsumed, TokenRevoked};
 use intended_model::{Code, EnvironmentId, Event, Timestamp};
 use intended_store::{Commit, Conflict, StoreError, TreeHead, Write};
@@ -105,11 +106,13 @@ impl Runtime {
         if state.suspended.is_some() || entry.suspended.is_some() {
             return Ok(Some(self.refused(Refusal::Suspended)));
         }
-        if state.halt_over(environment).is_some() {
-            return Ok(Some(self.refused(Refusal::Halted)));
-        }
-        if !self.granted(tenant, environment, &claims).await? {
+        let Some(record) = self.granted(tenant, &state, environment, &claims).await? else {
             return Ok(Some(self.refused(Refusal::NotGranted)));
+        };
+        match state.dead_token(&record, claims.ledger.index) {
+            Some(Dead::Halted(_)) => return Ok(Some(self.refused(Refusal::Halted))),
+            Some(Dead::Revoked) => return Ok(Some(self.refused(Refusal::Revoked))),
+            None => {}
         }
         if self.store().fact_now(&tenant.id, &keys::revoked(&claims.jti))?.is_some() {
             return Ok(Some(self.refused(Refusal::Revoked)));
@@ -172,24 +175,24 @@ impl Runtime {
         }
     }
 
-    /// Whether the decision that the token names is in the ledger and granted exactly this token: a
+    /// The decision that the token names, if it is in the ledger and granted exactly this token: a
     /// signature alone, made with a key that leaked, is not an authority.
     async fn granted(
         &self,
         tenant: &Tenant,
+        state: &State,
         environment: &EnvironmentId,
         claims: &Claims,
-    ) -> Result<bool, RuntimeError> {
-        let Some(entry) = self.store().entry(&tenant.id, claims.ledger.index).await? else { return Ok(false) };
-        let Event::Decision(record) = event_of(&entry.leaf)? else { return Ok(false) };
+    ) -> Result<Option<Box<DecisionRecord>>, RuntimeError> {
+        let Some(entry) = self.store().entry(&tenant.id, claims.ledger.index).await? else { return Ok(None) };
+        let Event::Decision(record) = event_of(&entry.leaf)? else { return Ok(None) };
         let Some(grant) = record.grant.as_ref().filter(|_| record.decision.decision.permits()) else {
-            return Ok(false);
+            return Ok(None);
         };
         // A grant dies with the key that it names, also when a successor signed for it.
-        let state = tenant.state();
         let key = state.environments.get(environment).and_then(|e| e.keys.iter().find(|k| k.kid == grant.kid));
         if key.is_none_or(|k| k.status == KeyStatus::Retired) {
-            return Ok(false);
+            return Ok(None);
         }
         // Every claim is one of the record. Where the tree stood when it was signed is not recorded,
         // and binds nothing.
@@ -201,7 +204,8 @@ impl Runtime {
         };
         let index = claims.ledger.index;
         let granted = claims_of(self.issuer(), tenant.id.as_str(), &record, grant, index, &head);
-        Ok(record.input.intent.environment == *environment && granted == *claims)
+        let same = record.input.intent.environment == *environment && granted == *claims;
+        Ok(same.then(|| Box::new(record)))
     }
 
     fn refused(&self, refusal: Refusal) -> Verification {
@@ -288,26 +292,5 @@ impl Runtime {
                 }
             }
         }
-    }
-
-    /// The revocation list as a signed, short-lived document for offline verifiers.
-    pub async fn revocation_list(
-        &self,
-        principal: &Principal,
-        environment: &EnvironmentId,
-    ) -> Result<String, RuntimeError> {
-        let revoked = self.revoked_tokens(principal).await?;
-        let head = self.store().head(&principal.tenant.id).await?;
-        let signer = principal.tenant.signer(environment)?;
-        let now = self.now().as_secs();
-        intended_token::issue_revocation_list(
-            self.issuer(),
-            principal.tenant.id.as_str(),
-            now,
-            head.size,
-            &revoked,
-            &*signer,
-        )
-        .map_err(RuntimeError::internal)
     }
 }

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use intended_keyring::{RngError, RngSource, RootKey};
 use intended_model::decision::DataClass;
-use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, Settings, Tier};
+use intended_model::entry::{
+    AgentSet, AgentState, BODY_VERSION, Budget, CapabilitySet, Criticality, EmergencyRules, Settings, Tier,
+};
 use intended_model::{EnvironmentId, Event, Intent, Name, TenantId};
 use intended_runtime::admin::Change;
 use intended_runtime::{ManualClock, Principal, Runtime, RuntimeError};
+use intended_store::Store as _;
 use intended_store_sqlite::{Options, SqliteStore};
 
 /// A Tuesday at noon, UTC.
@@ -108,7 +111,9 @@ impl World {
             tool: Some("stripe.create_refund".into()),
             window_secs: 86_400,
         };
-        let settings = Settings { budgets: vec![refunds], ..Settings::default() };
+        // The owner is alone, also in production.
+        let emergency = EmergencyRules { resume_people: Some(1) };
+        let settings = Settings { budgets: vec![refunds], emergency, ..Settings::default() };
         let environments = vec![
             (environment("production")?, Tier::Production, settings.clone()),
             (environment("staging")?, Tier::Staging, settings),
@@ -198,7 +203,12 @@ impl World {
 
 async fn open(dir: &std::path::Path, clock: &Arc<ManualClock>) -> Result<Arc<Runtime>, RuntimeError> {
     let store = SqliteStore::open(dir, &Options { shared: true, ..Options::default() })?;
-    let rng = Arc::new(SeededRng::new(u64::try_from(NOON).unwrap_or(1)));
+    // As far on as the ledger is: opened again, it makes no id a second time.
+    let mut made = u64::try_from(NOON).unwrap_or(1);
+    for tenant in store.tenants().await? {
+        made += store.head(&tenant).await?.size;
+    }
+    let rng = Arc::new(SeededRng::new(made));
     let clock: Arc<ManualClock> = Arc::clone(clock);
     Ok(Arc::new(Runtime::open(Arc::new(store), clock, rng, root_key()?, "http://intended.test").await?))
 }

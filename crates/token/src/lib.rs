@@ -17,8 +17,8 @@ pub mod verify;
 
 pub use claims::{Action, Claims, LedgerPosition};
 pub use keys::{Alg, Jwk, JwkError, JwkSet, KeySet};
-pub use revocation::{RevocationList, issue_revocation_list};
-pub use verify::{Accepted, Binding, Call, Expectations, Refusal, SingleUse, Verifier, open_jws};
+pub use revocation::{HaltCut, InForce, Listed, RevocationList, RevokedCut, issue_list, issue_revocation_list};
+pub use verify::{Accepted, Binding, Call, Expectations, Known, Refusal, SingleUse, Verifier, open_jws};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

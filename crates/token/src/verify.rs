@@ -57,7 +57,7 @@ pub enum Refusal {
     /// Said only online: the signature holds, but no decision in the ledger granted the token.
     #[error("no recorded decision granted the token")]
     NotGranted,
-    /// Said only online: offline nobody knows of a halt.
+    /// Said online; offline as far as the list of revocations knows of the halt.
     #[error("a halt covers what the token would do")]
     Halted,
     /// Said only online, as well.
@@ -133,11 +133,33 @@ pub enum SingleUse {
     NotChecked,
 }
 
+/// As of when something was known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing was at hand that says it.
+    NotChecked,
+    /// As of this time, in seconds: what happened since is not known.
+    AsOf(i64),
+}
+
+impl std::fmt::Display for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotChecked => f.write_str("not_checked"),
+            Self::AsOf(at) => write!(f, "as of {}", Timestamp::from_millis(at.saturating_mul(1000))),
+        }
+    }
+}
+
 /// A token that stands, as far as can be told offline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     pub claims: Claims,
     pub single_use: SingleUse,
+    /// Whether it was revoked.
+    pub revocations: Known,
+    /// Whether a halt covers what it would do.
+    pub halts: Known,
 }
 
 /// Verifies tokens.
@@ -150,8 +172,11 @@ pub struct Verifier<'k> {
 }
 
 /// A JWS taken apart and verified.
-pub(crate) fn open(token: &str, typ: &str, keys: &KeySet) -> Result<Value, Refusal> {
-    open_jws(token, |is| is == Some(typ), keys)
+pub(crate) fn open(token: &str, typ: &str, keys: &KeySet, longest: usize) -> Result<Value, Refusal> {
+    if token.len() > longest {
+        return Err(Refusal::Malformed);
+    }
+    take_apart(token, |is| is == Some(typ), keys)
 }
 
 /// The claims of any signed token, of a type that is accepted: as strict as with one's own. What they
@@ -160,6 +185,10 @@ pub fn open_jws(token: &str, accepts: impl Fn(Option<&str>) -> bool, keys: &KeyS
     if token.len() > MAX_TOKEN {
         return Err(Refusal::Malformed);
     }
+    take_apart(token, accepts, keys)
+}
+
+fn take_apart(token: &str, accepts: impl Fn(Option<&str>) -> bool, keys: &KeySet) -> Result<Value, Refusal> {
     let mut parts = token.split('.');
     let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -204,7 +233,7 @@ fn time(claims: &Value, name: &str) -> Result<i64, Refusal> {
 impl Verifier<'_> {
     /// Verifies a token for a call, at a time.
     pub fn verify(&self, token: &str, binding: &Binding, now: Timestamp) -> Result<Accepted, Refusal> {
-        let value = open(token, TYPE, self.keys)?;
+        let value = open(token, TYPE, self.keys, MAX_TOKEN)?;
         let (iat, nbf, exp) = (time(&value, "iat")?, time(&value, "nbf")?, time(&value, "exp")?);
         if nbf < iat || exp <= nbf || exp - iat > MAX_TTL {
             return Err(Refusal::Times);
@@ -233,7 +262,7 @@ impl Verifier<'_> {
             }
         }
         if let Some(list) = self.revocations {
-            list.check(&claims.tid, &claims.jti, now)?;
+            list.check(&claims, now)?;
         }
         let bound = match binding {
             Binding::IntentHash(hash) => claims.intent_hash == *hash,
@@ -248,6 +277,7 @@ impl Verifier<'_> {
         if !bound {
             return Err(Refusal::Binding);
         }
-        Ok(Accepted { claims, single_use: SingleUse::NotChecked })
+        let known = self.revocations.map_or(Known::NotChecked, |list| Known::AsOf(list.issued_at));
+        Ok(Accepted { claims, single_use: SingleUse::NotChecked, revocations: known, halts: known })
     }
 }

@@ -53,6 +53,8 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         // The runtime's own: the fold decides the results again, and lets nothing be taken back unless
         // they were others.
         Event::PolicyVerified(_) => return None,
+        // And these: the fold takes what is lawful only.
+        Event::BreakerOpened(_) | Event::BreakerProbing(_) | Event::BreakerClosed(_) => return None,
         Event::PolicyDeployed(e) if e.cause == DeployCause::Reverted => return None,
         // An approval is a person's, whatever their credential is otherwise good for: whose it is is
         // checked with the approval (I5).
@@ -112,15 +114,16 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         }
         Event::MemberSet(e) => (&e.by, Scope::AccessWrite, Whole),
         Event::BreakerReleased(e) => {
-            let held = state.breakers.get(&e.breaker);
+            let held = state.breakers.held.get(&e.breaker);
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
-            // What a change of policy or an approval takes is the whole tenant's to say.
+            // What a change of policy, an approval and lifting a halt take is the whole tenant's to say.
             Some(known)
                 if known.tier == e.tier
                     && known.settings.policy == e.settings.policy
-                    && known.settings.approvals == e.settings.approvals =>
+                    && known.settings.approvals == e.settings.approvals
+                    && known.settings.emergency == e.settings.emergency =>
             {
                 (&e.by, Scope::AccessWrite, In(&e.environment))
             }
@@ -160,16 +163,23 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::RollbackRequested(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
         Event::PolicySourced(e) => (&e.by, Scope::PolicyWrite, In(&e.environment)),
         Event::IncidentOpened(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
-        Event::IncidentClosed(e) => {
-            let environment = state.incidents.get(&e.incident).and_then(|i| i.environment.as_ref());
+        Event::IncidentNoted(intended_model::entry::IncidentNoted { by, incident, .. })
+        | Event::IncidentClosed(intended_model::entry::IncidentClosed { by, incident, .. }) => {
+            let environment = state.incidents.get(incident).and_then(|i| i.environment.as_ref());
+            (by, Scope::EmergencyWrite, environment.map_or(Whole, In))
+        }
+        Event::HaltThrown(e) => (&e.by, throws(state, &e.by, at), e.environment.as_ref().map_or(Whole, In)),
+        Event::HaltResumeAsked(e) => {
+            let environment = state.halts.get(&e.halt).and_then(|h| h.environment.as_ref());
             (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
         }
-        Event::HaltThrown(e) => (&e.by, Scope::EmergencyWrite, e.environment.as_ref().map_or(Whole, In)),
         Event::HaltResumed(e) => {
             let environment = state.halts.get(&e.halt).and_then(|h| h.environment.as_ref());
             (&e.by, Scope::EmergencyWrite, environment.map_or(Whole, In))
         }
         Event::BreakerHeld(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
+        Event::BreakerSet(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
+        Event::IntentOutcome(e) => (&e.by, Scope::TokenVerify, In(&e.environment)),
         // A new environment's first key comes with it.
         Event::KeyAdded(e) if state.environments.get(&e.environment).is_some_and(|x| x.keys.is_empty()) => {
             (&e.by, Scope::AccessWrite, In(&e.environment))
@@ -177,6 +187,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::KeyAdded(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
         Event::KeyRetired(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
         Event::TokenConsumed(e) => (&e.by, Scope::TokenVerify, In(&e.environment)),
+        Event::TokensRevoked(e) => (&e.by, Scope::TokenRevoke, e.selector.environment.as_ref().map_or(Whole, In)),
+        Event::BreakGlassPrepared(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),
+        Event::DrillRecorded(e) => (&e.by, Scope::EmergencyWrite, In(&e.environment)),
         Event::TokenRevoked(e) => (&e.by, Scope::TokenRevoke, In(&e.environment)),
     };
     // Until there is a credential the tenant is being set up.
@@ -246,11 +259,18 @@ fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&
     }
 }
 
+/// What lets somebody throw a halt: a scope for that alone, or one for all of an emergency.
+fn throws(state: &State, by: &CredentialId, at: Timestamp) -> Scope {
+    let only = access(state, by, at).is_ok_and(|a| !a.may(Scope::EmergencyWrite, None));
+    if only { Scope::EmergencyHalt } else { Scope::EmergencyWrite }
+}
+
 /// Why somebody could do nothing.
 fn nothing(by: &CredentialId, why: NoAccess) -> String {
     match why {
         NoAccess::Unknown => format!("`{by}` is not a credential"),
         NoAccess::Revoked => format!("`{by}` was revoked before"),
+        NoAccess::Spent => format!("`{by}` was good for one halt, and had thrown it"),
         NoAccess::Expired => format!("`{by}` had expired"),
         NoAccess::MemberInactive => format!("the person behind `{by}` was not an active member"),
     }
@@ -284,6 +304,13 @@ fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
                 || !covers_member(state, access, &issued.member, at)
         }
         Event::SignInSet(set) => !covers_member(state, access, &set.member, at),
+        Event::BreakGlassPrepared(e) => {
+            let until = Some(e.expires_at);
+            !e.environment.as_ref().map_or_else(
+                || access.whole_until(Scope::EmergencyWrite, until),
+                |environment| access.may_until(Scope::EmergencyWrite, Some(environment), until),
+            )
+        }
         Event::IdentityProviderSet(set) => !set.mappings.values().flat_map(|m| &m.grants).all(|g| access.covers(g)),
         _ => false,
     }

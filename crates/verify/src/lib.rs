@@ -12,6 +12,10 @@
 
 mod authority;
 mod difference;
+mod emergency;
+pub mod incident;
+mod outcomes;
+pub mod timeline;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -21,14 +25,19 @@ use intended_engine::{Effect, KeptSession, KeyStatus, SignIns, State, decide, ke
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
-use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
+use intended_model::decision::{
+    ApprovalRef, Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext,
+};
 use intended_model::entry::{
-    ApprovalGranted, ApprovalNote, BODY_VERSION, DeployCause, EscalationClosed, KeyAdded, Scope,
+    ApprovalGranted, ApprovalNote, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause,
+    EscalationClosed, KeyAdded, Scope,
 };
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
 use intended_token::{Jwk, JwkSet, KeySet};
 
 use crate::difference::difference;
+use crate::emergency::{Emergencies, Facts};
+use crate::outcomes::Outcomes;
 
 /// Longest time between deciding and being recorded, in milliseconds: the runtime's own deadline.
 pub const MAX_LAG_MS: i64 = 10_000;
@@ -61,6 +70,10 @@ pub enum Check {
     Authority,
     /// A fact that is not what the ledger says (I7).
     Fact,
+    /// A breaker that opened or closed as it must not.
+    Breaker,
+    /// What came of an action that nobody was let through to do, or said twice.
+    Outcome,
 }
 
 impl Check {
@@ -78,6 +91,8 @@ impl Check {
             Self::Approval => "I5 approvals",
             Self::Authority => "authority",
             Self::Fact => "I7 facts",
+            Self::Breaker => "breaker",
+            Self::Outcome => "outcome",
         }
     }
 }
@@ -93,13 +108,15 @@ pub struct Failure {
 }
 
 /// The facts that follow from the ledger.
-pub const FACTS: [&str; 7] = [
+pub const FACTS: [&str; 9] = [
     keys::APPROVALS_PREFIX,
     keys::CONSUMED_PREFIX,
     keys::REVOKED_PREFIX,
     keys::OPEN_PREFIX,
     keys::BUDGET_PREFIX,
+    keys::PROBE_PREFIX,
     keys::SESSION_PREFIX,
+    keys::OUTCOME_PREFIX,
     keys::SIGN_IN_PREFIX,
 ];
 
@@ -216,6 +233,12 @@ pub struct Verifier {
     approvals: HashMap<u64, ApprovalGranted>,
     /// How many approvals each person gave in each hour, and until when that is needed.
     given: HashMap<String, (u32, Timestamp)>,
+    emergencies: Emergencies,
+    /// Of tokens that may not have expired, what halts and revocations ask.
+    alive: HashMap<Box<str>, Facts>,
+    /// When to forget it, about in order.
+    ends: VecDeque<(i64, Box<str>)>,
+    outcomes: Outcomes,
     report: Report,
 }
 
@@ -275,6 +298,10 @@ impl Verifier {
             seen: HashSet::new(),
             approvals: HashMap::new(),
             given: HashMap::new(),
+            emergencies: Emergencies::default(),
+            alive: HashMap::new(),
+            ends: VecDeque::new(),
+            outcomes: Outcomes::default(),
             report,
         })
     }
@@ -378,16 +405,21 @@ impl Verifier {
                 if self.revoked.contains(&consumed.jti) {
                     return Err(wrong("it was revoked before"));
                 }
-                if let Some((halt, _)) = self.state.as_ref().and_then(|s| s.halt_over(&consumed.environment)) {
-                    let what = format!("token of intent {} was consumed under the halt `{halt}`", consumed.intent);
-                    return Err(fail(Check::Halt, index, what));
-                }
                 let place = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment));
                 if place.is_some_and(|e| e.suspended.is_some()) {
                     return Err(wrong("its environment was suspended"));
                 }
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
+                }
+                let facts = self.alive.get(&consumed.jti).ok_or_else(|| wrong("nothing is known of it any more"))?;
+                if let Some(halt) = self.emergencies.killed(facts, granted.index) {
+                    let what =
+                        format!("token of intent {} was consumed under or after the halt `{halt}`", consumed.intent);
+                    return Err(fail(Check::Halt, index, what));
+                }
+                if let Some(at) = self.emergencies.revoked(facts, granted.index) {
+                    return Err(wrong(&format!("entry {at} had revoked it with others")));
                 }
                 let keys = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment)).map(|e| &e.keys);
                 if keys.is_none_or(|k| k.iter().any(|k| k.kid == granted.kid && k.status == KeyStatus::Retired)) {
@@ -396,6 +428,7 @@ impl Verifier {
                 if !self.consumed.insert(consumed.jti.clone()) {
                     return Err(wrong(&format!("consumed twice; granted by entry {}", granted.index)));
                 }
+                self.outcomes.used(&consumed, granted.exp);
                 self.report.consumptions += 1;
                 Ok(())
             }
@@ -435,6 +468,10 @@ impl Verifier {
                 let wrong = |what: String| fail(Check::Authority, index, format!("end of a session: {what}"));
                 self.sign_ins.end(&ended).map_err(|e| wrong(e.to_string()))
             }
+            Event::IntentOutcome(outcome) => self
+                .outcomes
+                .reported(at, &outcome)
+                .map_err(|what| fail(Check::Outcome, index, format!("outcome of intent {}: {what}", outcome.intent))),
             _ => Ok(()),
         }
     }
@@ -517,6 +554,9 @@ impl Verifier {
     }
 
     fn control(&mut self, index: u64, at: Timestamp, event: &Event) -> Result<(), Failure> {
+        if let Some(what) = self.state.as_ref().and_then(|state| emergency::untimely(state, event, at)) {
+            return Err(fail(Check::Fold, index, what));
+        }
         match event {
             Event::ApprovalWithdrawn(gone) => {
                 let open = self.open.get(&gone.intent).filter(|o| *o.environment() == gone.environment);
@@ -546,6 +586,19 @@ impl Verifier {
                     return Err(fail(Check::Fold, index, what));
                 }
             }
+            Event::BreakerOpened(BreakerOpened { at: said, breaker, .. })
+            | Event::BreakerProbing(BreakerProbing { at: said, breaker, .. })
+            | Event::BreakerClosed(BreakerClosed { at: said, breaker, .. })
+                if !(0..=MAX_LAG_MS).contains(&at.millis_since(*said)) =>
+            {
+                return Err(fail(Check::Breaker, index, format!("the breaker `{breaker}` changed at another time")));
+            }
+            Event::BreakerClosed(closed) => {
+                let breakers = self.state.as_ref().map(|s| &s.breakers);
+                self.outcomes.closed(breakers, closed).map_err(|what| {
+                    fail(Check::Breaker, index, format!("the breaker `{}` closed, and {what}", closed.breaker))
+                })?;
+            }
             Event::KeyAdded(added) if !usable(added) => {
                 return Err(fail(Check::Fold, index, format!("the key `{}` is none that verifies tokens", added.kid)));
             }
@@ -561,11 +614,16 @@ impl Verifier {
             }
             (Some(state), event) => {
                 state.apply(index, event).map_err(|e| {
-                    let check = if matches!(event, Event::ApprovalGranted(_)) { Check::Approval } else { Check::Fold };
+                    let check = match event {
+                        Event::ApprovalGranted(_) => Check::Approval,
+                        Event::BreakerOpened(_) | Event::BreakerProbing(_) | Event::BreakerClosed(_) => Check::Breaker,
+                        _ => Check::Fold,
+                    };
                     fail(check, index, e.to_string())
                 })?;
             }
         }
+        self.emergencies.note(index, event);
         self.report.control += 1;
         Ok(())
     }
@@ -683,9 +741,8 @@ impl Verifier {
         let permits = record.decision.decision.permits();
 
         // I2, without the engine: no halt in force covers an allow.
-        let halted =
-            state.halts.iter().find(|(_, h)| h.environment.as_ref().is_none_or(|e| *e == input.intent.environment));
-        if let (true, Some((halt, _))) = (permits, halted) {
+        let halted = if permits { self.emergencies.halted(&Facts::of(state, &record)) } else { None };
+        if let Some(halt) = halted {
             return Err(fail(Check::Halt, index, format!("intent {} was allowed under the halt `{halt}`", input.id)));
         }
         if !(1..=PROCEDURE).contains(&input.procedure) {
@@ -727,7 +784,7 @@ impl Verifier {
         if session != input.session {
             return Err(wrong("the recorded session context is not what the ledger says".to_owned()));
         }
-        for budget in &wanted.budgets {
+        for budget in wanted.counters() {
             let Some(seen) = input.counters.get(budget.key.as_str()).copied() else {
                 return Err(wrong(format!("it does not say how the budget `{}` stood", budget.id)));
             };
@@ -738,7 +795,7 @@ impl Verifier {
                 return Err(wrong(format!("the budget `{}` stood at {now}, it says {seen}", budget.id)));
             }
         }
-        if input.counters.len() != wanted.budgets.len() {
+        if input.counters.len() != wanted.counters().count() {
             return Err(wrong("it says how a budget stood that does not apply".to_owned()));
         }
         let again = decide(state, input);
@@ -772,6 +829,9 @@ impl Verifier {
                 }
             }
         }
+        if permits {
+            self.outcomes.permitted(&record);
+        }
         self.report.decisions += 1;
         self.report.allowed += u64::from(permits);
         Ok(())
@@ -785,6 +845,7 @@ impl Verifier {
             return if record.grant.is_none() { Ok(()) } else { Err(wrong("a grant without an allow")) };
         };
         let grant = grant.as_ref().ok_or_else(|| wrong("an allow without its grant"))?;
+        let facts = self.state.as_ref().map(|s| Facts::of(s, record)).ok_or_else(|| wrong("no state"))?;
         let known = self.state.as_ref().and_then(|s| s.environments.get(environment));
         let known = known.ok_or_else(|| wrong("its environment does not exist"))?;
         let iat = record.input.at.as_secs();
@@ -807,10 +868,20 @@ impl Verifier {
             exp: grant.exp,
             kid: grant.kid.clone(),
         };
+        self.remember(grant, facts, record.input.at);
         if self.granted.insert(grant.jti.clone(), granted).is_some() {
             return Err(wrong("its token id was granted before"));
         }
         Ok(())
+    }
+
+    /// Keeps what halts and revocations ask of a token until it has expired.
+    fn remember(&mut self, grant: &Grant, facts: Facts, now: Timestamp) {
+        while let Some((_, jti)) = self.ends.pop_front_if(|(exp, _)| *exp + 2 * MAX_LAG_MS / 1000 < now.as_secs()) {
+            self.alive.remove(&jti);
+        }
+        self.alive.insert(grant.jti.clone(), facts);
+        self.ends.push_back((grant.exp, grant.jti.clone()));
     }
 
     /// Takes the head of the store that the entries come from, before the first of them. There may be
@@ -894,6 +965,7 @@ impl Verifier {
         for (key, (given, until)) in &self.given {
             expected.insert(key.clone(), (given.to_string().into_bytes(), *until));
         }
+        self.outcomes.facts(&mut expected);
         for (key, counter) in &self.counters {
             expected.insert(key.clone(), (counter.sum.to_string().into_bytes(), counter.until));
         }

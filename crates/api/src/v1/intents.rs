@@ -9,9 +9,9 @@ use http::HeaderMap;
 use intended_ledger::Receipt;
 use intended_model::decision::{Decision, Gate, Obligations, Outcome, PolicyRef, Risk};
 use intended_model::entry::Scope;
-use intended_model::{Code, Event, Intent, IntentId, Kind, Value};
+use intended_model::{Code, Event, Intent, IntentId, Kind, Timestamp, Value};
 use intended_runtime::escalations::Standing;
-use intended_runtime::{Decided, Principal, RuntimeError, Submission, audit};
+use intended_runtime::{Decided, Principal, RuntimeError, Submission, admin, audit};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -177,6 +177,9 @@ pub struct ListQuery {
     reason: Option<String>,
     environment: Option<String>,
     kind: Option<String>,
+    session: Option<String>,
+    intent: Option<String>,
+    credential: Option<String>,
     since: Option<i64>,
     until: Option<i64>,
 }
@@ -196,12 +199,21 @@ impl ListQuery {
             decision: self.decision,
             reason,
             environment: self.environment,
+            session: self.session,
+            intent: intent_of(self.intent.as_deref())?,
+            credential: self.credential,
             since: self.since,
             until: self.until,
             before: self.cursor.map(|cursor| list.index(&cursor)).transpose()?,
             limit: self.limit.unwrap_or(50),
         })
     }
+}
+
+/// The intent that a filter names.
+pub fn intent_of(text: Option<&str>) -> Result<Option<IntentId>, Problem> {
+    let parsed = text.map(str::parse).transpose();
+    parsed.map_err(|_| Problem::at(Code::RequestInvalid, "/intent", "an intent's id was expected"))
 }
 
 #[derive(Serialize)]
@@ -228,7 +240,7 @@ struct ListBody {
 
 /// Decisions, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents", tag = "decide",
-    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of decisions", body = schema::IntentList)))]
 async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::IntentRead)?;
@@ -386,6 +398,12 @@ struct Explanation<'a> {
     hint: &'static str,
     /// Everything that stands in the way, not only the first.
     objections: Vec<&'a Gate>,
+    /// Each of them in a sentence, with what would have to change.
+    obstacles: Vec<Obstacle>,
+    /// Single changes that would have allowed it, each decided again on the same state.
+    would_allow: Vec<WouldAllow>,
+    /// How many changes were tried.
+    tried: usize,
     gates: &'a [Gate],
     #[serde(skip_serializing_if = "Option::is_none")]
     risk: Option<&'a Risk>,
@@ -394,11 +412,29 @@ struct Explanation<'a> {
     intent: &'a Intent,
 }
 
-/// Why it was decided so.
+#[derive(Serialize)]
+struct Obstacle {
+    gate: &'static str,
+    code: Code,
+    what: String,
+}
+#[derive(Serialize)]
+struct WouldAllow {
+    change: String,
+    decision: Outcome,
+    reason: Code,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assumes: Option<&'static str>,
+}
+
+/// Why it was decided so, and what would have to change. Nothing is recorded.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/explain", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
     responses((status = 200, description = "the explanation", body = schema::Explanation)))]
 async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
-    let (_, decided) = find(&app, &headers, &tenant, &id).await?;
+    let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
+    let why = app.runtime.explain(&principal, &decided.record, decided.index).await?;
+    let obstacles = why.obstacles.into_iter();
+    let would_allow = why.would_allow.into_iter();
     let d = &decided.record.decision;
     let objections = d.gates.iter().filter(|g| g.outcome != intended_model::decision::GateOutcome::Pass).collect();
     json(
@@ -410,6 +446,11 @@ async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
             message: d.reason.title(),
             hint: d.reason.hint(),
             objections,
+            obstacles: obstacles.map(|o| Obstacle { gate: o.gate.as_str(), code: o.code, what: o.what }).collect(),
+            would_allow: would_allow
+                .map(|c| WouldAllow { change: c.change, decision: c.decision, reason: c.reason, assumes: c.assumes })
+                .collect(),
+            tried: why.tried,
             gates: &d.gates,
             risk: d.risk.as_ref(),
             policy: d.policy.as_ref(),
@@ -418,12 +459,43 @@ async fn explain(State(app): State<App>, Path((tenant, id)): Path<(String, Strin
     )
 }
 
-/// The decision's receipt: entry, inclusion proof, signed checkpoint.
+/// A receipt, completed by what came of the action.
+#[derive(Serialize)]
+struct Completed {
+    checkpoint: String,
+    entry: Box<serde_json::value::RawValue>,
+    index: u64,
+    /// The receipt of the entry that says what came of it, once one does. Of the same tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Receipt>,
+    proof: Vec<String>,
+    v: u32,
+}
+
+/// The decision's receipt: entry, inclusion proof, signed checkpoint; and that of its outcome.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents/{id}/receipt", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
     responses((status = 200, description = "the receipt", body = schema::Receipt)))]
 async fn receipt(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
-    let (_, d) = find(&app, &headers, &tenant, &id).await?;
-    json(200, &Receipt::new(&d.leaf, d.index, &d.proof, &d.checkpoint).map_err(RuntimeError::internal)?)
+    let (principal, d) = find(&app, &headers, &tenant, &id).await?;
+    let receipt = |leaf: &[u8], index, proof: &[intended_ledger::NodeHash]| {
+        Receipt::new(leaf, index, proof, &d.checkpoint).map_err(RuntimeError::internal)
+    };
+    let entries = app.runtime.evidence(&principal, &d.record.input.id).await?;
+    let said = |(e, event): &(_, Event)| matches!(event, Event::IntentOutcome(_)) && before(e, d.head.size);
+    let outcome = match entries.iter().find(|both| said(both)) {
+        None => None,
+        Some((entry, _)) => {
+            let store = app.runtime.store();
+            let proof = store.inclusion_proof(&principal.tenant.id, entry.index, d.head.size).await;
+            Some(receipt(&entry.leaf, entry.index, &proof.map_err(RuntimeError::from)?)?)
+        }
+    };
+    let Receipt { checkpoint, entry, index, proof, v } = receipt(&d.leaf, d.index, &d.proof)?;
+    json(200, &Completed { checkpoint, entry, index, outcome, proof, v })
+}
+
+fn before(entry: &intended_store::StoredEntry, size: u64) -> bool {
+    entry.index < size
 }
 
 #[derive(Serialize)]
@@ -450,27 +522,97 @@ async fn evidence(State(app): State<App>, Path((tenant, id)): Path<(String, Stri
     json(200, &rows)
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ReplayRequest {
+    /// A ledger position: the state is that before this entry.
+    at: Option<u64>,
+    /// Or a time, in milliseconds.
+    at_time: Option<i64>,
+    /// A published version, by its digest or the beginning of it.
+    policy: Option<String>,
+    /// Or the files of one.
+    files: Option<std::collections::BTreeMap<String, String>>,
+}
+
 #[derive(Serialize)]
 struct ReplayBody {
     id: IntentId,
     index: u64,
+    /// The position whose state it was made on.
+    at: u64,
     same: bool,
     recorded: Decision,
     again: Decision,
+    /// The gates that say something else.
+    differences: Vec<Difference>,
+}
+#[derive(Serialize)]
+struct Difference {
+    gate: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<Gate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again: Option<Gate>,
 }
 
-/// Decides it again from the ledger, on the state of its position. Nothing is recorded.
+fn differences(recorded: &Decision, again: &Decision) -> Vec<Difference> {
+    let mut names: Vec<_> = recorded.gates.iter().chain(&again.gates).map(|g| g.gate).collect();
+    names.sort_unstable();
+    names.dedup();
+    let of = |decision: &Decision, name| decision.gates.iter().find(|g| g.gate == name).cloned();
+    let both = names.into_iter().map(|name| (name, of(recorded, name), of(again, name)));
+    let different = both.filter(|(_, before, now)| before != now);
+    different.map(|(name, recorded, again)| Difference { gate: name.as_str(), recorded, again }).collect()
+}
+
+/// Decides it again from the ledger: on the state of its position, or of another one, or with another
+/// policy version. Nothing is recorded.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/intents/{id}/replay", tag = "decide", params(("tenant" = String, Path), ("id" = String, Path)),
-    responses((status = 200, description = "both decisions and whether they are the same", body = schema::ReplayAnswer)))]
-async fn replay(State(app): State<App>, Path((tenant, id)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    request_body(content = schema::ReplayRequest, description = "what is to be different; nothing of it is needed"),
+    responses((status = 200, description = "both decisions and where they differ", body = schema::ReplayAnswer)))]
+async fn replay(
+    State(app): State<App>,
+    Path((tenant, id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    // Whose it is comes before what is asked of it: a stranger learns nothing of either.
     let (principal, decided) = find(&app, &headers, &tenant, &id).await?;
-    let replay = app.runtime.replay(&principal, &decided.record, decided.index).await?;
+    let request: ReplayRequest =
+        if body.is_empty() { ReplayRequest::default() } else { input::typed(&headers, &body, input::MAX_POLICY_BODY)? };
+    let environment = &decided.record.input.intent.environment;
+    if request.policy.is_some() || request.files.is_some() {
+        // What a version would decide says what is in it. `find` left what intents need alone.
+        auth::tenant(&app, &headers, &tenant)?.require(Scope::PolicyRead, Some(environment))?;
+    }
+    let state = principal.tenant.state();
+    let policy = match (&request.policy, &request.files) {
+        (None, None) => None,
+        (Some(digest), None) => Some(std::sync::Arc::clone(super::policy::named(&principal, &state, digest)?)),
+        (None, Some(files)) => {
+            admin::validated(&state, files)?;
+            let files = files.iter().map(|(n, t)| (n.as_str().into(), t.as_str().into())).collect();
+            let version = admin::aside(|| intended_engine::Version::compile(&files)).map_err(RuntimeError::from)?;
+            Some(std::sync::Arc::new(version))
+        }
+        _ => return Err(Problem::new(Code::RequestInvalid, "send `files` or `policy`")),
+    };
+    let at = match (request.at, request.at_time) {
+        (at, None) => at,
+        (None, Some(millis)) => Some(app.runtime.position_at(&principal.tenant, Timestamp::from_millis(millis)).await?),
+        _ => return Err(Problem::new(Code::RequestInvalid, "send `at` or `at_time`")),
+    };
+    let what_if = audit::WhatIf { at, policy };
+    let replay = app.runtime.replay(&principal, &decided.record, decided.index, what_if).await?;
     json(
         200,
         &ReplayBody {
             id: decided.record.input.id,
             index: decided.index,
+            at: replay.at,
             same: replay.same,
+            differences: differences(&replay.recorded, &replay.again),
             recorded: replay.recorded,
             again: replay.again,
         },

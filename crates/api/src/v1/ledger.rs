@@ -6,9 +6,9 @@ use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_ledger::{ExportTrailer, NodeHash, Receipt};
 use intended_model::entry::Scope;
-use intended_model::{Code, Value};
+use intended_model::{Code, Kind, Value};
 use intended_runtime::verification::{Outcome, Standing, Verified};
-use intended_runtime::{Principal, RuntimeError};
+use intended_runtime::{Principal, RuntimeError, audit};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -44,7 +44,7 @@ struct Body_ {
 
 /// Entries, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit", tag = "ledger",
-    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of entries")))]
 async fn query(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
@@ -279,13 +279,43 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
     after: Option<u64>,
+    kind: Option<String>,
+    agent: Option<String>,
+    action: Option<String>,
+    decision: Option<intended_model::Outcome>,
+    reason: Option<String>,
+    environment: Option<String>,
+    session: Option<String>,
+    intent: Option<String>,
+    credential: Option<String>,
+}
+
+impl EventsQuery {
+    fn filter(self) -> Result<audit::Query, Problem> {
+        let reason = self.reason.map(|r| r.parse()).transpose();
+        let kind = self
+            .kind
+            .map(|k| Kind::parse(&k).ok_or_else(|| Problem::at(Code::RequestInvalid, "/kind", "unknown entry kind")));
+        Ok(audit::Query {
+            kind: kind.transpose()?,
+            agent: self.agent,
+            tool: self.action,
+            decision: self.decision,
+            reason: reason.map_err(|_| Problem::at(Code::RequestInvalid, "/reason", "unknown code"))?,
+            environment: self.environment,
+            session: self.session,
+            intent: super::intents::intent_of(self.intent.as_deref())?,
+            credential: self.credential,
+            ..audit::Query::default()
+        })
+    }
 }
 
 /// New entries as server-sent events: `id` is the entry's index, `event` its kind, `data` the entry.
 /// After an index, or from now on. Ends when the server stops or the credential does; a client that
-/// comes back with `Last-Event-ID` misses nothing.
+/// comes back with `Last-Event-ID` misses nothing. What is filtered out is passed over.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/events", tag = "ledger",
-    params(("tenant" = String, Path), ("after" = Option<u64>, Query, description = "a ledger index"), ("last-event-id" = Option<u64>, Header)),
+    params(("tenant" = String, Path), ("after" = Option<u64>, Query, description = "a ledger index"), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("last-event-id" = Option<u64>, Header)),
     responses((status = 200, description = "events, until one side ends it", content_type = "text/event-stream")))]
 async fn events(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
@@ -304,6 +334,6 @@ async fn events(State(app): State<App>, Path(tenant): Path<String>, uri: http::U
         let detail = format!("the ledger's newest entry is {newest}: what you have seen is not of this ledger");
         return Err(Problem::at(Code::RequestInvalid, "/after", detail));
     }
-    let stream = watch::stream(&app, &headers, &principal, after)?;
+    let stream = watch::stream(&app, &headers, &principal, after, query.filter()?)?;
     Ok(([(http::header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(stream)).into_response())
 }

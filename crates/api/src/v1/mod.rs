@@ -7,8 +7,10 @@ use crate::App;
 pub mod access;
 pub mod agents;
 pub mod approvals;
+pub mod breakers;
 pub mod deployments;
 pub mod drafts;
+pub mod drills;
 pub mod emergency;
 pub mod incidents;
 pub mod intents;
@@ -16,6 +18,7 @@ pub mod ledger;
 pub mod policy;
 pub mod reviews;
 pub mod roles;
+pub mod siem;
 pub mod sign_in;
 pub mod simulations;
 pub mod tenants;
@@ -36,9 +39,12 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(drafts::router())
         .merge(deployments::router())
         .merge(simulations::router())
+        .merge(siem::router())
         .merge(incidents::router())
         .merge(emergency::router())
+        .merge(breakers::router())
         .merge(webhooks::router())
         .merge(sign_in::router())
         .merge(approvals::router())
+        .merge(drills::router())
 }

@@ -206,8 +206,8 @@ struct RevocationsQuery {
 /// The signed list of what is revoked and not expired, for offline verifiers. With `after`, the
 /// revocations in the ledger after that index instead, oldest first, as JSON.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/revocations", tag = "tokens",
-    params(("tenant" = String, Path), ("environment" = Option<String>, Query), ("after" = Option<u64>, Query, description = "a ledger index"), ("limit" = Option<u32>, Query, description = "with `after`; at most 500")),
-    responses((status = 200, description = "a compact JWS, or with `after` a page", content((String = "application/jwt"), (schema::Revocations = "application/json")))))]
+    params(("tenant" = String, Path), ("if-none-match" = Option<String>, Header), ("environment" = Option<String>, Query), ("after" = Option<u64>, Query, description = "a ledger index"), ("limit" = Option<u32>, Query, description = "with `after`; at most 500")),
+    responses((status = 304, description = "the list is the one that is kept"), (status = 200, description = "a compact JWS, or with `after` a page", content((String = "application/jwt"), (schema::Revocations = "application/json")))))]
 async fn revocations(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?;
     let query: RevocationsQuery = input::query(&uri)?;
@@ -225,7 +225,18 @@ async fn revocations(State(app): State<App>, Path(tenant): Path<String>, uri: ht
         .ok_or_else(|| Problem::at(Code::RequestInvalid, "/environment", "name the environment"))?;
     principal.require(Scope::TokenVerify, Some(&environment))?;
     let list = app.runtime.revocation_list(&principal, &environment).await?;
-    Ok(([(http::header::CONTENT_TYPE, "application/jwt")], list).into_response())
+    let tag = format!("\"{}\"", list.tag);
+    let kept = headers.get(http::header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let same = kept.is_some_and(|kept| kept.split(',').any(|one| one.trim() == tag));
+    let cache = [
+        (http::header::ETAG, tag),
+        (http::header::CACHE_CONTROL, format!("private, max-age={}", list.max_age.max(0))),
+        (http::header::VARY, "authorization".to_owned()),
+    ];
+    if same {
+        return Ok((http::StatusCode::NOT_MODIFIED, cache).into_response());
+    }
+    Ok((cache, [(http::header::CONTENT_TYPE, "application/jwt")], list.text).into_response())
 }
 
 #[derive(Serialize)]
@@ -258,7 +269,7 @@ async fn revoked_after(
     while at.saturating_add(1) < size && at < enough && found.len() < limit {
         // Reading a page takes some milliseconds: others come in between.
         tokio::task::yield_now().await;
-        let (seen, last) = app.runtime.entries_after(principal, at, MAX_PAGE).await?;
+        let (seen, last) = app.runtime.entries_after(principal, at, MAX_PAGE, &Default::default()).await?;
         if last == at {
             break;
         }

@@ -275,15 +275,73 @@ pub enum Incident {
     /// Those that are open.
     #[command(before_help = "Examples:\n  intended incident list")]
     List,
-    /// Close one.
-    #[command(before_help = "Examples:\n  intended incident close incident-1a2b3c4d --reason 'rolled back'")]
+    /// One, open or closed.
+    #[command(before_help = "Examples:\n  intended incident show incident-1a2b3c4d")]
+    Show {
+        /// Its name, as `incident open` printed it.
+        incident: String,
+    },
+    /// Note what was found or done.
+    #[command(
+        before_help = "Examples:\n  intended incident note incident-1a2b3c4d 'the gateway retries without end'\n  intended incident note incident-1a2b3c4d - < findings.txt"
+    )]
+    Note {
+        incident: String,
+        /// The note, or `-` for stdin.
+        text: String,
+    },
+    /// What happened: halts, breakers, deployments, revocations, keys, notes, spikes of denials.
+    #[command(
+        before_help = "Examples:\n  intended incident timeline incident-1a2b3c4d\n  intended incident timeline incident-1a2b3c4d --before 6h -o json"
+    )]
+    Timeline {
+        incident: String,
+        /// How long before it was opened the timeline begins; at most 24h.
+        #[arg(long, default_value = "1h")]
+        before: String,
+    },
+    /// Close one, with a summary of what happened and what was done.
+    #[command(
+        before_help = "Examples:\n  intended incident close incident-1a2b3c4d --summary 'retries without end; rolled back to 1.4.2'",
+        after_help = "Without --summary it is asked for on the terminal."
+    )]
     Close {
         /// Its name, as `incident list` has it.
         incident: String,
-        /// Why; it is recorded.
-        #[arg(long)]
-        reason: String,
+        /// What happened and what was done; it is recorded.
+        #[arg(long, alias = "reason")]
+        summary: Option<String>,
     },
+    /// Write it as evidence: its timeline, with a proof for each entry, for those who have no access.
+    #[command(
+        before_help = "Examples:\n  intended incident export incident-1a2b3c4d incident.jsonl && intended incident verify incident.jsonl"
+    )]
+    Export {
+        incident: String,
+        /// The file to write.
+        file: std::path::PathBuf,
+        /// How long before it was opened the timeline begins; at most 24h.
+        #[arg(long, default_value = "1h")]
+        before: String,
+    },
+    /// Check an incident's evidence. No server is asked.
+    #[command(
+        before_help = "Examples:\n  intended incident verify incident.jsonl --vkey acme.vkey",
+        after_help = "Exit code 8 when something does not hold."
+    )]
+    Verify {
+        file: std::path::PathBuf,
+        /// A file with the ledger's public key as you know it. Without it the file's own is taken.
+        #[arg(long)]
+        vkey: Option<std::path::PathBuf>,
+    },
+}
+
+impl Incident {
+    /// Whether it talks to a server.
+    pub const fn remote(&self) -> bool {
+        !matches!(self, Self::Verify { .. })
+    }
 }
 
 #[cfg(test)]

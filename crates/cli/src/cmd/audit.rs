@@ -1,4 +1,4 @@
-//! `audit query|proof|verify|export`.
+//! `audit query|tail|proof|verify|export`.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,39 +7,30 @@ use intended_ledger::ExportTrailer;
 use intended_model::ExitCode;
 use serde_json::{Value, json};
 
-use super::{Outcome, trusted_key, verify};
-use crate::args::{Audit, Window};
+use super::{Outcome, tail, trusted_key, verify};
+use crate::args::{Audit, EntryFilter, Format, Window};
 use crate::client::{Client, List};
 use crate::config::Global;
 use crate::error::{CliError, file};
-use crate::output::{list, note, one};
+use crate::output::{list, note, one, say, table};
 use crate::when;
 
 pub async fn run(global: &Global, args: Audit) -> Outcome {
     let client = Client::new(global)?;
     match args {
-        Audit::Query { kind, agent, action, decision, reason, window } => {
-            let filters = [
-                ("kind", kind),
-                ("agent", agent),
-                ("action", action),
-                ("decision", decision),
-                ("reason", reason),
-                ("environment", global.environment.clone()),
-            ];
-            let found = window_of(&client, "audit", &filters, "entries", window).await?;
-            let columns = [
-                ("index", "index"),
-                ("at", "time"),
-                ("kind", "kind"),
-                ("/entry/body/input/intent/subject/id", "agent"),
-                ("/entry/body/input/intent/action/name", "action"),
-                ("/entry/body/decision/decision", "decision"),
-                ("/entry/body/decision/reason", "reason"),
-            ];
-            list(global.output, &found.rows, &columns);
+        Audit::Query { filter, window } => {
+            let found = window_of(&client, "audit", &filters(global, filter), "entries", window).await?;
+            if global.output == Format::Table {
+                let rows = found.rows.iter().map(|row| tail::cells(row.get("entry").unwrap_or(row)).to_vec());
+                say(&table(&["index", "time", "kind", "what"], rows.collect()));
+            } else {
+                list(global.output, &found.rows, &[]);
+            }
             truncated(&found);
             Ok(ExitCode::Ok)
+        }
+        Audit::Tail { filter, after, count } => {
+            tail::run(global, &client, &filters(global, filter), after, count).await
         }
         Audit::Proof { index, vkey } => {
             let trusted = trusted_key(vkey.as_deref())?;
@@ -84,6 +75,20 @@ pub async fn run(global: &Global, args: Audit) -> Outcome {
             Ok(outcome)
         }
     }
+}
+
+fn filters(global: &Global, filter: EntryFilter) -> Vec<(&'static str, Option<String>)> {
+    vec![
+        ("kind", filter.kind),
+        ("agent", filter.agent),
+        ("action", filter.action),
+        ("decision", filter.decision),
+        ("reason", filter.reason),
+        ("session", filter.session),
+        ("intent", filter.intent),
+        ("credential", filter.credential),
+        ("environment", global.environment.clone()),
+    ]
 }
 
 fn servers_own(trusted: bool) {

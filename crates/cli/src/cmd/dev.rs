@@ -67,9 +67,13 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
     let app = intended_api::App::new(Arc::clone(&runtime));
     let stop_quickly = Stopping { drain: Duration::from_millis(50), finish: Duration::from_secs(2) };
-    let running = tokio::spawn(serve(listener, app, Limits::default(), stop_quickly, async move {
-        let _ = stopping.await;
-    }));
+    let data = dir.clone();
+    let running = tokio::spawn(async move {
+        let stop = async move {
+            let _ = stopping.await;
+        };
+        serve(listener, app, Limits::default(), stop_quickly, &data, stop).await
+    });
     let shown = tokio::select! {
         shown = show(global, &issuer, &keys) => shown,
         () = &mut asked => Err(CliError::Failed("interrupted".to_owned(), ExitCode::Interrupted)),

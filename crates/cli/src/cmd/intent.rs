@@ -10,6 +10,7 @@ use crate::config::Global;
 use crate::confirm;
 use crate::error::CliError;
 use crate::output::{list, one, safe, say, table};
+use crate::when;
 
 const COLUMNS: &[(&str, &str)] = &[
     ("recorded_at", "time"),
@@ -74,28 +75,74 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
             }
             Ok(ExitCode::Ok)
         }
-        Intent::Replay { id } => {
-            let body = client.call("POST", &format!("intents/{}/replay", encode(&id)), None, &[]).await?.body;
+        Intent::Replay { id, at, policy } => {
+            let what_if = at.is_some() || policy.is_some();
+            let request = replay_request(at, policy)?;
+            let path = format!("intents/{}/replay", encode(&id));
+            let body = client.call("POST", &path, Some(&request), &[]).await?.body;
             let same = body.get("same") == Some(&Value::Bool(true));
             if global.output == Format::Table {
-                let word = |side: &str| {
-                    format!(
-                        "{} ({})",
-                        text(&body, &format!("/{side}/decision")),
-                        text(&body, &format!("/{side}/reason"))
-                    )
-                };
-                say(&format!(
-                    "recorded  {}\nagain     {}\n{}",
-                    word("recorded"),
-                    word("again"),
-                    if same { "the same, from the ledger" } else { "NOT the same" }
-                ));
+                replayed(&body, same, what_if);
             } else {
                 one(global.output, &body);
             }
-            Ok(if same { ExitCode::Ok } else { ExitCode::VerificationFailed })
+            Ok(if same || what_if { ExitCode::Ok } else { ExitCode::VerificationFailed })
         }
+    }
+}
+
+fn replay_request(at: Option<String>, policy: Option<String>) -> Result<Value, CliError> {
+    let mut request = serde_json::Map::new();
+    if let Some(at) = at {
+        // Digits alone are a place in the ledger.
+        let (name, value) = match at.parse::<u64>() {
+            Ok(index) => ("at", Value::from(index)),
+            Err(_) => ("at_time", when::parse("--at", &at, when::now())?.as_millis().into()),
+        };
+        request.insert(name.to_owned(), value);
+    }
+    if let Some(policy) = policy {
+        let directory = std::path::Path::new(&policy);
+        let (name, value) = if directory.is_dir() {
+            ("files", serde_json::json!(super::policy::files::read(directory)?))
+        } else {
+            ("policy", policy.into())
+        };
+        request.insert(name.to_owned(), value);
+    }
+    Ok(Value::Object(request))
+}
+
+fn replayed(body: &Value, same: bool, what_if: bool) {
+    let word = |side: &str| {
+        format!("{} ({})", text(body, &format!("/{side}/decision")), text(body, &format!("/{side}/reason")))
+    };
+    let verdict = match (same, what_if) {
+        (true, false) => "the same, from the ledger".to_owned(),
+        (false, false) => "NOT the same".to_owned(),
+        (same, true) => {
+            let place = text(body, "/at");
+            format!("{} on the state before entry {place}", if same { "the same" } else { "another decision" })
+        }
+    };
+    say(&format!("recorded  {}\nagain     {}\n{verdict}", word("recorded"), word("again")));
+    let gate = |side: &Value| match side {
+        Value::Null => "-".to_owned(),
+        side => {
+            let detail = text(side, "/detail");
+            let detail = if detail == "-" { String::new() } else { format!(": {detail}") };
+            format!("{} {}{detail}", text(side, "/outcome"), text(side, "/code"))
+        }
+    };
+    let different = body.get("differences").and_then(Value::as_array).into_iter().flatten();
+    let rows: Vec<Vec<String>> = different
+        .map(|d| {
+            let side = |name: &str| gate(d.get(name).unwrap_or(&Value::Null));
+            vec![text(d, "/gate"), side("recorded"), side("again")]
+        })
+        .collect();
+    if !rows.is_empty() {
+        say(&format!("\n{}", table(&["gate", "recorded", "again"], rows)));
     }
 }
 
@@ -170,8 +217,21 @@ fn explain(body: &Value) {
         let rows = factors.iter().map(|f| vec![text(f, "/name"), text(f, "/value"), text(f, "/weight")]).collect();
         say(&format!("\nrisk {} from\n{}", text(body, "/risk/score"), table(&["factor", "value", "weight"], rows)));
     }
-    let hint = text(body, "/hint");
-    if hint != "-" && !hint.is_empty() {
-        say(&format!("\nwhat would have to change: {hint}"));
+    let each = |name: &str| body.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let obstacles = each("obstacles");
+    if !obstacles.is_empty() {
+        let rows = obstacles.iter().map(|o| vec![text(o, "/gate"), text(o, "/what")]).collect();
+        say(&format!("\nwhat stands in the way\n{}", table(&[], rows)));
+    }
+    let allowed = each("would_allow");
+    if !allowed.is_empty() {
+        let rows = allowed.iter().map(|c| {
+            let assumes = text(c, "/assumes");
+            let assumes = if assumes == "-" { String::new() } else { format!("taking {assumes}") };
+            vec![text(c, "/change"), format!("{} ({})", text(c, "/decision"), text(c, "/reason")), assumes]
+        });
+        say(&format!("\nwhat would have been allowed instead, each alone\n{}", table(&[], rows.collect())));
+    } else if !obstacles.is_empty() {
+        say(&format!("\nnone of the {} single changes that were tried would have been allowed", text(body, "/tried")));
     }
 }

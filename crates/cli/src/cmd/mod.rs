@@ -11,13 +11,17 @@ use crate::output::note;
 mod access;
 mod approval;
 mod audit;
+mod breaker;
 mod dev;
+mod emergency;
 mod incident;
 mod intent;
 mod login;
 mod operate;
 mod policy;
 mod serve;
+mod siem;
+mod tail;
 mod tenant;
 mod token;
 pub mod verify;
@@ -37,12 +41,14 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
-        Command::Emergency(args) => operate::emergency(&global, args).await,
+        Command::Emergency(args) => emergency::run(&global, args).await,
+        Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
         Command::Access(args) => access::run(&global, args).await,
         Command::Approval(args) => approval::run(&global, args).await,
         Command::Incident(args) => incident::run(&global, args).await,
         Command::Webhook(args) => webhook::run(&global, args).await,
+        Command::Siem(args) => siem::run(&global, args).await,
         Command::Tenant(args) => tenant::tenant(&global, args).await,
         Command::Environment(args) => tenant::environment(&global, args).await,
         Command::Login(args) => login::login(&global, args).await,

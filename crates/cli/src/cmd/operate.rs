@@ -1,16 +1,14 @@
-//! `status`, `health check`, `emergency`.
+//! `status`, `health check`.
 
 use intended_model::ExitCode;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::token::without_null;
-use crate::args::{Emergency, Format};
+use crate::args::Format;
 use crate::client::Client;
 use crate::config::Global;
-use crate::confirm;
 use crate::error::CliError;
-use crate::output::{list, note, one, safe, say, table};
+use crate::output::{list, one, safe, say, table};
 use crate::when;
 
 pub async fn status(client: &Client, format: Format) -> Outcome {
@@ -48,7 +46,10 @@ pub async fn status(client: &Client, format: Format) -> Outcome {
     say(&format!("         checkpoint signed now, root {}", text(&checkpoint, "/root")));
     say(&format!("halts    {}", if halted { "HALTED" } else { "none" }));
     for halt in emergency.get("halts").and_then(Value::as_array).into_iter().flatten() {
-        say(&format!("         {} {}: {}", text(halt, "/halt"), text(halt, "/scope"), text(halt, "/reason")));
+        let scope = text(halt, "/scope");
+        let place = halt.get("environment").filter(|_| !scope.starts_with("environment:"));
+        let place = place.and_then(Value::as_str).map_or(String::new(), |e| format!(" in {}", safe(e)));
+        say(&format!("         {} {scope}{place}: {}", text(halt, "/halt"), text(halt, "/reason")));
     }
     say("");
     let key = |environment: &Value, what: &str| {
@@ -129,106 +130,4 @@ pub async fn health(client: &Client, global: &Global) -> Outcome {
     } else {
         ExitCode::Ok
     })
-}
-
-pub async fn emergency(global: &Global, args: Emergency) -> Outcome {
-    let client = Client::new(global)?;
-    match args {
-        Emergency::Status => {
-            let body = client.get("emergency").await?;
-            let halts = body.get("halts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            list(global.output, halts, &[("halt", "halt"), ("scope", "scope"), ("reason", "reason"), ("by", "by")]);
-            Ok(if halts.is_empty() { ExitCode::Ok } else { ExitCode::Halted })
-        }
-        Emergency::Halt { reason, confirm } => {
-            let scope = global.environment.as_deref().unwrap_or(client.tenant());
-            let body = without_null(json!({"environment": global.environment, "reason": reason}));
-            if !client.says_only() || global.dry_run {
-                if confirm.is_none() || global.dry_run {
-                    reach(&client, global.environment.as_deref(), "would stop").await;
-                }
-                if !global.dry_run {
-                    confirm::name(global, confirm.as_deref(), scope, "halt")?;
-                }
-            }
-            let reply = client.change("emergency/halts", &body).await?.body;
-            one(global.output, &reply);
-            note(&format!(
-                "halted: no allow in `{scope}` can follow ledger entry {}",
-                reply.get("index").unwrap_or(&Value::Null)
-            ));
-            Ok(ExitCode::Ok)
-        }
-        Emergency::Resume { halt, reason, confirm } => {
-            if !client.says_only() || global.dry_run {
-                if confirm.is_none() || global.dry_run {
-                    lifting(&client, &halt).await;
-                }
-                if !global.dry_run {
-                    confirm::name(global, confirm.as_deref(), &halt, "lift")?;
-                }
-            }
-            let path = format!("emergency/halts/{}/resume", super::encode(&halt));
-            let reply = client.change(&path, &json!({"reason": reason})).await?.body;
-            one(global.output, &reply);
-            Ok(ExitCode::Ok)
-        }
-    }
-}
-
-/// What a halt reaches: environments with what they decide by, and the agents that act there. A
-/// credential that may halt and see nothing can halt all the same.
-async fn reach(client: &Client, environment: Option<&str>, verb: &str) {
-    let within = |name: &Value| environment.is_none_or(|e| name.as_str() == Some(e));
-    let text = |v: &Value, n: &str| v.get(n).and_then(Value::as_str).map(safe).unwrap_or_default();
-    let whole = environment.map_or_else(|| format!("the whole tenant `{}`", client.tenant()), |e| format!("`{e}`"));
-    note(&format!("{verb}: {whole}"));
-    match client.get("deployments").await {
-        Ok(rows) => {
-            for row in
-                rows.as_array().into_iter().flatten().filter(|r| within(r.get("environment").unwrap_or(&Value::Null)))
-            {
-                let pack =
-                    row.get("pack").and_then(Value::as_str).map_or("no policy (it denies everything)".to_owned(), safe);
-                note(&format!(
-                    "  environment {} ({}), deciding by {pack}",
-                    text(row, "environment"),
-                    text(row, "tier")
-                ));
-            }
-        }
-        Err(error) => note(&format!("  environments are not to be seen: {error}")),
-    }
-    match client.get("agents").await {
-        Ok(rows) => {
-            let acts = |row: &&Value| {
-                let places = row.get("environments").and_then(Value::as_array).into_iter().flatten();
-                text(row, "state") == "active" && places.into_iter().any(within)
-            };
-            let names: Vec<String> =
-                rows.as_array().into_iter().flatten().filter(acts).map(|r| text(r, "agent")).collect();
-            let shown = names.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
-            let more =
-                names.len().checked_sub(10).filter(|n| *n > 0).map_or(String::new(), |n| format!(", and {n} more"));
-            note(
-                format!("  {} active agent{}: {shown}{more}", names.len(), if names.len() == 1 { "" } else { "s" })
-                    .trim_end_matches(": "),
-            );
-        }
-        Err(error) => note(&format!("  agents are not to be seen: {error}")),
-    }
-}
-
-/// What lifting a halt sets free.
-async fn lifting(client: &Client, halt: &str) {
-    let body = match client.get("emergency").await {
-        Ok(body) => body,
-        Err(error) => return note(&format!("halts are not to be seen: {error}")),
-    };
-    let found = body.get("halts").and_then(Value::as_array).into_iter().flatten();
-    let Some(found) = found.into_iter().find(|h| h.get("halt").and_then(Value::as_str) == Some(halt)) else { return };
-    let text = |n: &str| found.get(n).and_then(Value::as_str).map(safe).unwrap_or_default();
-    note(&format!("{halt}: thrown by {} because: {}", text("by"), text("reason")));
-    let scope = text("scope");
-    reach(client, scope.strip_prefix("environment:"), "would run again").await;
 }

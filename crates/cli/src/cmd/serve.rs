@@ -130,6 +130,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         max_bytes: None,
         requests_per_second: default_requests(),
         webhook_networks: Vec::new(),
+        siem: Vec::new(),
         identity_provider_networks: Vec::new(),
         connections: default_connections(),
         head_millis: default_head(),
@@ -210,6 +211,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let dir = &args.data_dir;
     let config = Config::read(dir)?;
     let root = config.root_key(dir)?;
+    let exporters = crate::siem::exporters(dir, &config.siem)?;
     let address = args.listen.as_deref().unwrap_or(&config.listen);
     if global.dry_run {
         one(
@@ -244,8 +246,13 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
         drain: Duration::from_millis(config.drain_millis),
         finish: Duration::from_millis(config.finish_millis),
     };
+    let exports = crate::siem::start(&runtime, exporters);
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    run(listener, intended_api::App::new(runtime).behind(&config.trusted_proxies), limits, stopping, stop).await?;
+    let app = intended_api::App::new(runtime).behind(&config.trusted_proxies);
+    let served = run(listener, app, limits, stopping, dir, stop).await;
+    // What was sent and not acknowledged yet is sent again by the next one.
+    exports.iter().for_each(tokio::task::JoinHandle::abort);
+    served?;
     note("stopped");
     Ok(ExitCode::Ok)
 }

@@ -40,11 +40,23 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
             }
             Ok(ExitCode::Ok)
         }
-        Token::Verify { file, intent_hash, audience, issuer, consume, offline, jwks, revocations } => {
+        Token::Revoke { file, reason } => {
+            let claims = claims(&text(&read(&file)?))?;
+            let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let path = format!("tokens/{}/revoke", encode(&claim("jti")));
+            let body = json!({"intent": claim("txn"), "reason": reason});
+            one(global.output, &Client::new(global)?.change(&path, &body).await?.body);
+            Ok(ExitCode::Ok)
+        }
+        Token::Verify { file, intent_hash, audience, issuer, consume, offline, jwks, revocations, max_age } => {
             let token = text(&read(&file)?);
             if offline || jwks.is_some() {
-                let check =
-                    Offline { audience: audience.as_deref(), issuer: issuer.as_deref(), intent_hash: &intent_hash };
+                let check = Offline {
+                    audience: audience.as_deref(),
+                    issuer: issuer.as_deref(),
+                    intent_hash: &intent_hash,
+                    max_age,
+                };
                 let verdict = match jwks {
                     Some(path) => {
                         let keys = serde_json::from_slice(&read(&path)?)
@@ -162,6 +174,8 @@ struct Offline<'a> {
     audience: Option<&'a str>,
     issuer: Option<&'a str>,
     intent_hash: &'a str,
+    /// Oldest list that is relied on, in seconds.
+    max_age: Option<i64>,
 }
 
 impl Offline<'_> {
@@ -195,15 +209,21 @@ impl Offline<'_> {
             tenant: global.tenant.clone(),
         };
         let list = list.map(|list| RevocationList::open(list, &expect.issuer, &keys)).transpose();
-        if matches!(list, Ok(None)) { &mut not_checked } else { &mut checked }.push("revocations");
-        not_checked.extend(["single_use", "halts"]);
+        if matches!(list, Ok(None)) { &mut not_checked } else { &mut checked }.extend(["revocations", "halts"]);
+        not_checked.push("single_use");
+        let bounded = |list: RevocationList| match self.max_age {
+            Some(seconds) => list.not_older_than(seconds),
+            None => list,
+        };
         let verdict = list.map_err(|r| ("the revocation list: ", r)).and_then(|list| {
+            let list = list.map(bounded);
             let verifier = Verifier { keys: &keys, expect, revocations: list.as_ref() };
             verifier.verify(token, &Binding::IntentHash(hash), when::now()).map_err(|r| ("", r))
         });
         Ok(match verdict {
-            Ok(_) => json!({
-                "active": true, "single_use": "not_checked", "checked": checked, "not_checked": not_checked,
+            Ok(accepted) => json!({
+                "active": true, "single_use": "not_checked", "revocations": accepted.revocations.to_string(),
+                "halts": accepted.halts.to_string(), "checked": checked, "not_checked": not_checked,
             }),
             Err((of, refusal)) => {
                 json!({"active": false, "refusal": refusal.code(), "message": format!("{of}{refusal}")})
@@ -224,7 +244,7 @@ pub async fn check(global: &Global, client: &Client, decision: &Value, token: &s
     let claims = claims(token)?;
     let audience = claims.get("aud").and_then(Value::as_str).unwrap_or_default().to_owned();
     let keys = public_keys(client).await?;
-    let check = Offline { audience: Some(&audience), issuer: None, intent_hash: hash };
+    let check = Offline { audience: Some(&audience), issuer: None, intent_hash: hash, max_age: None };
     let named = decision.get("environment").and_then(Value::as_str).map(str::to_owned);
     let global = Global { tenant: client.tenant().to_owned(), environment: named, ..global.clone() };
     let offline = check.run(&global, &keys, token, None)?;

@@ -58,7 +58,15 @@ fn every_decision_has_its_exit_code() {
         site.cli(&server, &["status", "-o", format]).expect(9);
     }
     let name = halted["halt"].as_str().unwrap();
-    site.cli(&server, &["emergency", "resume", name, "--reason", "over", "--confirm", name]).expect(0);
+    // In production two people lift it, and the owner's key is nobody's.
+    let ran = site.cli(&server, &["emergency", "resume", name, "--reason", "over", "--confirm", name]).expect(6);
+    assert!(ran.err.contains("resume.people"), "{}", ran.err);
+    let (ana, ben) = (site.person(&server, "ana"), site.person(&server, "ben"));
+    let resume = ["emergency", "resume", name, "--reason", "over", "--confirm", name];
+    let waits = site.cli_as(&server, &ana, &resume).expect(3);
+    assert!(waits.err.contains("a second person"), "{}", waits.err);
+    site.cli_as(&server, &ana, &resume).expect(6);
+    site.cli_as(&server, &ben, &resume).expect(0);
     submit(&site, &server, &intents::lookup("1"), &[]).expect(0);
     site.cli(&server, &["emergency", "status"]).expect(0);
 }

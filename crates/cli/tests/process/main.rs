@@ -12,12 +12,15 @@
 
 mod access;
 mod approval;
+mod breaker;
 mod cli;
 mod disk;
 mod docs;
+mod emergency;
 mod kill;
 mod options;
 mod policy;
+mod siem;
 mod sign_in;
 mod stop;
 mod support;

@@ -210,7 +210,8 @@ fn what_cannot_be_asked_is_refused_after_showing_what_would_stop() {
         assert!(ran.err.contains("environment production") && !ran.err.contains("environment staging"), "{}", ran.err);
     }
     site.cli(&server, &["emergency", "status"]).expect(0);
-    let halted = site.data(&server, &["emergency", "halt", "--reason", "drill", "--confirm", "acme"]);
+    let halted =
+        site.data(&server, &["emergency", "halt", "-e", "staging", "--reason", "drill", "--confirm", "staging"]);
     let name = halted["halt"].as_str().unwrap();
     let ran = site.cli(&server, &["emergency", "resume", name, "--reason", "over"]).expect(1);
     assert!(ran.err.contains("because: drill") && ran.err.contains("environment staging"), "{}", ran.err);
@@ -240,7 +241,10 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
     let id = site.agent(&server).post("intents", &intents::lookup("1")).expect(200)["id"].as_str().unwrap().to_owned();
     let pack = demo_pack();
     let digest = owner.get("deployments").expect(200)[1]["digest"].as_str().unwrap().to_owned();
-    let commands: [&[&str]; 20] = [
+    let opened = owner.post("incidents", &json!({"title": "drill"})).expect(201);
+    let incident = opened["incident"].as_str().unwrap();
+    let file = site.dir.join("incident.jsonl");
+    let commands: [&[&str]; 27] = [
         &["status"],
         &["intent", "list"],
         &["intent", "show", &id],
@@ -260,6 +264,13 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
         &["policy", "simulate", &digest, "-e", "staging"],
         &["policy", "drift", pack.to_str().unwrap(), "-e", "staging"],
         &["incident", "list"],
+        &["incident", "show", incident],
+        &["incident", "note", incident, "text"],
+        &["incident", "timeline", incident],
+        &["incident", "export", incident, file.to_str().unwrap()],
+        &["audit", "tail", "--after", "0", "--count", "1"],
+        &["siem", "status"],
+        &["intent", "replay", &id, "--at", "12"],
         &["policy", "deploy", pack.to_str().unwrap(), "-e", "staging"],
     ];
     for (n, command) in commands.into_iter().enumerate() {
@@ -284,7 +295,7 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
             ran(&key(&format!("fewer-{m}"), &fewer)).expect(4);
         }
     }
-    assert!(run(&mut intended(&["audit", "--required-scope"])).expect(0).out.lines().count() == 4);
+    assert!(run(&mut intended(&["audit", "--required-scope"])).expect(0).out.lines().count() == 5);
 }
 
 #[test]

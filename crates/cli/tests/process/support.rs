@@ -397,6 +397,20 @@ impl Site {
     pub fn cli(&self, server: &Server, arguments: &[&str]) -> Ran {
         run(&mut self.command(server, arguments))
     }
+    /// The same as somebody else.
+    #[track_caller]
+    pub fn cli_as(&self, server: &Server, key: &str, arguments: &[&str]) -> Ran {
+        run(self.command(server, arguments).env("INTENDED_API_KEY", key))
+    }
+    /// A person who may do everything, and their key.
+    pub fn person(&self, server: &Server, name: &str) -> String {
+        let owner = self.owner(server);
+        let grants = json!([{"role": "owner", "whole": true}]);
+        owner.put(&format!("members/{name}"), &json!({"grants": grants, "active": true})).expect(200);
+        let scopes = ["emergency:read", "emergency:write"];
+        let body = json!({"credential": format!("{name}-key"), "member": name, "scopes": scopes, "whole": true});
+        owner.post("credentials", &body).expect(201)["key"].as_str().unwrap().to_owned()
+    }
     /// The same, and the answer as data.
     #[track_caller]
     pub fn data(&self, server: &Server, arguments: &[&str]) -> Value {

@@ -116,6 +116,12 @@ impl PackPolicy {
         let ast: &cedar_policy_core::ast::Policy = self.policy.as_ref();
         Place::whole(&self.file, "").at(ast.loc())
     }
+    /// The line that it begins in, from 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        let place = self.place();
+        crate::diagnostic::position(place.text, place.range.start).0
+    }
     /// Where one of its annotations stands.
     pub(crate) fn annotation(&self, name: &str) -> Place<'_> {
         let ast: &cedar_policy_core::ast::Policy = self.policy.as_ref();

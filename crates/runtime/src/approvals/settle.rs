@@ -18,7 +18,7 @@ use intended_store::{Conflict, StoreError, Write};
 use super::people::policy_changed;
 use super::{Fence, Open, met, read_session};
 use crate::draft::{Asked, Draft, commit_of};
-use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS, answer_of, read_answer};
+use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS, answer_of, is_suspended, read_answer};
 use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
 
 /// Most bytes of an intent's context, in canonical form.
@@ -109,6 +109,8 @@ impl Runtime {
         with: Option<(&Open, Intent)>,
         once: Option<&str>,
     ) -> Result<Option<Decided>, RuntimeError> {
+        // What has reached its threshold denies from here on: nothing more is decided before it does.
+        self.record_crossings(tenant).await?;
         let jti = self.random_jti()?;
         for _ in 0..MAX_ATTEMPTS {
             let Some(open) = self.open_intent(tenant, id).await? else { return Ok(None) };
@@ -156,7 +158,11 @@ impl Runtime {
             match self.append(commit).await {
                 Ok(committed) => {
                     self.wake();
-                    return self.committed(tenant, record, committed).map(Some);
+                    let decided = self.committed(tenant, record, committed)?;
+                    if let Err(error) = self.record_crossings(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                    }
+                    return Ok(Some(decided));
                 }
                 Err(StoreError::Conflict(conflict)) => {
                     self.metrics().conflict();
@@ -193,7 +199,9 @@ impl Runtime {
             // As the caller is now: waiting takes a while.
             let state = by.tenant.state();
             let may = self.current(by, &state, self.now())?.access.may(Scope::IntentSubmit, Some(environment));
-            if may && state.halt_over(environment).is_none() && self.still_stands(by, &state, record)? {
+            let held = state.suspended.is_some() || is_suspended(&state, environment);
+            let good = may && !held && state.dead_token(record, decided.index).is_none();
+            if good && self.still_stands(by, &state, record)? {
                 decided.token = self.authority(&by.tenant, record, decided.index, &decided.head)?;
             }
         }

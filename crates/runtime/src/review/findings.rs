@@ -161,7 +161,7 @@ impl Found<'_> {
         let (at, id) = (self.report.at, row.credential.as_str());
         let mut add = |severity, code, detail: String| self.add(severity, About::Credential, id, code, detail);
         match row.state {
-            CredentialState::Revoked => return,
+            CredentialState::Revoked | CredentialState::Spent => return,
             CredentialState::Expired => {
                 return add(Severity::Low, "credential.expired", "has expired and was not revoked".to_owned());
             }

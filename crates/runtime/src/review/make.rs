@@ -199,6 +199,7 @@ fn credential(from: &Sources<'_>, c: &Credential) -> CredentialRow {
             Ok(_) => CredentialState::Active,
             Err(NoAccess::Expired) => CredentialState::Expired,
             Err(NoAccess::MemberInactive) => CredentialState::MemberInactive,
+            Err(NoAccess::Spent) => CredentialState::Spent,
             Err(NoAccess::Revoked | NoAccess::Unknown) => CredentialState::Revoked,
         },
         test: c.test,

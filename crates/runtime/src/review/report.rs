@@ -161,6 +161,8 @@ pub enum CredentialState {
     Expired,
     MemberInactive,
     Revoked,
+    /// It was good for one halt, and has thrown it.
+    Spent,
 }
 
 impl CredentialState {
@@ -171,6 +173,7 @@ impl CredentialState {
             Self::Expired => "expired",
             Self::MemberInactive => "member inactive",
             Self::Revoked => "revoked",
+            Self::Spent => "spent",
         }
     }
 }

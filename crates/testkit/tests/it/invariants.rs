@@ -52,6 +52,8 @@ async fn i2_no_allow_follows_a_halt_under_load() {
                 let intent = intent(r#"{"subject":{"type":"agent","id":"support-agent"},"action":{"name":"orders.get_order"},"resource":{"type":"order","id":"1"},"environment":"production"}"#).unwrap();
                 match runtime.submit(&owner, submission(intent)).await {
                     Ok(d) => allowed += u32::from(d.record.decision.decision == Outcome::Allow),
+                    // A halt overtook it: it is in the ledger, and nobody was given its token.
+                    Err(e) if e.code.as_str().starts_with("halt.") => allowed += 1,
                     Err(e) => assert_eq!(e.code, Code::ConflictExhausted),
                 }
             }
@@ -104,7 +106,7 @@ async fn i3_every_decision_re_executes_also_after_policy_and_settings_changed() 
         .unwrap();
     for (entry, event) in &page.entries {
         let Event::Decision(record) = event else { panic!() };
-        assert!(world.runtime.replay(&world.owner, record, entry.index).await.unwrap().same);
+        assert!(world.runtime.replay(&world.owner, record, entry.index, Default::default()).await.unwrap().same);
     }
     assert_eq!(verify_all(&world).await.decisions, 3);
 }

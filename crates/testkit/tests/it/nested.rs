@@ -28,7 +28,7 @@ async fn is_read_back(world: &World, decided: &Decided) {
     assert_eq!(receipt.verify(&vkey).unwrap().index, decided.index);
     let page = world.runtime.query(&world.owner, &Query { limit: 100, ..Query::default() }).await.unwrap();
     assert!(page.entries.iter().any(|(e, _)| e.index == decided.index));
-    assert!(world.runtime.replay(&world.owner, &decided.record, decided.index).await.unwrap().same);
+    assert!(world.runtime.replay(&world.owner, &decided.record, decided.index, Default::default()).await.unwrap().same);
     verify(world.export().await.unwrap()).unwrap();
     let app = intended_api::router(intended_api::App::new(world.runtime.clone()));
     let id = decided.record.input.id;

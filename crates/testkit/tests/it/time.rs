@@ -112,7 +112,9 @@ async fn a_token_issued_before_a_halt_is_not_accepted_under_it() {
         let (halt, _) = world.runtime.halt(&world.owner, scope, "stop").await.unwrap();
         assert_eq!(use_token(&world, &decided).await, Err(Refusal::Halted));
         world.runtime.resume(&world.owner, halt, "go on").await.unwrap();
-        assert_eq!(use_token(&world, &decided).await, Ok(()), "a halt elsewhere covers nothing here");
+        // What was granted before it stays dead; a halt elsewhere covers nothing here.
+        assert_eq!(use_token(&world, &decided).await, Err(Refusal::Halted));
+        assert_eq!(use_token(&world, &submit(&world, None).await).await, Ok(()));
         world.runtime.resume(&world.owner, elsewhere.0, "go on").await.unwrap();
     }
     verifies(&world).await;
@@ -131,7 +133,7 @@ async fn an_idempotent_answer_hands_out_no_token_under_a_halt_nor_after_its_time
     let (halt, _) = world.runtime.halt(&world.owner, None, "stop").await.unwrap();
     assert_eq!(again().await.unwrap_err().code, Code::HaltTenant);
     world.runtime.resume(&world.owner, halt, "go on").await.unwrap();
-    assert!(again().await.unwrap().token.is_some());
+    assert!(again().await.unwrap().token.is_none(), "what was granted before a halt is not handed out after it");
     world.clock.advance_millis(120_000);
     let late = again().await.unwrap();
     assert!(late.replayed && late.token.is_none(), "the decision stands, its token has expired");

@@ -14,7 +14,7 @@ mod deploy;
 mod diff;
 mod drift;
 mod explain;
-mod files;
+pub mod files;
 mod findings;
 mod fmt;
 mod git;
