@@ -58,6 +58,7 @@ async fn main() -> Result<(), Failure> {
             expires_at: None,
             live: true,
             member: None,
+            agents: Vec::new(),
             networks: Vec::new(),
             whole: false,
         };

@@ -414,10 +414,26 @@ pub struct RetireRequest {
 #[derive(ToSchema)]
 pub struct Revocations {
     revocations: Vec<Revocation>,
+    cuts: Vec<RevocationCut>,
     /// The index to ask after next.
     after: u64,
     /// Whether there are entries that were not looked at yet.
     more: bool,
+}
+/// What kills every token that it means of those granted before it.
+#[derive(ToSchema)]
+pub struct RevocationCut {
+    index: u64,
+    at: String,
+    /// `revoked` or `halted`.
+    by: String,
+    /// Of a revocation: what must fit, all of it.
+    selector: Option<serde_json::Value>,
+    /// Of a halt: where; absent: everywhere.
+    environment: Option<String>,
+    /// Of a halt: on what; absent: everything there.
+    on: Option<serde_json::Value>,
+    reason: String,
 }
 #[derive(ToSchema)]
 pub struct Revocation {

@@ -68,10 +68,10 @@ fn main() -> std::process::ExitCode {
     let code = runtime.block_on(cmd::run(cli)).unwrap_or_else(|error| {
         let text = error.to_string();
         if !text.is_empty() {
-            eprintln!("error: {text}");
+            eprintln!("error: {}", output::safe(&text));
         }
         if let Some(hint) = error.hint() {
-            eprintln!("\nhint: {hint}");
+            eprintln!("\nhint: {}", output::safe(hint.as_ref()));
         }
         error.exit()
     });

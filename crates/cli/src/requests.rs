@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use intended_model::emergency::HaltScope;
-use intended_model::{Code, ExitCode, TenantId};
+use intended_model::{Code, ExitCode, TenantId, Timestamp};
 use intended_runtime::emergency::Thrown;
 use intended_runtime::{Runtime, RuntimeError};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ const PLACE: &str = "emergency";
 const LOOK: Duration = Duration::from_millis(200);
 /// How long an answer is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+/// A request that is older has nobody who waits for it: its asker was interrupted, and it is not
+/// applied behind their back when a server starts some day.
+const STALE_MS: i64 = 30_000;
 /// Longest request.
 const MAX: u64 = 64 * 1024;
 
@@ -30,6 +33,7 @@ const MAX: u64 = 64 * 1024;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
+    pub asked_at: Timestamp,
     pub key: String,
     pub reason: String,
     pub scope: HaltScope,
@@ -64,10 +68,12 @@ impl From<Result<Thrown, RuntimeError>> for Answer {
 pub fn ask(dir: &Path, name: &str, request: &Request) -> Result<Option<Answer>, CliError> {
     let place = dir.join(PLACE);
     private(&place)?;
+    hand_over(&place, dir);
     let (whole, answer) = (place.join(format!("{name}.request")), place.join(format!("{name}.answer")));
     let part = place.join(format!("{name}.part"));
     let text = serde_json::to_string(request).map_err(|e| CliError::Usage(e.to_string(), None))?;
     write_secret(&part, &text)?;
+    hand_over(&part, dir);
     std::fs::rename(&part, &whole).map_err(file(&whole))?;
     let mut taken = false;
     let mut left = PATIENCE;
@@ -99,9 +105,24 @@ fn private(place: &Path) -> Result<(), CliError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(place).map_err(file(place))
 }
 
+/// Who asks may be root, and the server somebody else: what is left for it belongs to whom the data
+/// directory belongs to. Where that cannot be done nobody answers, and that is said.
+fn hand_over(path: &Path, dir: &Path) {
+    use std::os::unix::fs::{MetadataExt as _, lchown};
+    let owner = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| (m.uid(), m.gid()));
+    if let (Some(wanted), Some(has)) = (owner(dir), owner(path))
+        && wanted.0 != has.0
+    {
+        let _ = lchown(path, Some(wanted.0), Some(wanted.1));
+    }
+}
+
 /// Applies what is asked for in a data directory, until the server stops.
 pub async fn serve(runtime: Arc<Runtime>, dir: PathBuf) {
     let place = dir.join(PLACE);
+    if let Err(error) = private(&place).and_then(|()| std::fs::read_dir(&place).map(drop).map_err(file(&place))) {
+        tracing::error!(%error, "halts cannot be asked for through the data directory");
+    }
     // Taken by a process that died: nobody waits for it, and the key in it is to go.
     for path in std::fs::read_dir(&place).into_iter().flatten().filter_map(|e| e.ok().map(|e| e.path())) {
         if path.extension().is_some_and(|e| e == "taken") {
@@ -169,6 +190,11 @@ pub async fn throw(runtime: &Runtime, request: &Request) -> Result<Thrown, Runti
     let reason = request.reason.trim();
     if reason.is_empty() || reason.len() > 500 {
         return Err(RuntimeError::at(Code::RequestInvalid, "/reason", "say why, in 1 to 500 characters"));
+    }
+    let age = crate::when::now().millis_since(request.asked_at);
+    if age > STALE_MS {
+        let detail = format!("it was asked for {} s ago, and nobody waits for it any more", age / 1000);
+        return Err(RuntimeError::new(Code::RequestInvalid, detail));
     }
     runtime.throw(&by, request.scope.clone(), reason).await
 }

@@ -54,6 +54,8 @@ pub struct Access {
     held: Vec<Held>,
     /// Patterns of the tools that intents may be submitted for; none: any.
     pub actions: Vec<Box<str>>,
+    /// Patterns of the agents that intents may be submitted for; none: any.
+    pub agents: Vec<Box<str>>,
     /// Where requests may come from; none: from anywhere.
     pub networks: Vec<IpNet>,
     /// The person.
@@ -64,6 +66,12 @@ pub struct Access {
     pub valid_until: Option<Timestamp>,
     /// Every environment of `held`, sorted.
     environments: Vec<EnvironmentId>,
+}
+
+/// Whether each of some patterns lies within one of others, of which none means any.
+fn narrower(patterns: &[Box<str>], than: &[Box<str>]) -> bool {
+    let inside = |pattern: &str| than.iter().any(|own| within(pattern, own));
+    than.is_empty() || (!patterns.is_empty() && patterns.iter().all(|p| inside(p)))
 }
 
 impl Access {
@@ -142,15 +150,21 @@ impl Access {
     }
 
     /// Whether a credential with these patterns and networks, and for tests or not, is no wider than
-    /// this. An action or a network is narrower where it lies within one that is here.
+    /// this. An action, an agent or a network is narrower where it lies within one that is here.
     #[must_use]
-    pub fn narrows(&self, actions: &[Box<str>], networks: &[IpNet], test: bool) -> bool {
-        self.narrows_actions(actions) && self.narrows_networks(networks) && (test || !self.test)
+    pub fn narrows(&self, actions: &[Box<str>], agents: &[Box<str>], networks: &[IpNet], test: bool) -> bool {
+        self.narrows_actions(actions)
+            && self.narrows_agents(agents)
+            && self.narrows_networks(networks)
+            && (test || !self.test)
     }
     #[must_use]
     pub fn narrows_actions(&self, actions: &[Box<str>]) -> bool {
-        let inside = |pattern: &str| self.actions.iter().any(|own| within(pattern, own));
-        self.actions.is_empty() || (!actions.is_empty() && actions.iter().all(|p| inside(p)))
+        narrower(actions, &self.actions)
+    }
+    #[must_use]
+    pub fn narrows_agents(&self, agents: &[Box<str>]) -> bool {
+        narrower(agents, &self.agents)
     }
     #[must_use]
     pub fn narrows_networks(&self, networks: &[IpNet]) -> bool {
@@ -162,7 +176,7 @@ impl Access {
     /// can have: who is bound to tests, some tools or some networks gives none.
     #[must_use]
     pub fn covers(&self, grant: &RoleGrant) -> bool {
-        let bound = self.test || !self.actions.is_empty() || !self.networks.is_empty();
+        let bound = self.test || !self.actions.is_empty() || !self.agents.is_empty() || !self.networks.is_empty();
         !bound
             && grant.role.scopes().iter().all(|scope| {
                 (!grant.whole || self.whole_until(scope, grant.expires_at))
@@ -252,6 +266,7 @@ impl State {
         let mut access = Access::new(held);
         access.valid_until = access.valid_until.into_iter().chain(credential.expires_at).min();
         access.actions.clone_from(&credential.actions);
+        access.agents.clone_from(&credential.agents);
         access.networks.clone_from(&credential.networks);
         access.member.clone_from(&credential.member);
         access.test = credential.test;

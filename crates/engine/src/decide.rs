@@ -256,6 +256,13 @@ fn able(agent: &Agent, input: &Input) -> Result<(), (Code, String)> {
 fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Option<String>) -> Gate {
     let deny = |code, detail: String| gate(GateName::Identity, GateOutcome::Deny, code, detail);
     let id = &input.intent.subject.id;
+    // First of all: whose name it is not to act in, that is nothing to learn about by it.
+    if let Some(credential) = state.credentials.get(&input.credential)
+        && !credential.agents.is_empty()
+        && !credential.agents.iter().any(|p| matches(p, id))
+    {
+        return deny(Code::CredentialAgent, format!("agent `{id}`"));
+    }
     let Some(agent) = agent else { return deny(Code::AgentUnknown, format!("agent `{id}`")) };
     if agent.kind != input.intent.subject.kind {
         return deny(Code::AgentKind, format!("agent `{id}` is registered as `{}`", agent.kind));

@@ -387,6 +387,11 @@ impl State {
         member(a) && member(b) && !self.same_person(a, b)
     }
 
+    /// The state as if one bulk revocation had not been: what was alive before it.
+    pub fn forget_revocation(&mut self, index: u64) {
+        Arc::make_mut(&mut self.emergency).revocations.retain(|r| r.index != index);
+    }
+
     /// The state as if nothing were halted.
     pub(crate) fn unhalted(&mut self) {
         self.halts = Arc::default();
@@ -510,6 +515,7 @@ impl State {
         let credential = Credential {
             id: e.credential.clone(),
             actions: Vec::new(),
+            agents: Vec::new(),
             by: e.by.clone(),
             created_at: index,
             environments: e.environment.iter().cloned().collect(),

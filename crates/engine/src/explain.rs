@@ -57,9 +57,16 @@ const MAX_ARGUMENTS: usize = 4;
 const MAX_STEPS: u32 = 48;
 
 /// Explains a decision on the state that it was made on. `environments` are those that the reader
-/// sees: no other is named.
+/// sees: no other is named. `what_ifs`: also what would have been allowed instead, which says as much
+/// of the policy as its text does.
 #[must_use]
-pub fn explain(state: &State, input: &Input, decision: &Decision, environments: &[EnvironmentId]) -> Explanation {
+pub fn explain(
+    state: &State,
+    input: &Input,
+    decision: &Decision,
+    environments: &[EnvironmentId],
+    what_ifs: bool,
+) -> Explanation {
     let places = places(state, &input.intent.environment);
     let open = |g: &&Gate| !matches!(g.outcome, GateOutcome::Pass | GateOutcome::Modify);
     let obstacles = decision.gates.iter().filter(open).map(|gate| Obstacle {
@@ -68,7 +75,7 @@ pub fn explain(state: &State, input: &Input, decision: &Decision, environments: 
         what: sentence(state, input, decision, gate, &places),
     });
     let obstacles = obstacles.collect();
-    if decision.decision.permits() {
+    if decision.decision.permits() || !what_ifs {
         return Explanation { obstacles, ..Explanation::default() };
     }
     let mut search = Search { would_allow: Vec::new(), tried: 0 };
@@ -182,6 +189,10 @@ fn sentence(state: &State, input: &Input, decision: &Decision, gate: &Gate, plac
             let categories = registered.map_or(String::new(), |a| list(&a.categories));
             let category = input.classification.category.as_deref().unwrap_or("none");
             format!("agent `{agent}` may act in {categories}: `{tool}` is of the category {category}")
+        }
+        Code::CredentialAgent => {
+            let agents = state.credentials.get(&input.credential).map_or(String::new(), |c| list(&c.agents));
+            format!("credential `{}` is for the agents {agents}, not for `{agent}`", input.credential)
         }
         Code::CredentialAction => {
             let actions = state.credentials.get(&input.credential).map_or(String::new(), |c| list(&c.actions));

@@ -65,13 +65,14 @@ impl State {
         if let Some(member) = new.member.as_ref().filter(|m| !self.members.contains_key(*m)) {
             return Err(FoldError::NoMember(member.clone()));
         }
-        if let Some(pattern) = new.actions.iter().find(|p| !is_pattern(p)) {
+        if let Some(pattern) = new.actions.iter().chain(&new.agents).find(|p| !is_pattern(p)) {
             return Err(FoldError::Pattern(pattern.clone()));
         }
         let network = |text: &str| text.parse::<IpNet>().map_err(|_| FoldError::Network(text.into()));
         let credential = Credential {
             id: new.credential.clone(),
             actions: new.actions.clone(),
+            agents: new.agents.clone(),
             by: new.by.clone(),
             created_at: index,
             environments: new.environments.clone(),

@@ -149,6 +149,8 @@ pub struct Credential {
     pub id: CredentialId,
     /// Patterns of the tools that it may submit intents for; none: any.
     pub actions: Vec<Box<str>>,
+    /// Patterns of the agents that intents may be submitted for; none: any.
+    pub agents: Vec<Box<str>>,
     /// Who made it.
     pub by: CredentialId,
     /// Ledger position.

@@ -261,6 +261,7 @@ fn key(n: usize) -> Event {
     let (id, whose, by) = KEYS[n];
     Event::CredentialCreated(CredentialCreated {
         actions: vec![],
+        agents: vec![],
         by: credential(by),
         credential: credential(id),
         environments: vec![environment()],

@@ -142,6 +142,7 @@ codes! {
     ScopeMissing = "credential.scope", 403, false, "the credential lacks the scope for this", "See `detail` for the scope.";
     EnvironmentForbidden = "credential.environment", 403, false, "the credential is not for this environment", "Use a credential of that environment.";
     EnvironmentUnknown = "environment.unknown", 404, false, "there is no such environment", "See the tenant's environments.";
+    CredentialAgent = "credential.agent", 403, false, "the credential is not for this agent", "Use the credential that was made for it.";
     CredentialAction = "credential.action", 403, false, "the credential is not for this action", "Use a credential whose action patterns cover it.";
     CredentialNetwork = "credential.network", 403, false, "the credential is not for this network", "Use it from one of its allowed networks.";
     CredentialKind = "credential.test", 403, false, "a test credential is never good for production", "Use a live credential there.";

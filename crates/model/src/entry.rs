@@ -162,6 +162,9 @@ bodies! {
         /// Patterns of the tools that it may submit intents for; none: any tool.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         actions: Vec<Box<str>>,
+        /// Patterns of the agents that it may submit intents for; none: any agent.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        agents: Vec<Box<str>>,
         by: CredentialId,
         credential: CredentialId,
         environments: Vec<EnvironmentId>,

@@ -16,6 +16,8 @@ use crate::{Principal, Runtime, RuntimeError};
 pub struct CredentialSpec {
     /// Patterns of the tools that it may submit intents for; none: any.
     pub actions: Vec<Box<str>>,
+    /// Patterns of the agents that it may submit intents for; none: any.
+    pub agents: Vec<Box<str>>,
     pub credential: CredentialId,
     pub environments: Vec<EnvironmentId>,
     pub scopes: Vec<Scope>,
@@ -33,6 +35,7 @@ impl From<&intended_engine::Credential> for CredentialSpec {
     fn from(known: &intended_engine::Credential) -> Self {
         Self {
             actions: known.actions.clone(),
+            agents: known.agents.clone(),
             credential: known.id.clone(),
             environments: known.environments.clone(),
             scopes: known.scopes.clone(),
@@ -72,6 +75,7 @@ impl Runtime {
                 scopes: spec.scopes.clone(),
                 whole: spec.whole,
                 actions: spec.actions.clone(),
+                agents: spec.agents.clone(),
                 networks: spec.networks.clone(),
                 test: !spec.live,
                 v: BODY_VERSION,
@@ -197,6 +201,9 @@ pub(crate) fn may_create(by: &Principal, state: &State, spec: &CredentialSpec) -
     }
     if !by.access.narrows_actions(&spec.actions) {
         return Err(RuntimeError::at(Code::AccessWider, "/actions", "these actions are not yours to give"));
+    }
+    if !by.access.narrows_agents(&spec.agents) {
+        return Err(RuntimeError::at(Code::AccessWider, "/agents", "these agents are not yours to give"));
     }
     let network = |text: &str| {
         let wrong = |_| RuntimeError::at(Code::RequestInvalid, "/networks", format!("`{text}` is not a network"));

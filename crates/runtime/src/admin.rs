@@ -159,6 +159,7 @@ impl Runtime {
             scopes: Scope::ALL.to_vec(),
             whole: true,
             actions: Vec::new(),
+            agents: Vec::new(),
             networks: Vec::new(),
             test: false,
             v: BODY_VERSION,

@@ -335,7 +335,8 @@ impl Runtime {
         Ok(Replay { at, recorded, again, same })
     }
 
-    /// Why a recorded intent was decided as it was, and which single changes would have allowed it.
+    /// Why a recorded intent was decided as it was, and, for who may read policy there, which single
+    /// changes would have allowed it.
     pub async fn explain(
         &self,
         principal: &Principal,
@@ -344,7 +345,10 @@ impl Runtime {
     ) -> Result<Explanation, RuntimeError> {
         let environments = principal.access.environments().to_vec();
         let decision = record.decision.clone();
-        let ask = move |state: &State, input: &Input| explain(state, input, &decision, &environments);
+        let place = &record.input.intent.environment;
+        // What would be allowed instead says what the policy is, to whoever asks in its place.
+        let what_ifs = principal.access.may(Scope::PolicyRead, Some(place));
+        let ask = move |state: &State, input: &Input| explain(state, input, &decision, &environments, what_ifs);
         self.as_of(&principal.tenant, record, index, ask).await
     }
 

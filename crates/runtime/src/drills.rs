@@ -54,6 +54,8 @@ struct Drill<'d> {
     steps: Vec<DrillStep>,
     /// What was thrown and is to be lifted again.
     halts: Vec<Name>,
+    /// What was deployed instead of what: the drill's own deployment, and nobody else's, is undone.
+    deployed: Option<(intended_model::Digest, intended_model::Digest)>,
 }
 
 /// What one step comes to: what was found, and whether it is what must be found.
@@ -92,8 +94,8 @@ impl Runtime {
         let agent = format!("drill-{hex}");
         let intent = own(intent, &agent, environment);
         let started_at = self.now();
-        let (runtime, deployed) = (self, deployed(&state, environment));
-        let mut drill = Drill { runtime, by, environment, intent, steps: Vec::new(), halts: Vec::new() };
+        let mut drill =
+            Drill { runtime: self, by, environment, intent, steps: Vec::new(), halts: Vec::new(), deployed: None };
         self.register(by, environment, &agent, &like, AgentState::Active).await?;
         let went = match kind {
             DrillKind::Halt => drill.halt().await,
@@ -104,7 +106,7 @@ impl Runtime {
             drill.note("went on", 0, (false, format!("{}: {}", error.code, error.detail)));
         }
         let watch = Stopwatch::start();
-        let restored = drill.restore(&agent, &like, deployed).await;
+        let restored = drill.restore(&agent, &like).await;
         let what = restored.as_ref().err().cloned().unwrap_or_else(|| "as it was before".to_owned());
         drill.note("everything is restored", micros(&watch), (restored.is_ok(), what));
         let passed = drill.steps.iter().all(|s| s.passed);
@@ -397,8 +399,9 @@ impl Drill<'_> {
         let (runtime, by) = (self.runtime, self.by);
         self.step("all of its tokens are revoked", async {
             let revoked = runtime.revoke_tokens(by, selector, "drill").await?;
-            let count = revoked.answer.tokens;
-            Ok((count >= TOKENS as u64, format!("{count} live tokens, entry {}", revoked.index)))
+            let (counted, index) = revoked;
+            let count = counted.map_or(0, |c| c.tokens);
+            Ok((count >= TOKENS as u64, format!("{count} live tokens, entry {index}")))
         })
         .await?;
         for decided in &tokens {
@@ -430,6 +433,8 @@ impl Drill<'_> {
                 RolledBack::Waiting { .. } => (false, "it waits for a second person".to_owned()),
             })
         };
+        // Before it is done: a step that is cut short has to be undone too.
+        self.deployed = Some((to, from));
         self.step("the version before decides", go(to, "drill")).await?;
         let watch = Stopwatch::start();
         let back = self.submit(None).await?;
@@ -445,7 +450,7 @@ impl Drill<'_> {
     }
 
     /// Puts everything back, and says what could not be.
-    async fn restore(&self, agent: &str, like: &Agent, was: Option<intended_model::Digest>) -> Result<(), String> {
+    async fn restore(&self, agent: &str, like: &Agent) -> Result<(), String> {
         let mut left = Vec::new();
         for _ in 0..RESTORES {
             left.clear();
@@ -457,7 +462,7 @@ impl Drill<'_> {
                 }
             }
             let now = deployed(&self.by.tenant.state(), self.environment);
-            if let Some(was) = was.filter(|was| now != Some(*was)) {
+            if let Some((_, was)) = self.deployed.filter(|(own, _)| now == Some(*own)) {
                 let back = self.runtime.rollback(self.by, self.environment, None, Some(was), "drill is over").await;
                 if !matches!(back, Ok(RolledBack::Done(_))) {
                     left.push(format!("another version decides: go back to {was}"));

@@ -165,6 +165,14 @@ impl GlassFile {
     }
 }
 
+/// Whether somebody may lift a halt there, as [`Principal::require_in`] has it.
+fn may_lift(access: &intended_engine::Access, environment: Option<&EnvironmentId>) -> bool {
+    environment.map_or_else(
+        || access.whole(Scope::EmergencyWrite),
+        |environment| access.may(Scope::EmergencyWrite, Some(environment)),
+    )
+}
+
 /// Fails unless the caller may throw a halt there.
 fn may_throw(by: &Principal, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
     let only = |e| by.access.may(Scope::EmergencyHalt, Some(e));
@@ -206,6 +214,11 @@ impl Runtime {
             Ok(Change::new(event, halt.clone()))
         });
         let changed = changed.await?;
+        if changed.repeated && !by.tenant.state().halts.contains_key(&changed.answer) {
+            let what = "NOT HALTED: this request threw";
+            let detail = format!("{what} `{}` before, which was lifted since; use another key", changed.answer);
+            return Err(RuntimeError::new(Code::Conflict, detail));
+        }
         let committed = watch.elapsed();
         let mut refused = None;
         for _ in 0..MAX_PROBES {
@@ -226,7 +239,12 @@ impl Runtime {
             let known = state.halts.get(&halt).ok_or(Code::HaltUnknown)?;
             by.require_in(Scope::EmergencyWrite, known.environment.as_ref())?;
             let (by, halt, reason, v) = (by.credential.clone(), halt.clone(), reason.into(), BODY_VERSION);
-            let asked = known.asked.as_ref().filter(|asked| asked.expires_at > now);
+            // Whose word it was must still be one who may say it: a key that was taken away meanwhile
+            // has no say, and whoever comes next asks anew.
+            let stands = |by: &CredentialId| {
+                state.access(by, now).is_ok_and(|access| may_lift(&access, known.environment.as_ref()))
+            };
+            let asked = known.asked.as_ref().filter(|asked| asked.expires_at > now && stands(&asked.by));
             if known.people < 2 || asked.is_some_and(|asked| state.two_people(&asked.by, &by)) {
                 let event = Event::HaltResumed(HaltResumed { by, halt, reason, v });
                 return Ok(Change::new(event, None));
@@ -377,13 +395,22 @@ impl Runtime {
     /// The live tokens that a selector means, counted in what was recorded while tokens live.
     pub async fn tokens_meant(&self, by: &Principal, selector: &TokenSelector) -> Result<Concerned, RuntimeError> {
         may_revoke(by, selector)?;
-        let state = by.tenant.state();
+        self.count_meant(by, &by.tenant.state(), selector).await
+    }
+
+    /// [`Self::tokens_meant`] by a state that may be from before: what was alive then.
+    async fn count_meant(
+        &self,
+        by: &Principal,
+        state: &State,
+        selector: &TokenSelector,
+    ) -> Result<Concerned, RuntimeError> {
         let now = self.now();
         let since = now.plus_millis(-REVOKED_MS);
         let mut found: Vec<(Box<str>, Box<str>)> = Vec::new();
         let reached = self
             .recent(by, since, MAX_COUNTED, |index, record| {
-                if let Some(jti) = unexpired(&state, index, &record, now).filter(|_| state.means(selector, &record)) {
+                if let Some(jti) = unexpired(state, index, &record, now).filter(|_| state.means(selector, &record)) {
                     found.push((jti.into(), record.input.intent.subject.id.clone()));
                 }
             })
@@ -399,14 +426,16 @@ impl Runtime {
     }
 
     /// Revokes every token that a selector means and that was granted before the entry that says so.
+    /// First it is done, then counted, by the state from before: counting reads much. What cannot be
+    /// counted is revoked all the same, and `None`.
     pub async fn revoke_tokens(
         &self,
         by: &Principal,
         selector: TokenSelector,
         reason: &str,
-    ) -> Result<Changed<Concerned>, RuntimeError> {
-        let concerned = self.tokens_meant(by, &selector).await?;
-        self.change(by, ("revocation", &selector, reason), |by, _| {
+    ) -> Result<(Option<Concerned>, u64), RuntimeError> {
+        may_revoke(by, &selector)?;
+        let changed = self.change(by, ("revocation", &selector, reason), |by, _| {
             may_revoke(by, &selector)?;
             let event = Event::TokensRevoked(TokensRevoked {
                 by: by.credential.clone(),
@@ -415,9 +444,14 @@ impl Runtime {
                 until: self.now().plus_millis(REVOKED_MS),
                 v: BODY_VERSION,
             });
-            Ok(Change::new(event, concerned.clone()))
-        })
-        .await
+            Ok(Change::new(event, ()))
+        });
+        let index = changed.await?.index;
+        let mut before = State::clone(&by.tenant.state());
+        before.forget_revocation(index);
+        let counted = self.count_meant(by, &before, &selector).await;
+        let counted = counted.inspect_err(|error| tracing::warn!(code = %error.code, "revoked, but not counted"));
+        Ok((counted.ok(), index))
     }
 
     /// Makes a credential that can throw one halt, once.
@@ -480,11 +514,15 @@ impl Runtime {
         principal: &Principal,
         environment: &EnvironmentId,
     ) -> Result<RevocationDocument, RuntimeError> {
+        // The ledger's size first, then what was revoked up to there and perhaps beyond: a list never
+        // claims to know more than it does.
+        let head = self.store().head(&principal.tenant.id).await?;
+        self.follow(&principal.tenant).await?;
+        let state = principal.tenant.state();
+        self.check_current(principal, &state)?;
         let mut revoked: Vec<String> = self.revoked_tokens(principal).await?.into_iter().map(|(jti, _)| jti).collect();
         revoked.sort();
-        let state = principal.tenant.state();
         let now = self.now();
-        let head = self.store().head(&principal.tenant.id).await?;
         let oldest = self.first_since(&principal.tenant.id, head.size, now.plus_millis(-REVOKED_MS)).await?;
         let here = |scope: Option<&EnvironmentId>| scope.is_none_or(|e| e == environment);
         let mut halts: Vec<InForce> = Vec::new();

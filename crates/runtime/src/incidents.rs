@@ -8,7 +8,7 @@ use intended_model::decision::Outcome;
 use intended_model::entry::{BODY_VERSION, IncidentNoted, IncidentOpened, Scope};
 use intended_model::{Code, CredentialId, EnvironmentId, Event, Name, Timestamp};
 use intended_store::StoredEntry;
-use intended_verify::incident::{FORMAT, Header, Line, Trailer};
+use intended_verify::incident::{FORMAT, Header, Line, Trailer, seal_text};
 use intended_verify::timeline::{BASELINE_MINUTES, Item, Spike, concerns, item, spikes};
 
 use crate::admin::Change;
@@ -196,7 +196,7 @@ impl Runtime {
             tenant: tenant.id.clone(),
             to: timeline.to,
             unseen: timeline.unseen,
-            v: 1,
+            v: 2,
             vkey: tenant.state().vkey.to_string(),
         };
         let mut out = serde_json::to_string(&header).map_err(RuntimeError::internal)?;
@@ -214,8 +214,10 @@ impl Runtime {
             let receipt = Receipt::new(&entry.leaf, index, &proof, &note).map_err(RuntimeError::internal)?;
             add(&Line::Receipt(Box::new(receipt)))?;
         }
-        let trailer = serde_json::to_string(&Trailer { end: true, lines }).map_err(RuntimeError::internal)?;
-        Ok(format!("{out}\n{trailer}\n"))
+        out.push('\n');
+        let seal = tenant.sign_note(&seal_text(&tenant.id, &case.incident, &out));
+        let trailer = serde_json::to_string(&Trailer { end: true, lines, seal }).map_err(RuntimeError::internal)?;
+        Ok(format!("{out}{trailer}\n"))
     }
 }
 

@@ -283,13 +283,13 @@ fn wider(state: &State, access: &Access, event: &Event, at: Timestamp) -> bool {
             let networks: Result<Vec<IpNet>, _> = made.networks.iter().map(|n| n.parse()).collect();
             !networks.is_ok_and(|networks| {
                 gives(access, &made.scopes, &made.environments, made.whole, made.expires_at)
-                    && access.narrows(&made.actions, &networks, made.test)
+                    && access.narrows(&made.actions, &made.agents, &networks, made.test)
             })
         }
         // Its new key is good for all that it is.
         Event::CredentialRotated(rotated) => !state.credentials.get(&rotated.credential).is_some_and(|c| {
             gives(access, &c.scopes, &c.environments, c.whole, c.expires_at)
-                && access.narrows(&c.actions, &c.networks, c.test)
+                && access.narrows(&c.actions, &c.agents, &c.networks, c.test)
         }),
         // What a member has already is nobody's gift, but is nobody's to take who has it not.
         Event::MemberSet(set) => {

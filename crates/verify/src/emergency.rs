@@ -5,13 +5,17 @@
 use intended_engine::State;
 use intended_model::decision::DecisionRecord;
 use intended_model::emergency::{HaltTarget, TokenSelector};
-use intended_model::entry::{HaltResumed, HaltThrown, TokensRevoked};
+use intended_model::entry::{HaltResumed, HaltThrown, Scope, TokensRevoked};
 use intended_model::{CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, Timestamp, Value};
 
 use crate::MAX_LAG_MS;
 
 /// No token is good for longer.
 const TOKEN_MS: i64 = 300_000;
+/// For how long one person's word for lifting a halt is good.
+const RESUME_MS: i64 = 3_600_000;
+/// For how long a break-glass credential can be good.
+const GLASS_MS: i64 = 400 * 86_400_000;
 
 /// What was granted, as far as halts and revocations ask.
 pub struct Facts {
@@ -126,6 +130,10 @@ impl Emergencies {
     }
 }
 
+fn too_long(at: Timestamp, until: Timestamp, most_ms: i64) -> bool {
+    until.millis_since(at) > most_ms + MAX_LAG_MS
+}
+
 /// What must hold of the time of an entry about an emergency.
 pub fn untimely(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     match event {
@@ -133,9 +141,20 @@ pub fn untimely(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::HaltResumed(e) => {
             let halt = state.halts.get(&e.halt)?;
             let asked = halt.asked.as_ref().filter(|_| halt.people > 1)?;
-            let late = at >= asked.expires_at.plus_millis(MAX_LAG_MS);
-            late.then(|| format!("lifting the halt `{}` was asked for too long ago", e.halt))
+            if at >= asked.expires_at.plus_millis(MAX_LAG_MS) {
+                return Some(format!("lifting the halt `{}` was asked for too long ago", e.halt));
+            }
+            let may = state.access(&asked.by, at).is_ok_and(|access| match &halt.environment {
+                Some(environment) => access.may(Scope::EmergencyWrite, Some(environment)),
+                None => access.whole(Scope::EmergencyWrite),
+            });
+            let who = &asked.by;
+            (!may).then(|| format!("`{who}`, who asked for lifting `{}`, had no say in it any more", e.halt))
         }
+        Event::HaltResumeAsked(e) => too_long(at, e.expires_at, RESUME_MS)
+            .then(|| format!("the word for lifting `{}` is good for longer than an hour", e.halt)),
+        Event::BreakGlassPrepared(e) => too_long(at, e.expires_at, GLASS_MS)
+            .then(|| format!("the break-glass credential `{}` is good for more than 400 days", e.credential)),
         Event::TokensRevoked(e) => {
             let known = e.until.millis_since(at);
             let good = (TOKEN_MS..=TOKEN_MS + MAX_LAG_MS).contains(&known);

@@ -50,6 +50,15 @@ pub struct Trailer {
     pub end: bool,
     /// How many lines there are between.
     pub lines: u64,
+    /// [`seal_text`] as a note that the ledger's key signed: no line can be left out or added.
+    pub seal: String,
+}
+
+/// What is signed of a file: the digest of all that stands before the trailer, line ends included.
+#[must_use]
+pub fn seal_text(tenant: &TenantId, incident: &Name, before: &str) -> String {
+    let digest = intended_model::Digest::of(before.as_bytes());
+    format!("intended.so/incident-evidence/1\n{tenant}\n{incident}\n{digest}\n")
 }
 
 /// Why a file does not hold.
@@ -65,6 +74,8 @@ pub enum EvidenceError {
     Checkpoint(String),
     #[error("the last line is not the trailer: the file is cut short")]
     Trailer,
+    #[error("the seal does not fit: lines were changed, left out or added, or another key signed it")]
+    Seal,
     #[error("{0}")]
     Whole(String),
 }
@@ -89,7 +100,7 @@ pub fn verify(text: &str, trusted: Option<&str>) -> Result<Evidence, EvidenceErr
     let first = lines.next().map(|(_, l)| l).unwrap_or_default();
     let header: Header =
         intended_model::json::from_slice(first.as_bytes()).map_err(|e| EvidenceError::Header(e.to_string()))?;
-    if header.format != FORMAT || header.v != 1 {
+    if header.format != FORMAT || header.v != 2 {
         return Err(EvidenceError::Header(format!("the format is `{}`, version {}", header.format, header.v)));
     }
     if trusted.is_some_and(|t| t != header.vkey) {
@@ -102,6 +113,7 @@ pub fn verify(text: &str, trusted: Option<&str>) -> Result<Evidence, EvidenceErr
         return Err(EvidenceError::Checkpoint("it is of another ledger or size than the header says".to_owned()));
     }
     let (mut items, mut spikes, mut ended, mut count) = (Vec::new(), Vec::new(), false, 0_u64);
+    let mut sealed = None;
     let mut proven: BTreeMap<u64, (Timestamp, Event)> = BTreeMap::new();
     for (n, text) in lines {
         let wrong = |what: String| EvidenceError::Line { line: n + 1, what };
@@ -114,6 +126,7 @@ pub fn verify(text: &str, trusted: Option<&str>) -> Result<Evidence, EvidenceErr
             if !trailer.end || trailer.lines != count {
                 return Err(EvidenceError::Trailer);
             }
+            sealed = Some(trailer.seal);
             ended = true;
             continue;
         }
@@ -138,8 +151,11 @@ pub fn verify(text: &str, trusted: Option<&str>) -> Result<Evidence, EvidenceErr
             }
         }
     }
-    if !ended {
-        return Err(EvidenceError::Trailer);
+    let Some(seal) = sealed.filter(|_| ended) else { return Err(EvidenceError::Trailer) };
+    let before = text.rfind("{\"end\"").and_then(|end| text.get(..end)).unwrap_or_default();
+    let sealed = key.verify(&seal).map_err(|_| EvidenceError::Seal)?;
+    if sealed != seal_text(&header.tenant, &header.incident, before) {
+        return Err(EvidenceError::Seal);
     }
     whole(&header, &items, &spikes, &proven)?;
     let of_it = |name: &Name| *name == header.incident;

@@ -51,18 +51,20 @@ pub const fn concerns(kind: Kind) -> bool {
         | Kind::TokensRevoked
         | Kind::KeyAdded
         | Kind::KeyRetired
+        // Who came to have a say.
+        | Kind::MemberSet
+        | Kind::CredentialCreated
+        | Kind::BreakGlassPrepared
+        | Kind::SignInSet
+        | Kind::LinkIssued
+        | Kind::IdentityProviderSet
+        // What was rehearsed.
+        | Kind::DrillRecorded
         // What people said.
         | Kind::IncidentOpened
         | Kind::IncidentNoted
         | Kind::IncidentClosed => true,
         Kind::TenantCreated
-        | Kind::MemberSet
-        | Kind::CredentialCreated
-        | Kind::BreakGlassPrepared
-        | Kind::DrillRecorded
-        | Kind::SignInSet
-        | Kind::LinkIssued
-        | Kind::IdentityProviderSet
         | Kind::ReviewMade
         | Kind::ReviewSigned
         | Kind::WebhookSet

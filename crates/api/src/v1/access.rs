@@ -42,6 +42,9 @@ struct CredentialBody {
     /// Patterns of the tools that it may submit intents for; none: any.
     #[serde(default)]
     actions: Vec<Box<str>>,
+    /// Patterns of the agents that it may submit intents for; none: any.
+    #[serde(default)]
+    agents: Vec<Box<str>>,
     #[serde(default)]
     environments: Vec<EnvironmentId>,
     /// Networks that it may be used from; none: any.
@@ -69,7 +72,7 @@ struct Created {
 /// Creates a service credential. The key is in this answer and nowhere else: repeated under the same
 /// idempotency key, the request is a conflict.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/credentials", tag = "access", params(("tenant" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, actions, networks, expires_at, member, test"), responses((status = 201, description = "created")))]
+    request_body(content_type = "application/json", description = "credential, environments or whole, scopes, actions, agents, networks, expires_at, member, test"), responses((status = 201, description = "created")))]
 async fn create_credential(
     State(app): State<App>,
     Path(tenant): Path<String>,
@@ -80,6 +83,7 @@ async fn create_credential(
     let b: CredentialBody = input::typed(&headers, &body, input::MAX_BODY)?;
     let spec = CredentialSpec {
         actions: b.actions,
+        agents: b.agents,
         credential: b.credential,
         networks: b.networks,
         environments: b.environments,
@@ -98,6 +102,8 @@ struct CredentialRow {
     credential: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     actions: Vec<Box<str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    agents: Vec<Box<str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     networks: Vec<String>,
     test: bool,
@@ -130,6 +136,7 @@ async fn credentials(State(app): State<App>, Path(tenant): Path<String>, uri: ht
             scopes_used: usage.scopes.iter().collect(),
             credential: c.id.to_string(),
             actions: c.actions.clone(),
+            agents: c.agents.clone(),
             networks: c.networks.iter().map(ToString::to_string).collect(),
             test: c.test,
             // Of those that the caller has nothing to do with not even the names.

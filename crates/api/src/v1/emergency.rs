@@ -244,8 +244,9 @@ struct RevokeBody {
 #[derive(Serialize)]
 struct Revoked {
     dry_run: bool,
+    /// Absent where they are revoked and could not be counted.
     #[serde(flatten)]
-    concerned: Concerned,
+    concerned: Option<Concerned>,
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
 }
@@ -259,10 +260,10 @@ async fn revoke(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
     let body: RevokeBody = input::typed(&headers, &body, input::MAX_BODY)?;
     if body.dry_run {
         let concerned = app.runtime.tokens_meant(&principal, &body.selector).await?;
-        return json(200, &Revoked { dry_run: true, concerned, index: None });
+        return json(200, &Revoked { dry_run: true, concerned: Some(concerned), index: None });
     }
-    let done = app.runtime.revoke_tokens(&principal, body.selector, reason(&body.reason)?).await?;
-    json(201, &Revoked { dry_run: false, concerned: done.answer, index: Some(done.index) })
+    let (concerned, index) = app.runtime.revoke_tokens(&principal, body.selector, reason(&body.reason)?).await?;
+    json(201, &Revoked { dry_run: false, concerned, index: Some(index) })
 }
 
 #[derive(Deserialize)]

@@ -203,8 +203,9 @@ struct RevocationsQuery {
     limit: Option<usize>,
 }
 
-/// The signed list of what is revoked and not expired, for offline verifiers. With `after`, the
-/// revocations in the ledger after that index instead, oldest first, as JSON.
+/// The signed list of what is revoked and not expired, for offline verifiers. With `after`, what the
+/// ledger says after that index instead, oldest first, as JSON: tokens revoked one by one, and cuts
+/// (bulk revocations, halts) that kill every token they mean of those granted before them.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/revocations", tag = "tokens",
     params(("tenant" = String, Path), ("if-none-match" = Option<String>, Header), ("environment" = Option<String>, Query), ("after" = Option<u64>, Query, description = "a ledger index"), ("limit" = Option<u32>, Query, description = "with `after`; at most 500")),
     responses((status = 304, description = "the list is the one that is kept"), (status = 200, description = "a compact JWS, or with `after` a page", content((String = "application/jwt"), (schema::Revocations = "application/json")))))]
@@ -249,9 +250,28 @@ struct Revocation {
     expires_at: i64,
     reason: Box<str>,
 }
+/// What kills many tokens at once: all that it means and that were granted before `index`.
+#[derive(Serialize)]
+struct Cut {
+    index: u64,
+    at: String,
+    /// `revoked` or `halted`.
+    by: &'static str,
+    /// Of a revocation: what must fit, all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selector: Option<intended_model::emergency::TokenSelector>,
+    /// Of a halt: where; absent: everywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<EnvironmentId>,
+    /// Of a halt: on what; absent: everything there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on: Option<intended_model::emergency::HaltTarget>,
+    reason: Box<str>,
+}
 #[derive(Serialize)]
 struct Revocations {
     revocations: Vec<Revocation>,
+    cuts: Vec<Cut>,
     after: u64,
     more: bool,
 }
@@ -264,9 +284,10 @@ async fn revoked_after(
     limit: usize,
 ) -> Result<Revocations, RuntimeError> {
     let size = app.runtime.store().head(&principal.tenant.id).await?.size;
-    let (mut found, mut at) = (Vec::new(), after);
+    let (mut found, mut cuts, mut at) = (Vec::new(), Vec::new(), after);
     let enough = after.saturating_add(MAX_SCAN as u64);
-    while at.saturating_add(1) < size && at < enough && found.len() < limit {
+    let here = |of: Option<&EnvironmentId>| environment.is_none_or(|wanted| of.is_none_or(|of| of == wanted));
+    'pages: while at.saturating_add(1) < size && at < enough {
         // Reading a page takes some milliseconds: others come in between.
         tokio::task::yield_now().await;
         let (seen, last) = app.runtime.entries_after(principal, at, MAX_PAGE, &Default::default()).await?;
@@ -275,26 +296,44 @@ async fn revoked_after(
         }
         at = last;
         for (entry, event) in seen {
-            let Event::TokenRevoked(revoked) = event else { continue };
-            if environment.is_some_and(|wanted| *wanted != revoked.environment) {
-                continue;
+            let (index, moment) = (entry.index, entry.at.to_string());
+            match event {
+                Event::TokenRevoked(e) if here(Some(&e.environment)) => found.push(Revocation {
+                    index,
+                    at: moment,
+                    jti: e.jti,
+                    intent: e.intent.to_string(),
+                    environment: e.environment,
+                    expires_at: e.exp,
+                    reason: e.reason,
+                }),
+                Event::TokensRevoked(e) if here(e.selector.environment.as_ref()) => cuts.push(Cut {
+                    index,
+                    at: moment,
+                    by: "revoked",
+                    selector: Some(e.selector),
+                    environment: None,
+                    on: None,
+                    reason: e.reason,
+                }),
+                Event::HaltThrown(e) if here(e.environment.as_ref()) => cuts.push(Cut {
+                    index,
+                    at: moment,
+                    by: "halted",
+                    selector: None,
+                    environment: e.environment,
+                    on: e.on,
+                    reason: e.reason,
+                }),
+                _ => continue,
             }
-            found.push(Revocation {
-                index: entry.index,
-                at: entry.at.to_string(),
-                jti: revoked.jti,
-                intent: revoked.intent.to_string(),
-                environment: revoked.environment,
-                expires_at: revoked.exp,
-                reason: revoked.reason,
-            });
-            if found.len() == limit {
-                at = entry.index;
-                break;
+            if found.len() + cuts.len() == limit {
+                at = index;
+                break 'pages;
             }
         }
     }
-    Ok(Revocations { revocations: found, after: at, more: at.saturating_add(1) < size })
+    Ok(Revocations { revocations: found, cuts, after: at, more: at.saturating_add(1) < size })
 }
 
 #[derive(Deserialize)]

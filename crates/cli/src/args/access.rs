@@ -140,6 +140,9 @@ pub enum Credentials {
         /// A pattern of the tools that it may submit intents for; more than once for more.
         #[arg(long)]
         action: Vec<String>,
+        /// A pattern of the agents that it may submit intents for; more than once for more.
+        #[arg(long)]
+        agent: Vec<String>,
         /// A network that it may be used from, such as 10.0.0.0/8; more than once for more.
         #[arg(long)]
         network: Vec<String>,

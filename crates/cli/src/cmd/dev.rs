@@ -142,7 +142,7 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
     let bootstrap = runtime.create_tenant(&tenant, &environments).await?;
     let owner = runtime.authenticate(&bootstrap.owner.key)?;
     let all: Vec<EnvironmentId> = environments.iter().map(|(e, _, _)| e.clone()).collect();
-    for (agent, team, trust) in [("release-agent", "release", 80), ("support-agent", "support", 60)] {
+    for (agent, team, trust) in DEMO_AGENTS {
         let event = AgentSet {
             agent: agent.into(),
             by: owner.credential.clone(),
@@ -186,6 +186,8 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
     }
     let spec = CredentialSpec {
         actions: Vec::new(),
+        // Whoever has this key is one of these, and nobody else.
+        agents: DEMO_AGENTS.iter().map(|(agent, ..)| (*agent).into()).collect(),
         networks: Vec::new(),
         credential: name(CredentialId::new("agents"))?,
         environments: all,
@@ -200,6 +202,9 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
     write_secret(&agent_file, &agents.key)?;
     Ok(Keys { owner: bootstrap.owner.key, agent: agents.key, operator: operator()? })
 }
+
+/// The agents of the demo: id, team, trust.
+const DEMO_AGENTS: [(&str, &str, u8); 2] = [("release-agent", "release", 80), ("support-agent", "support", 60)];
 
 /// The shipped example intents.
 fn examples() -> Vec<(&'static str, Value)> {

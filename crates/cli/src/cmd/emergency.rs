@@ -276,6 +276,9 @@ async fn revoke(global: &Global, args: Revoke) -> Outcome {
 }
 
 fn concerned(counted: &Value, verb: &str) {
+    if counted.get("tokens").is_none() {
+        return note("they are revoked; how many there were could not be counted");
+    }
     let least = if counted.get("at_least") == Some(&Value::Bool(true)) { " or more" } else { "" };
     note(&format!("{}{least} live tokens {verb} revoked", text(counted, "tokens")));
     for (agent, n) in counted.get("agents").and_then(Value::as_object).into_iter().flatten() {
@@ -398,7 +401,7 @@ async fn direct(global: &Global, args: &Halt) -> Outcome {
         return Ok(ExitCode::Ok);
     }
     confirm::name(global, args.confirm.as_deref(), &name, "halt")?;
-    let request = Request { key, reason: args.reason.clone(), scope, tenant };
+    let request = Request { asked_at: when::now(), key, reason: args.reason.clone(), scope, tenant };
     // Nothing is made where nothing was.
     ReadOnly::open(dir).map_err(|e| CliError::from(intended_runtime::RuntimeError::from(e)).about(dir))?;
     // Who has the lock has the ledger.

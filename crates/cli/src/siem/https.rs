@@ -96,7 +96,12 @@ impl Collector for Https {
             }
             let mut request = self.client.post(self.url.clone()).header("content-type", self.kind).body(body);
             if let Some(path) = &self.token {
-                request = request.bearer_auth(token_of(path)?.as_str());
+                // Where it stands is for who operates the server, not for everybody who sees the sink.
+                let token = token_of(path).map_err(|error| {
+                    tracing::warn!(error, "the bearer token of a collector cannot be read");
+                    "its bearer token cannot be read: see the server's log".to_owned()
+                })?;
+                request = request.bearer_auth(token.as_str());
             }
             let answer = request.send().await.map_err(|e| match e.is_timeout() {
                 true => "no answer in time".to_owned(),

@@ -173,7 +173,11 @@ fn credential(row: &CredentialRow) -> Side {
     Side {
         present: row.state == CredentialState::Active,
         has: effective(&row.may),
-        patterns: vec![("actions", row.actions.clone()), ("networks", row.networks.clone())],
+        patterns: vec![
+            ("actions", row.actions.clone()),
+            ("agents", row.agents.clone()),
+            ("networks", row.networks.clone()),
+        ],
         lasts: [("expiry".to_owned(), until(row.expires_at))].into(),
         last_used: row.last_used,
     }

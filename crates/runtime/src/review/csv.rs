@@ -100,7 +100,7 @@ pub fn csv(report: &Report) -> String {
         role: if c.test { "test" } else { "live" }.to_owned(),
         environments: if c.whole { "*".to_owned() } else { join(&c.environments) },
         scopes: c.scopes.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" "),
-        bounds: [c.actions.join(" "), c.networks.join(" ")].join(" ").trim().to_owned(),
+        bounds: [c.actions.join(" "), c.agents.join(" "), c.networks.join(" ")].join(" ").trim().to_owned(),
         expires: when(c.expires_at),
         last_used: when(c.last_used),
         unused: c.unused.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" "),

@@ -238,7 +238,7 @@ fn credentials(page: &mut Page, report: &Report) {
         let _ = write!(who, "<br><span class=\"sub\">{of}{kind}; made by {}</span>", escaped(row.by.as_str()));
         let active = row.state == CredentialState::Active;
         let state = row.state.as_str();
-        let bounds: Vec<String> = row.actions.iter().chain(&row.networks).map(|b| code(b)).collect();
+        let bounds: Vec<String> = row.actions.iter().chain(&row.agents).chain(&row.networks).map(|b| code(b)).collect();
         let cells = [
             if active { state.to_owned() } else { format!("<span class=\"off\">{state}</span>") },
             scopes(&row.scopes),

@@ -185,6 +185,7 @@ fn credential(from: &Sources<'_>, c: &Credential) -> CredentialRow {
     let used = from.used.get(&c.id).copied().unwrap_or_default();
     CredentialRow {
         actions: c.actions.clone(),
+        agents: c.agents.clone(),
         by: c.by.clone(),
         credential: c.id.clone(),
         environments: c.environments.clone(),

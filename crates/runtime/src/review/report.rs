@@ -181,6 +181,8 @@ impl CredentialState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialRow {
     pub actions: Vec<Box<str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<Box<str>>,
     /// Who made it.
     pub by: CredentialId,
     pub credential: CredentialId,

@@ -37,6 +37,7 @@ async fn people(world: &World, from: usize, to: usize) {
             scopes: vec![Scope::IntentRead],
             whole: true,
             actions: Vec::new(),
+            agents: Vec::new(),
             networks: Vec::new(),
             test: false,
             v: BODY_VERSION,

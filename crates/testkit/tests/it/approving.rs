@@ -81,6 +81,7 @@ impl Office {
             expires_at: None,
             live: true,
             member: whose.map(member),
+            agents: Vec::new(),
             networks: Vec::new(),
             whole: false,
         };

@@ -32,6 +32,7 @@ async fn world() -> (World, axum::Router, String) {
         scopes: intended_model::entry::Scope::ALL.to_vec(),
         whole: false,
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         test: false,
         v: BODY_VERSION,

@@ -4,14 +4,17 @@ use intended_model::entry::{Role, RoleGrant, Scope};
 use intended_model::{Code, CredentialId, MemberId};
 use intended_runtime::access::{CredentialSpec, MemberSpec};
 use intended_runtime::sign_in::SessionRules;
-use intended_runtime::{Principal, RuntimeError};
-use intended_testkit::{World, environment};
+use intended_runtime::{Principal, RuntimeError, Submission};
+use intended_testkit::{World, environment, intent};
+use serde_json::json;
 
 use crate::sign_in::{PASSWORD, whole, with_password};
+use crate::tampering::{Forge, verify};
 
 async fn bound(world: &World, name: &str, change: impl FnOnce(&mut CredentialSpec)) -> Principal {
     let mut spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: CredentialId::new(name).unwrap(),
         environments: Vec::new(),
@@ -84,4 +87,65 @@ async fn a_session_of_the_longest_time_is_one_for_the_verifier_too() {
     with_password(&world, "ann", vec![whole(Role::Viewer)]).await;
     assert!(!PASSWORD.is_empty());
     verifies(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_for_one_agent_is_for_no_other_and_makes_none_that_is() {
+    let world = World::new().await.unwrap();
+    let by = bound(&world, "support", |s| s.agents = vec!["support-*".into()]).await;
+    let submit = async |by: &Principal, agent: &str| {
+        let intent = intent(&format!(
+            r#"{{"subject":{{"type":"agent","id":"{agent}"}},"action":{{"name":"orders.get_order"}},"resource":{{"type":"order","id":"1"}},"environment":"production"}}"#
+        ));
+        let submission = Submission { intent: intent.unwrap(), idempotency_key: None, audience: None };
+        world.runtime.submit(by, submission).await.unwrap()
+    };
+    assert!(submit(&by, "support-agent").await.token.is_some());
+    // Nothing is said of whether there is such an agent.
+    for other in ["release-agent", "nobody", "Support-agent"] {
+        let denied = submit(&by, other).await;
+        let decision = &denied.record.decision;
+        assert_eq!((decision.reason, denied.token.is_none()), (Code::CredentialAgent, true), "{other}");
+        let why = world.runtime.explain(&by, &denied.record, denied.index).await.unwrap();
+        assert!(why.obstacles[0].what.contains("is for the agents"), "{why:?}");
+    }
+    let wider = |agents: &[&str]| {
+        let agents = agents.iter().map(|a| (*a).into()).collect();
+        CredentialSpec {
+            agents,
+            ..CredentialSpec::from(&*world.owner.tenant.state().credentials[&CredentialId::new("support").unwrap()])
+        }
+    };
+    for (name, agents) in [("any", &[][..]), ("other", &["release-agent"]), ("more", &["support-agent", "*"])] {
+        let spec = CredentialSpec { credential: CredentialId::new(name).unwrap(), ..wider(agents) };
+        assert_eq!(code(world.runtime.create_credential(&by, spec).await), Code::AccessWider, "{name}");
+    }
+    let narrower = CredentialSpec { credential: CredentialId::new("one").unwrap(), ..wider(&["support-agent"]) };
+    world.runtime.create_credential(&by, narrower).await.unwrap();
+    assert_eq!(
+        code(world.runtime.rotate_credential(&by, CredentialId::new("owner").unwrap(), 0).await),
+        Code::AccessWider
+    );
+    verifies(&world).await;
+    // And the verifier holds it: made wider, or made by who may not.
+    let leaves = world.export().await.unwrap().1;
+    let mut forge = Forge::of(&leaves);
+    let at = (0..forge.0.len()).find(|at| forge.0[*at].2.contains("\"credential\":\"one\"")).unwrap();
+    forge.edit(at, |b| b["agents"] = json!(["*"]));
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!(failure.index, Some(at as u64), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_have_been_allowed_instead_is_told_to_who_may_read_policy() {
+    let world = World::new().await.unwrap();
+    let by = bound(&world, "agents", |s| s.scopes = vec![Scope::IntentSubmit, Scope::IntentRead]).await;
+    let refund = intended_testkit::refund(4_000_000, None).unwrap();
+    let submission = Submission { intent: refund, idempotency_key: None, audience: None };
+    let denied = world.runtime.submit(&by, submission).await.unwrap();
+    assert!(denied.token.is_none());
+    let why = world.runtime.explain(&by, &denied.record, denied.index).await.unwrap();
+    assert!(!why.obstacles.is_empty() && why.would_allow.is_empty() && why.tried == 0, "{why:?}");
+    let why = world.runtime.explain(&world.owner, &denied.record, denied.index).await.unwrap();
+    assert!(why.tried > 0, "{why:?}");
 }

@@ -475,6 +475,7 @@ async fn an_outcome_is_said_once_of_what_was_let_through_by_who_verifies_tokens_
             expires_at: None,
             live: true,
             member: None,
+            agents: Vec::new(),
             networks: Vec::new(),
             whole: false,
         };

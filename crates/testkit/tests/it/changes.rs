@@ -27,6 +27,7 @@ async fn verifies(world: &World) -> intended_verify::Report {
 pub async fn credential(world: &World, name: &str, environments: Vec<EnvironmentId>, scopes: &[Scope]) -> Principal {
     let spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: CredentialId::new(name).unwrap(),
         whole: environments.is_empty(),
@@ -217,6 +218,7 @@ async fn housekeeping_takes_in_what_others_changed() {
     let owner = other.authenticate(&world.owner_key).unwrap();
     let spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: CredentialId::new("made-elsewhere").unwrap(),
         environments: vec![],

@@ -9,6 +9,7 @@ use intended_model::emergency::{DrillKind, HaltScope, HaltTarget, TokenSelector}
 use intended_model::entry::{Role, RoleGrant, Scope, Settings, Tier};
 use intended_model::{Code, CredentialId, Digest, EnvironmentId, Intent, MemberId, Name, Timestamp};
 use intended_runtime::access::{CredentialSpec, MemberSpec};
+use intended_runtime::drills::DrillReport;
 use intended_runtime::emergency::{GlassFile, Resumed};
 use intended_runtime::tokens::Verification;
 use intended_runtime::{Decided, Principal, RuntimeError, Submission};
@@ -113,6 +114,7 @@ async fn key(
 ) -> Principal {
     let spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: CredentialId::new(name).unwrap(),
         environments: environments.iter().map(|e| environment(e).unwrap()).collect(),
@@ -406,6 +408,64 @@ async fn in_production_a_halt_is_lifted_by_two_people_who_are_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_their_say_meanwhile_does_not_count_towards_lifting_a_halt() {
+    let world = World::new().await.unwrap();
+    people(&world, None).await;
+    let (ana, ben) = (person(&world, "ana").await, person(&world, "ben").await);
+    let (halt, _) = world.runtime.halt(&ana, Some(environment("production").unwrap()), "stop").await.unwrap();
+    let resume = async |by: &Principal| world.runtime.resume(by, halt.clone(), "fixed").await.unwrap();
+    assert!(matches!(resume(&ana).await, Resumed::Waiting { .. }));
+    world.runtime.revoke_credential(&world.owner, ana.credential.clone(), "stolen").await.unwrap();
+    // It was stolen, say. The next to ask is the first again.
+    assert!(matches!(resume(&ben).await, Resumed::Waiting { .. }));
+    assert_eq!(submit(&world, lookup("production")).await.record.decision.reason, Code::HaltEnvironment);
+    let anew = key(&world, "ana-anew", Some(MemberId::new("ana").unwrap()), Scope::ALL, &[]).await;
+    assert!(matches!(resume(&anew).await, Resumed::Lifted { .. }));
+    // The verifier holds it too: the second word put before the first one's key was taken away, or after.
+    let mut forge = Forge::of(&world.export().await.unwrap().1);
+    let last = forge.0.len() - 1;
+    forge.0.remove(last - 1);
+    verify(Forge(forge.0.clone()).rebuild()).unwrap_err();
+    let mut forge = Forge::of(&world.export().await.unwrap().1);
+    let (revoked, lifted) = (forge.position("credential.revoked", 0), forge.position("halt.resumed", 0));
+    let mut late = forge.0[lifted].clone();
+    late.0 = forge.0[revoked].0;
+    forge.0.truncate(revoked + 1);
+    forge.0.push(late);
+    forge.edit(revoked + 1, |b| b["by"] = json!("ben-key"));
+    let failure = verify(forge.rebuild()).unwrap_err();
+    assert_eq!(failure.index, Some(revoked as u64 + 1), "{failure}");
+    assert!(failure.to_string().contains("had no say in it any more"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halt_that_was_lifted_is_not_said_to_be_in_force_under_its_old_key() {
+    let (world, app, key) = app().await;
+    let world = &world;
+    let halt = async || {
+        let body = json!({"environment": "staging", "reason": "stop"});
+        let request = http::Request::post("/v1/tenants/acme/emergency/halts")
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", "incident-7");
+        let request = request.body(axum::body::Body::from(body.to_string())).unwrap();
+        let answer = tower::ServiceExt::oneshot(app.clone(), request).await.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice::<Value>(&bytes).unwrap())
+    };
+    let (status, thrown) = halt().await;
+    assert_eq!(status, 201, "{thrown}");
+    assert_eq!(halt().await, (201, thrown.clone()), "the same halt, and it is in force");
+    let name = Name::new(thrown["halt"].as_str().unwrap()).unwrap();
+    assert!(matches!(world.runtime.resume(&world.owner, name, "fixed").await.unwrap(), Resumed::Lifted { .. }));
+    let (status, refused) = halt().await;
+    assert_eq!((status, &refused["code"]), (409, &json!("conflict")), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().starts_with("NOT HALTED"), "{refused}");
+    assert!(submit(world, lookup("staging")).await.token.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn how_many_people_lift_a_halt_is_the_whole_tenants_to_say() {
     let world = World::new().await.unwrap();
     let local = key(&world, "local", None, Scope::ALL, &["production"]).await;
@@ -602,8 +662,8 @@ async fn what_a_bulk_revocation_means_is_dead_on_every_path_and_nothing_else_is(
             size,
             "counting writes nothing"
         );
-        let done = world.runtime.revoke_tokens(&world.owner, selector, "leak").await.unwrap();
-        assert_eq!(done.answer, counted);
+        let (done, _) = world.runtime.revoke_tokens(&world.owner, selector, "leak").await.unwrap();
+        assert_eq!(done, Some(counted), "what was alive before it");
         if means {
             assert_eq!(online(&world, &before, false).await, Err(Refusal::Revoked), "{what}");
             dead(&world, &before, Refusal::Revoked).await;
@@ -682,9 +742,14 @@ async fn the_list_for_offline_verifiers_can_be_kept_says_as_of_when_and_goes_sta
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_revoked_tokens_make_a_list_that_can_still_be_opened() {
+async fn a_thousand_halts_and_revoked_tokens_make_a_list_that_can_still_be_opened() {
     let world = World::new().await.unwrap();
     let token = submit(&world, lookup("production")).await;
+    for _ in 0..1_000 {
+        let other = submit(&world, lookup("production")).await;
+        let (jti, intent) = (other.record.grant.as_ref().unwrap().jti.clone(), other.record.input.id);
+        world.runtime.revoke_token(&world.owner, &intent.to_string(), &jti, "x").await.unwrap();
+    }
     for n in 0..1_000 {
         let scope = within(Some("production"), on("agent", &format!("agent-{n}")));
         let thrown = world.runtime.throw(&world.owner, scope, "x").await.unwrap();
@@ -819,7 +884,60 @@ async fn a_drill_is_refused_where_it_cannot_be_held_and_changes_nothing() {
     assert_eq!(size().await, before + 2);
 }
 
-/// A drill whose halt cannot be lifted, because lifting it takes two meanwhile, says so.
+/// Holds a halt drill, and does something in its middle: after its halt is thrown, before it is lifted.
+async fn drill_meanwhile(world: &World, by: &Principal, meanwhile: impl AsyncFnOnce()) -> DrillReport {
+    let staging = environment("staging").unwrap();
+    let mut drill = std::pin::pin!(world.runtime.drill(by, &staging, DrillKind::Halt, None));
+    let thrown = async {
+        while world.owner.tenant.state().halts.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        over = &mut drill => panic!("it was over before its halt was seen: {over:?}"),
+        () = thrown => {}
+    }
+    meanwhile().await;
+    drill.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_that_cannot_put_back_what_it_did_says_what_is_left() {
+    let world = World::new().await.unwrap();
+    submit(&world, lookup("staging")).await;
+    let drills = key(&world, "drills", None, Scope::ALL, &[]).await;
+    let report = drill_meanwhile(&world, &drills, async || {
+        world.runtime.revoke_credential(&world.owner, drills.credential.clone(), "leaked").await.unwrap();
+    });
+    let report = report.await;
+    assert!(!report.passed && !report.restored && report.index.is_none(), "{report:?}");
+    let left = report.steps.iter().find(|s| s.step.as_ref() == "everything is restored").unwrap();
+    let state = world.owner.tenant.state();
+    let halt = state.halts.keys().next().unwrap();
+    assert!(left.detail.contains(halt.as_str()) && left.detail.contains("lift it"), "{left:?}");
+    assert!(left.detail.contains("retire it"), "{left:?}");
+    holds(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_leaves_alone_what_others_deploy_meanwhile() {
+    let world = World::new().await.unwrap();
+    let staging = environment("staging").unwrap();
+    submit(&world, lookup("staging")).await;
+    let mut pack = demo_pack();
+    let text = "@id(\"more\")\nforbid (principal, action == Action::\"gmail.send_email\", resource);";
+    pack.insert("more.cedar".into(), text.into());
+    let deployed = || world.owner.tenant.state().environments[&staging].deployed.as_ref().unwrap().digest;
+    let before = deployed();
+    let report = drill_meanwhile(&world, &world.owner, async || {
+        world.runtime.deploy_pack(&world.owner, &staging, pack).await.unwrap();
+    });
+    let report = report.await;
+    assert!(report.passed && report.restored, "{report:?}");
+    assert_ne!(deployed(), before, "it was deployed by somebody else, and stays");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_that_fails_is_recorded_as_failed() {
     let world = World::new().await.unwrap();

@@ -471,6 +471,7 @@ async fn credential(world: &World, name: &str, environments: &[&str], scopes: &[
         member: None,
         scopes: scopes.to_vec(),
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         test: false,
         v: BODY_VERSION,

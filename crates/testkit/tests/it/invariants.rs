@@ -268,6 +268,7 @@ async fn a_revoked_credential_and_a_revoked_token_are_refused_at_once() {
     let production = environment("production").unwrap();
     let spec = intended_runtime::access::CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: intended_model::CredentialId::new("bot").unwrap(),
         environments: vec![production.clone()],

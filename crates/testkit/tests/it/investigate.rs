@@ -388,6 +388,7 @@ async fn an_incidents_evidence_holds_until_anything_in_it_is_changed() {
         ("incident-", "incident-0"),
         ("\"end\":true", "\"end\":false"),
         ("\"unseen\":0", "\"unseen\":0,\"x\":1"),
+        ("intended.so/incident-evidence/1", "intended.so/incident-evidence/2"),
     ] {
         assert!(text.contains(from), "{from}");
         assert!(verify(&text.replace(from, to), Some(&vkey)).is_err(), "{from} -> {to}");
@@ -407,10 +408,35 @@ async fn an_incidents_evidence_holds_until_anything_in_it_is_changed() {
     for n in 1..trailer {
         let mut less = lines.clone();
         less.remove(n);
-        let fitting = format!("{{\"end\":true,\"lines\":{}}}", trailer - 2);
+        let fitting =
+            lines[trailer].replace(&format!("\"lines\":{}", trailer - 1), &format!("\"lines\":{}", trailer - 2));
+        assert_ne!(fitting, lines[trailer]);
         *less.last_mut().unwrap() = &fitting;
         assert!(verify(&less.join("\n"), Some(&vkey)).is_err(), "without line {n}, and the count made to fit");
     }
+    // Nor an entry with its line and its proof, which nothing else would miss.
+    let about = |line: &str| {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let line = value.pointer("/item/index").or(value.pointer("/receipt/index")).cloned();
+        line.and_then(|index| index.as_u64())
+    };
+    let entries: std::collections::BTreeSet<u64> = lines.iter().filter_map(|l| about(l)).collect();
+    assert!(entries.len() > 3);
+    for index in entries {
+        let mut less: Vec<&str> = lines.iter().filter(|l| about(l) != Some(index)).copied().collect();
+        assert_eq!(less.len(), lines.len() - 2, "entry {index} has a line and a proof");
+        let fitting =
+            lines[trailer].replace(&format!("\"lines\":{}", trailer - 1), &format!("\"lines\":{}", trailer - 3));
+        *less.last_mut().unwrap() = &fitting;
+        assert_eq!(
+            verify(&format!("{}\n", less.join("\n")), Some(&vkey)).unwrap_err().to_string().split(':').next(),
+            Some("the seal does not fit")
+        );
+    }
+    // Nor is a line added, or an entry not looked at denied.
+    let spike = lines.iter().find(|l| l.starts_with("{\"spike\"")).unwrap();
+    assert!(verify(&text.replace(spike, &format!("{spike}\n{spike}")), Some(&vkey)).is_err());
+    assert!(verify(&text.replace("\"unseen\":0", "\"unseen\":7"), Some(&vkey)).is_err());
     // The ledger itself holds with notes in it.
     let (header, leaves) = world.export().await.unwrap();
     let mut verifier = intended_verify::Verifier::new(header, Some(&vkey)).unwrap();

@@ -51,6 +51,7 @@ async fn credential(world: &World, by: &Principal, member: &str, name: &str, gro
     world.runtime.set_member(by, member.clone(), spec).await.unwrap();
     let spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: CredentialId::new(name).unwrap(),
         environments: Vec::new(),
@@ -568,6 +569,7 @@ async fn who_can_mint_a_second_identity_is_still_one_person() {
     let service = async |by: &Principal, name: &str| {
         let spec = CredentialSpec {
             actions: Vec::new(),
+            agents: Vec::new(),
             networks: Vec::new(),
             credential: CredentialId::new(name).unwrap(),
             environments: Vec::new(),
@@ -611,6 +613,7 @@ async fn what_a_change_of_policy_takes_is_not_lowered_by_who_may_deploy_it() {
     let production = environment("production").unwrap();
     let spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: CredentialId::new("production-admin").unwrap(),
         environments: vec![production.clone()],

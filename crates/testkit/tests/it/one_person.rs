@@ -36,6 +36,7 @@ impl Office {
             expires_at: None,
             live: true,
             member: Some(member(id)),
+            agents: Vec::new(),
             networks: Vec::new(),
             whole: true,
         };

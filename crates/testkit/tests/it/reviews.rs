@@ -51,6 +51,7 @@ fn spec(name: &str, member: Option<&str>, scopes: &[Scope]) -> CredentialSpec {
         expires_at: None,
         live: true,
         member: member.map(id),
+        agents: Vec::new(),
         networks: Vec::new(),
         whole: true,
     }
@@ -613,6 +614,7 @@ async fn a_report_of_ten_thousand_members_does_not_stop_decisions() {
             expires_at: None,
             hash: Digest::of(&n.to_le_bytes()),
             member: (n % 2 == 0).then(|| id(&format!("m{n:05}"))),
+            agents: Vec::new(),
             networks: Vec::new(),
             scopes: vec![Scope::IntentSubmit, Scope::TokenVerify, Scope::IntentRead],
             test: false,

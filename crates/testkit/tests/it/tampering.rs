@@ -390,6 +390,7 @@ async fn a_change_by_who_could_not_make_it_is_found_even_when_signed() {
     let world = World::new().await.unwrap();
     let spec = intended_runtime::access::CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         networks: Vec::new(),
         credential: intended_model::CredentialId::new("staging-bot").unwrap(),
         environments: vec![environment("staging").unwrap()],

@@ -188,9 +188,27 @@ async fn revocations_are_read_after_an_index() {
     let page = get(&app, &key, &format!("revocations?after={}", revoked[1].0)).await;
     assert_eq!(page["revocations"][0]["jti"], revoked[2].1);
     assert_eq!((page["revocations"].as_array().unwrap().len(), page["more"].as_bool()), (1, Some(false)));
+    assert_eq!(page["cuts"], json!([]));
+    // What kills many at once stands there too: who asks for no more than this misses nothing.
+    let selector = json!({"agent": "support-agent", "environment": "production"});
+    let bulk = json!({"selector": selector, "reason": "leaked"});
+    let (status, bulk) = call(&app, "POST", "/v1/tenants/acme/revocations", Some(&key), Some(&bulk)).await;
+    assert_eq!(status, 201, "{bulk}");
+    let halt = json!({"environment": "production", "on": {"tool": "x.*"}, "reason": "it loops"});
+    let (status, halt) = call(&app, "POST", "/v1/tenants/acme/emergency/halts", Some(&key), Some(&halt)).await;
+    assert_eq!(status, 201, "{halt}");
+    let page = get(&app, &key, &format!("revocations?after={}&limit=1", revoked[2].0)).await;
+    assert_eq!(page["cuts"][0]["selector"], selector);
+    assert_eq!((&page["cuts"][0]["by"], &page["cuts"][0]["index"]), (&json!("revoked"), &bulk["index"]));
+    assert_eq!(page["more"], true);
+    let page = get(&app, &key, &format!("revocations?after={}&limit=1", page["after"])).await;
+    assert_eq!(page["cuts"][0]["on"], json!({"tool": "x.*"}));
+    assert_eq!((&page["cuts"][0]["by"], &page["cuts"][0]["index"]), (&json!("halted"), &halt["index"]));
+    assert_eq!(get(&app, &key, "revocations?after=0&environment=staging").await["cuts"], json!([]));
     // Nothing of another environment.
     let staging = narrow(&app, &key, "verifier", "staging").await;
-    assert_eq!(get(&app, &staging, "revocations?after=0").await["revocations"], json!([]));
+    let page = get(&app, &staging, "revocations?after=0").await;
+    assert_eq!((&page["revocations"], &page["cuts"]), (&json!([]), &json!([])));
     let at = "/v1/tenants/acme/revocations?after=0&environment=production";
     assert_eq!(call(&app, "GET", at, Some(&staging), None).await.0, 403);
     assert_eq!(get(&app, &key, "revocations?after=0&environment=staging").await["revocations"], json!([]));

@@ -37,6 +37,7 @@ pub async fn run(global: &Global, args: Credentials) -> Outcome {
             environments,
             whole,
             action,
+            agent,
             network,
             member,
             expires,
@@ -49,7 +50,7 @@ pub async fn run(global: &Global, args: Credentials) -> Outcome {
             let expires_at = expires.map(|text| until("--expires", &text)).transpose()?;
             let body = without_null(json!({
                 "credential": credential, "scopes": scope, "environments": environments, "whole": whole,
-                "actions": action, "networks": network, "member": member, "test": test,
+                "actions": action, "agents": agent, "networks": network, "member": member, "test": test,
                 "expires_at": expires_at.map(intended_model::Timestamp::as_millis),
             }));
             client.would("POST", "credentials", &body)?;
