@@ -31,6 +31,7 @@ struct Snapshot {
     phases: BTreeMap<String, [Times; PHASES.len()]>,
     tokens_issued: u64,
     conflicts: u64,
+    synthetic: Vec<(&'static str, u64)>,
     verifications: Vec<(&'static str, u64)>,
     append: Times,
     ledger_size: u64,
@@ -55,6 +56,7 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         by: if caller.is_some() { "environment" } else { "tier" },
         tokens_issued: metrics.tokens_issued(),
         conflicts: metrics.conflicts(),
+        synthetic: metrics.synthetic().map(|(outcome, n)| (outcome.as_str(), n)).collect(),
         verifications: metrics.verifications().collect(),
         append: metrics.append(),
         #[expect(clippy::cast_precision_loss, reason = "milliseconds fit for many thousand years")]
@@ -187,6 +189,9 @@ impl Collector for Snapshot {
         });
         histogram(to, "intended_decision_duration_seconds", "How long the phases of a decision took.", phases)?;
         one_counter(to, "intended_tokens_issued", "Tokens issued since the start.", self.tokens_issued)?;
+        let synthetic = self.synthetic.iter().map(|(decision, n)| ([("decision", *decision)], *n));
+        let help = "Self-tests decided since the start, which are counted here alone.";
+        counter(to, "intended_synthetic", help, synthetic)?;
         let verifications = self.verifications.iter().map(|(result, n)| ([("result", *result)], *n));
         counter(to, "intended_token_verifications", "Online token verifications since the start.", verifications)?;
         let help = "How long it took until what was to be recorded was durable.";

@@ -81,6 +81,8 @@ const OTHERS: &[Line] = &[
     line("GET", under_tenant!("jwks.json"), Credential),
     // Whoever asked waits for the answer, whether or not they read others'.
     line("GET", under_tenant!("intents/{id}"), Any(&[Scope::IntentRead, Scope::IntentSubmit])),
+    // Of a self-test, the scope that is good for nothing else.
+    line("POST", under_tenant!("tokens/verify"), Any(&[Scope::TokenVerify, Scope::TokenTest])),
     // A scope for that alone, or the one for all of an emergency.
     line("POST", under_tenant!("emergency/halts"), Any(&[Scope::EmergencyHalt, Scope::EmergencyWrite])),
     // Whoever signs in is nobody yet.
@@ -115,7 +117,7 @@ const AREAS: &[Line] = table! {
     POST "approvals/{id}/withdraw": ApprovalDecide;
     POST "approvals/{id}/ask": ApprovalDecide;
     POST "approvals/{id}/answer": IntentSubmit;
-    POST "tokens/verify": TokenVerify;
+    POST "tokens/test": TokenTest;
     POST "tokens/{jti}/revoke": TokenRevoke;
     GET "revocations": TokenVerify;
     POST "keys/rotate": KeyWrite;

@@ -106,6 +106,7 @@ pub struct DecisionAnswer {
     environment: String,
     agent: String,
     action: String,
+    class: IntentClass,
     #[schema(value_type = Outcome)]
     decision: Outcome,
     /// A code of the catalogue.
@@ -125,6 +126,13 @@ pub struct DecisionAnswer {
     token: Option<String>,
     token_expires_at: Option<String>,
     receipt: Receipt,
+}
+/// What an agent wants, or a self-test.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum IntentClass {
+    Traffic,
+    Synthetic,
 }
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
@@ -228,6 +236,7 @@ pub struct IntentRow {
     agent: String,
     action: String,
     resource: String,
+    class: IntentClass,
     #[schema(value_type = Outcome)]
     decision: Outcome,
     reason: String,
@@ -349,6 +358,8 @@ pub struct SpikeRule {
 #[derive(ToSchema)]
 pub struct VerifyRequest {
     token: String,
+    /// Absent: `traffic`. Who acts on the answer asks for nothing else.
+    class: Option<IntentClass>,
     environment: Option<String>,
     audience: Option<String>,
     /// The call that is about to be made; or `intent_hash`.
@@ -364,6 +375,11 @@ pub struct Call {
     /// The arguments themselves, or their digest.
     arguments: Option<Object>,
     arguments_digest: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct TokenTestRequest {
+    /// Needed when the credential is good for several.
+    environment: Option<String>,
 }
 #[derive(ToSchema)]
 pub struct TokenVerdict {

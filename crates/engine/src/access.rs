@@ -75,7 +75,11 @@ fn narrower(patterns: &[Box<str>], than: &[Box<str>]) -> bool {
 }
 
 impl Access {
-    fn new(held: Vec<Held>) -> Self {
+    fn new(mut held: Vec<Held>) -> Self {
+        // Who answers for the signing keys tests them. Keys and roles from before there was that scope
+        // are good for it too, and so can give it.
+        let tests = |h: &Held| h.scopes.contains(Scope::KeyWrite);
+        held.iter_mut().filter(|h| tests(h)).for_each(|h| h.scopes = h.scopes.or(Scopes::of(&[Scope::TokenTest])));
         let environments: BTreeSet<_> = held.iter().flat_map(|h| &h.environments).cloned().collect();
         let valid_until = held.iter().filter_map(|h| h.expires_at).min();
         Self { held, environments: environments.into_iter().collect(), valid_until, ..Self::default() }

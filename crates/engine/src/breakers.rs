@@ -473,6 +473,11 @@ pub(crate) fn barrier(state: &State, input: &Input) -> Option<String> {
     let why = format!("{name} {value} reached {threshold} {unit} ({calls} of {window})");
     Some(if rank == 0 {
         format!("breaker `{}` on {on} is open: {why}; retry at {}", instance.breaker, standing.retry_at)
+    } else if input.class.is_synthetic() {
+        format!(
+            "breaker `{}` on {on} is half-open, and only real calls probe it; it had opened: {why}",
+            instance.breaker
+        )
     } else {
         format!(
             "breaker `{}` on {on} is half-open and its {} probes are used; it had opened: {why}",

@@ -15,7 +15,8 @@ use intended_model::decision::{
     ApprovalRef, DataClass, Decision, Gate, GateName, GateOutcome, Input, Obligations, Outcome, PolicyRef, Risk,
 };
 use intended_model::entry::{AgentState, Criticality};
-use intended_model::{Code, IntentId, MemberId, Value};
+use intended_model::synthetic::PERMIT;
+use intended_model::{Class, Code, IntentId, MemberId, Value};
 pub use intended_policy::PolicyTrace;
 use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
@@ -24,6 +25,7 @@ use crate::emergency::About;
 use crate::needs::{Needs, needs};
 use crate::risk;
 use crate::state::{Agent, AmbiguousCapability, Capability, Environment, State, Version};
+use crate::synthetic;
 
 /// Decides. The same state and input always give the same decision, byte for byte.
 #[must_use]
@@ -48,7 +50,7 @@ pub fn decide(state: &State, input: &Input) -> Decision {
     let changed = obligations.arguments.as_ref().map(|arguments| {
         let mut intent = input.intent.clone();
         intent.action.properties = arguments.clone();
-        crate::needs::needs(state, &intent, input.at)
+        crate::needs::needs(state, input.class, &intent, input.at)
     });
     let gates = vec![
         emergency(state, environment, input),
@@ -112,9 +114,14 @@ impl<'s> Found<'s> {
 }
 
 fn found<'s>(state: &'s State, environment: &Environment, input: &Input) -> Found<'s> {
-    let needs = needs(state, &input.intent, input.at);
-    let agent = state.agents.get(&input.intent.subject.id).map(|a| &**a);
-    let capability = state.capability(&input.intent.resource.kind, &input.intent.resource.id);
+    let needs = needs(state, input.class, &input.intent, input.at);
+    let (agent, capability) = match input.class {
+        Class::Synthetic => (Some(synthetic::agent()), Ok(synthetic::target())),
+        Class::Traffic => (
+            state.agents.get(&input.intent.subject.id).map(|a| &**a),
+            state.capability(&input.intent.resource.kind, &input.intent.resource.id),
+        ),
+    };
     let known = capability.ok().flatten();
     let on_behalf = on_behalf_of(state, input);
     let trust = agent.map(|a| on_behalf.as_ref().ok().and_then(|o| *o).map_or(a.trust, |t| t.min(a.trust)));
@@ -263,6 +270,9 @@ fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Opt
     {
         return deny(Code::CredentialAgent, format!("agent `{id}`"));
     }
+    if let Some((code, detail)) = synthetic::objection(input) {
+        return deny(code, detail);
+    }
     let Some(agent) = agent else { return deny(Code::AgentUnknown, format!("agent `{id}`")) };
     if agent.kind != input.intent.subject.kind {
         return deny(Code::AgentKind, format!("agent `{id}` is registered as `{}`", agent.kind));
@@ -270,7 +280,8 @@ fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Opt
     if agent.state != AgentState::Active {
         return deny(Code::AgentInactive, format!("agent `{id}`"));
     }
-    if !agent.environments.contains(&input.intent.environment) {
+    // The self-test is of every environment.
+    if input.class.is_traffic() && !agent.environments.contains(&input.intent.environment) {
         return deny(Code::AgentEnvironment, format!("agent `{id}` in `{}`", input.intent.environment));
     }
     // Also one whose patterns were narrowed after it was authenticated.
@@ -422,7 +433,10 @@ struct Asked<'a> {
 
 fn evaluate(asked: &Asked<'_>) -> Evaluated {
     let Some(version) = asked.environment.deployed.as_ref() else { return Evaluated::None };
-    let outcome = with_request(asked, |request| version.compiled.evaluate_without(request, &asked.environment.missing));
+    // Of the self-test, the runtime's own permit is one of the permits. It outweighs nothing.
+    let own = asked.input.class.is_synthetic().then_some(PERMIT);
+    let missing = &asked.environment.missing;
+    let outcome = with_request(asked, |request| version.compiled.evaluate_with(request, missing, own));
     match outcome {
         None => Evaluated::Skipped,
         Some(Ok(outcome)) => Evaluated::Done(outcome),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use intended_model::decision::{Input, PROCEDURE};
 use intended_model::entry::ExpectationResult;
-use intended_model::{CredentialId, Digest, EnvironmentId, Intent, IntentId, Timestamp};
+use intended_model::{Class, CredentialId, Digest, EnvironmentId, Intent, IntentId, Timestamp};
 use intended_policy::Expectation;
 
 use crate::decide::decide;
@@ -53,7 +53,8 @@ pub fn input(state: &State, intent: Intent, credential: CredentialId, at: Timest
         at,
         audience: None,
         catalogue: state.catalogue.digest(),
-        classification: state.catalogue.classify(&intent.action.name),
+        class: Class::of(PROCEDURE, &intent.action.name),
+        classification: state.classify(PROCEDURE, &intent.action.name),
         control: state.control,
         counters: BTreeMap::new(),
         credential,

@@ -35,6 +35,7 @@ pub mod people;
 pub mod risk;
 pub mod sign_in;
 pub mod state;
+pub mod synthetic;
 
 pub use access::{Access, Held, NoAccess};
 pub use breakers::{Breaker, BreakerError, Breakers};

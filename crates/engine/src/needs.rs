@@ -2,7 +2,7 @@
 //! that apply. The same function tells the verifier which facts a recorded decision depended on.
 
 use intended_model::entry::Budget;
-use intended_model::{Intent, Timestamp};
+use intended_model::{Class, Intent, Timestamp};
 
 use crate::keys;
 use crate::state::State;
@@ -38,9 +38,13 @@ impl Needs {
     }
 }
 
-/// Which facts deciding `intent` at `at` depends on.
+/// Which facts deciding `intent` at `at` depends on. The self-test has no session, and takes nothing of
+/// what is counted: budgets and probes are for what agents do.
 #[must_use]
-pub fn needs(state: &State, intent: &Intent, at: Timestamp) -> Needs {
+pub fn needs(state: &State, class: Class, intent: &Intent, at: Timestamp) -> Needs {
+    if class.is_synthetic() {
+        return Needs::default();
+    }
     let session = intent.session.as_deref().map(|s| keys::session(&intent.environment, &intent.subject.id, s));
     let budgets = state
         .environments

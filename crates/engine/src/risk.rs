@@ -48,6 +48,7 @@ fn has(c: &Classification, indicator: &str) -> bool {
 
 fn base_action(c: &Classification) -> u8 {
     let base = match c.operation {
+        Some(Operation::Probe) => 0,
         Some(Operation::Read | Operation::List) => 5,
         Some(Operation::Authenticate) => 20,
         Some(Operation::Create) => 30,

@@ -9,13 +9,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use intended_intents::{Catalogue, domain_of};
-use intended_model::decision::DataClass;
+use intended_model::decision::{DataClass, Operation};
 use intended_model::entry::{
     AgentState, ApprovalGranted, CapabilitySet, Criticality, IdentityProviderSet, PolicySource, RoleGrant, Scope,
     Settings, SignInMethod, Tier, WebhookSet, WorkflowStep,
 };
 use intended_model::{
-    CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value,
+    CredentialId, Digest, EnvironmentId, Event, IntentId, MemberId, Name, TenantId, Timestamp, Value, synthetic,
 };
 use intended_policy::{Missing, Named, NamedKind, PackSource, PolicySetVersion};
 use ipnet::IpNet;
@@ -628,6 +628,8 @@ impl State {
             actions.extend([tool, category, domain_of(category)]);
             operations.insert(operation.as_str());
         }
+        actions.extend([synthetic::NAME, synthetic::CATEGORY, synthetic::DOMAIN]);
+        operations.insert(Operation::Probe.as_str());
         let exists = |named: &Named| match named.kind {
             NamedKind::Agent => agents.get(&named.id).is_some_and(|a| a.state != AgentState::Retired),
             NamedKind::Team => teams.contains(&*named.id),

@@ -394,6 +394,7 @@ fn both(case: &Case) -> Result<(bool, Code), TestCaseError> {
         at: at(),
         audience: None,
         catalogue: state.catalogue.digest(),
+        class: Default::default(),
         classification: state.catalogue.classify("orders.get_order"),
         control: state.control,
         counters: Default::default(),

@@ -63,6 +63,7 @@ fn decided(state: &State, behalf: &str, procedure: u32) -> Decision {
         approvals: Vec::new(),
         at: AT,
         catalogue: state.catalogue.digest(),
+        class: Default::default(),
         classification: state.catalogue.classify("orders.get_order"),
         control: state.control,
         counters: Default::default(),

@@ -17,16 +17,21 @@ use intended_model::entry::{
     PolicyPublished, Settings, TenantCreated, Tier, WorkflowStep,
 };
 use intended_model::{
-    Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, MemberId, Name, TenantId, Timestamp,
+    Class, Code, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, MemberId, Name, TenantId, Timestamp,
 };
 use proptest::prelude::*;
 
-const PACKS: [&str; 5] = [
+/// What the self-test is called, and what reads like it.
+const SELF: &str = "intended.self-test";
+const LIKE_SELF: [&str; 2] = ["Intended.Self_Test", "lntended.self-test"];
+
+const PACKS: [&str; 6] = [
     r#"@id("all") permit (principal, action, resource);"#,
     r#"@id("all") permit (principal, action, resource); @id("no") forbid (principal, action == Action::"stripe.create_refund", resource);"#,
     r#"@id("ask") @escalate("1 of owners") permit (principal, action, resource);"#,
     r#"@id("all") permit (principal, action, resource); @id("fails") permit (principal, action == Action::"orders.get_order", resource) when { context.text.getTag("zz") == "x" };"#,
     r#"@id("trusted") permit (principal, action, resource) when { principal.trust >= 50 };"#,
+    r#"@id("all") permit (principal, action, resource); @id("no-tests") forbid (principal, action == Action::"intended.self-test", resource);"#,
 ];
 const TOOLS: [&[&str]; 4] = [&[], &["orders.*"], &["stripe.create_refund"], &["orders.get_order", "s*"]];
 const CATEGORIES: [&[&str]; 3] = [&[], &["OIL-9*"], &["OIL-502"]];
@@ -246,7 +251,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => some(2).prop_map(|b| Event::BreakerReleased(BreakerReleased {
             breaker: name(&format!("b{b}")), by: by(), reason: "r".into(), v: BODY_VERSION,
         })),
-        3 => (some(2), prop_oneof![4 => 0..4_usize, 2 => Just(4)]).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
+        3 => (some(2), prop_oneof![4 => 0..4_usize, 2 => Just(4), 1 => Just(5)]).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
             cause: DeployCause::Deploy,
             draft: None,
             reason: None,
@@ -278,13 +283,16 @@ fn asked() -> impl Strategy<Value = Asked> {
     let one = proptest::sample::select::<&'static str>;
     let behalf = prop_oneof![
         3 => Just(("agent", "a0")), 3 => Just(("agent", "a1")), 3 => Just(("agent", "a2")),
-        1 => Just(("agent", "a9")), 1 => Just(("service", "a1")),
+        1 => Just(("agent", "a9")), 1 => Just(("service", "a1")), 1 => Just(("agent", "intended.self-test")),
         3 => Just(("member", "m0")), 2 => Just(("member", "m1")),
     ];
     let weighted = |a: &'static str, b: &'static str| prop_oneof![6 => Just(a), 1 => Just(b)];
     (
-        prop_oneof![4 => Just("a0"), 2 => Just("a1"), 2 => Just("a2"), 1 => Just("a9")],
-        prop_oneof![3 => Just("orders.get_order"), 3 => Just("stripe.create_refund"), 1 => Just("no.such_tool")],
+        prop_oneof![12 => Just("a0"), 6 => Just("a1"), 6 => Just("a2"), 3 => Just("a9"), 1 => Just(LIKE_SELF[1]), 1 => Just(SELF)],
+        prop_oneof![
+            9 => Just("orders.get_order"), 9 => Just("stripe.create_refund"), 3 => Just("no.such_tool"),
+            1 => Just(LIKE_SELF[0]), 1 => Just(SELF), 6 => Just(""),
+        ],
         weighted("order", "page"),
         one(&["o1", "o2", "x"]),
         prop_oneof![4 => Just(0_usize), 3 => Just(1), 1 => Just(9)],
@@ -299,17 +307,25 @@ fn asked() -> impl Strategy<Value = Asked> {
             ),
         ),
     )
-        .prop_map(|(agent, tool, kind, id, environment, seen, probed, chain, session)| Asked {
-            chain,
-            session,
-            agent: agent.to_owned(),
-            tool,
-            kind,
-            id,
-            environment,
-            seen,
-            probed,
+        .prop_map(|(agent, tool, kind, id, environment, seen, probed, chain, session)| {
+            let asked = Asked { chain, session, agent: agent.to_owned(), tool, kind, id, environment, seen, probed };
+            // The self-test as it has to be; with its name and anything else it is none.
+            if tool.is_empty() { Asked { environment, seen, probed, ..the_self_test() } } else { asked }
         })
+}
+
+fn the_self_test() -> Asked {
+    Asked {
+        agent: SELF.to_owned(),
+        tool: SELF,
+        kind: "intended",
+        id: "self-test",
+        environment: 0,
+        seen: 0,
+        probed: 0,
+        chain: Vec::new(),
+        session: None,
+    }
 }
 
 /// The naive model: everything is looked up in the list.
@@ -424,7 +440,8 @@ impl Naive {
                 && match self.phase(&name(&format!("x{b}")), &target) {
                     Phase::Closed => false,
                     Phase::Open => true,
-                    Phase::Probing => asked.probed >= 2,
+                    // The self-test is no probe: it waits until the breaker is closed.
+                    Phase::Probing => asked.tool == SELF || asked.probed >= 2,
                 }
         })
     }
@@ -527,6 +544,27 @@ impl Naive {
         if self.stands_in_the_way(asked) {
             return deny(Code::BreakerOpen);
         }
+        if asked.tool == SELF {
+            let own = the_self_test();
+            let plain = (&*asked.agent, asked.kind, asked.id) == (&*own.agent, own.kind, own.id);
+            if !plain || !asked.chain.is_empty() || asked.session.is_some() {
+                return deny(Code::SyntheticShape);
+            }
+            if settings.risk_deny_at == 0 {
+                return deny(Code::RiskAboveLimit);
+            }
+            // No registry, budget or permit of the organisation's has a say, and its forbid has.
+            let deployed = self.deployed(&e);
+            return match (0..PACKS.len()).find(|pack| Some(digest(*pack)) == deployed) {
+                None => deny(Code::PolicyNone),
+                Some(5) => deny(Code::PolicyForbid),
+                Some(_) => (Outcome::Allow, Code::PolicyPermit),
+            };
+        }
+        let named = [asked.tool, asked.agent.as_str()].into_iter().chain(asked.chain.iter().take(6).map(|(_, id)| *id));
+        if named.into_iter().any(|name| name == SELF || LIKE_SELF.contains(&name)) {
+            return deny(Code::NameReserved);
+        }
         let agent = self.agent(&asked.agent);
         let Some(agent) = agent else { return deny(Code::AgentUnknown) };
         if *agent.kind != *"agent" {
@@ -625,13 +663,15 @@ fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
     let value = intended_model::json::parse(text.as_bytes()).unwrap();
     let intent = Intent::from_value(&value, None, false).unwrap();
     let at = Timestamp::from_millis(1_795_521_600_000);
-    let wanted = needs(state, &intent, at);
+    let class = Class::of(PROCEDURE, asked.tool);
+    let wanted = needs(state, class, &intent, at);
     let input = Input {
         approvals: vec![],
         at,
         audience: None,
         catalogue: state.catalogue.digest(),
-        classification: state.catalogue.classify(asked.tool),
+        class,
+        classification: state.classify(PROCEDURE, asked.tool),
         control: state.control,
         counters: (wanted.budgets.iter().map(|b| (b.key.as_str().into(), asked.seen)))
             .chain(wanted.probes.iter().map(|b| (b.key.as_str().into(), asked.probed)))
@@ -730,6 +770,8 @@ fn the_generated_histories_reach_every_gate() {
         Code::HaltTenant,
         Code::HaltEnvironment,
         Code::BreakerOpen,
+        Code::NameReserved,
+        Code::SyntheticShape,
         Code::AgentUnknown,
         Code::AgentKind,
         Code::AgentInactive,

@@ -72,6 +72,8 @@ pub enum CatalogueError {
     Range { line: usize, tool: String },
     #[error("tool `{tool}`: more than {MAX_SUFFIXES} patterns begin alike up to their `*` (line {line})")]
     Suffixes { line: usize, tool: String },
+    #[error("tool `{tool}`: `probe` is what the self-test does, and no tool (line {line})")]
+    Probe { line: usize, tool: String },
     #[error("the catalogue has more than {MAX_TOOLS} tools")]
     TooMany,
 }
@@ -155,6 +157,9 @@ impl Catalogue {
         }
         if oil::category_name(&entry.category).is_none() {
             return Err(CatalogueError::Category { line: line(), tool: tool(), category: entry.category.clone() });
+        }
+        if entry.operation == Operation::Probe {
+            return Err(CatalogueError::Probe { line: line(), tool: tool() });
         }
         if let Some(wrong) = entry.indicators.iter().find(|i| !INDICATORS.contains(&i.as_str())) {
             return Err(CatalogueError::Indicator { line: line(), tool: tool(), indicator: wrong.clone() });
@@ -243,6 +248,13 @@ impl Catalogue {
         self.folded.get(&fold(tool)).map(|name| &**name)
     }
 
+    /// The first name that is kept for the self-test, or would be taken for it. A ledger may hold one
+    /// from before it was kept: it is read, and such a tool is denied.
+    #[must_use]
+    pub fn reserved(&self) -> Option<&str> {
+        self.operations.keys().find(|name| intended_model::synthetic::is_reserved(name)).map(|name| &**name)
+    }
+
     /// Every tool named exactly: name, category, operation. By name.
     pub fn tools(&self) -> impl Iterator<Item = (&str, &str, Operation)> {
         self.operations.iter().map(|(name, (category, operation))| (&**name, &**category, *operation))
@@ -268,6 +280,7 @@ const fn nothing_known(ambiguous: bool) -> Classification {
 
 const fn usual_blast(operation: Operation) -> u8 {
     match operation {
+        Operation::Probe => 0,
         Operation::Read | Operation::List | Operation::Authenticate => 5,
         Operation::Create | Operation::Send => 15,
         Operation::Update | Operation::Transfer => 25,
@@ -278,9 +291,12 @@ const fn usual_blast(operation: Operation) -> u8 {
 
 const fn usually_reversible(operation: Operation) -> Reversible {
     match operation {
-        Operation::Read | Operation::List | Operation::Authenticate | Operation::Create | Operation::Configure => {
-            Reversible::Yes
-        }
+        Operation::Read
+        | Operation::List
+        | Operation::Authenticate
+        | Operation::Create
+        | Operation::Configure
+        | Operation::Probe => Reversible::Yes,
         Operation::Update | Operation::Grant | Operation::Revoke | Operation::Execute => Reversible::Partly,
         Operation::Delete | Operation::Send | Operation::Transfer => Reversible::No,
     }

@@ -273,3 +273,18 @@ proptest! {
         let _ = Catalogue::parse(&text);
     }
 }
+
+#[test]
+fn the_self_test_is_in_a_category_of_the_layer_and_in_no_catalogue() {
+    use intended_model::synthetic;
+    assert_eq!(domain_of(synthetic::CATEGORY), synthetic::DOMAIN);
+    assert!(oil::category_name(synthetic::CATEGORY).is_some());
+    let shipped = Catalogue::builtin();
+    assert!(shipped.reserved().is_none() && shipped.classify(synthetic::NAME).confidence == 0);
+    let line =
+        |tool: &str, operation: &str| format!("\"{tool}\" = {{ category = \"OIL-303\", operation = \"{operation}\" }}");
+    assert_eq!(Catalogue::parse(&line("Intended.Self-Test", "read")).unwrap().reserved(), Some("Intended.Self-Test"));
+    // Only the self-test does what it does.
+    let refused = Catalogue::parse(&line("acme.probe", "probe")).unwrap_err();
+    assert!(matches!(refused, CatalogueError::Probe { line: 1, .. }), "{refused}");
+}

@@ -107,6 +107,19 @@ pub struct About<'e> {
 /// A score from here on makes what was allowed worth a look.
 const RISKY: u8 = 70;
 
+/// How a line about a self-test begins.
+const SELF_TEST: &str = "self-test: ";
+
+/// What the intent is that an entry is about, where it is about one.
+#[must_use]
+pub const fn intent_class(event: &Event) -> Option<crate::Class> {
+    match event {
+        Event::Decision(record) => Some(record.input.class),
+        Event::TokenConsumed(e) => Some(e.class),
+        _ => None,
+    }
+}
+
 fn decision(record: &DecisionRecord) -> About<'_> {
     let (intent, decision) = (&record.input.intent, &record.decision);
     let risky = decision.risk.as_ref().is_some_and(|r| r.score >= RISKY);
@@ -147,7 +160,8 @@ fn decision(record: &DecisionRecord) -> About<'_> {
         reason: None,
         severity,
         summary: format!(
-            "{} ({}): {} on {}/{} by {} in {}",
+            "{}{} ({}): {} on {}/{} by {} in {}",
+            if record.input.class.is_synthetic() { SELF_TEST } else { "" },
             decision.decision.as_str(),
             decision.reason.as_str(),
             intent.action.name,
@@ -415,7 +429,8 @@ pub fn about(event: &Event) -> About<'_> {
             About { intent: Some(e.intent), reason: Some(&e.text), ..about }
         }
         Event::TokenConsumed(e) => {
-            let what = format!("authority token of intent {} consumed in `{}`", e.intent, e.environment);
+            let mark = if e.class.is_synthetic() { SELF_TEST } else { "" };
+            let what = format!("{mark}authority token of intent {} consumed in `{}`", e.intent, e.environment);
             let about = plain("authority token", &e.jti, Some(&e.by), Other("consume"), Informational, what);
             About { intent: Some(e.intent), ..about }
         }

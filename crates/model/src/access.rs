@@ -38,6 +38,8 @@ scopes! {
     ReviewSign = "review:sign",
     /// Throw a halt and nothing else.
     EmergencyHalt = "emergency:halt",
+    /// Submit the self-test and use up its token. Good for nothing else; whoever has `key:write` has it.
+    TokenTest = "token:test",
 }
 
 /// A set of scopes.
@@ -117,7 +119,7 @@ roles! {
     Owner = "owner": [
         IntentSubmit, IntentRead, TokenVerify, TokenRevoke, PolicyRead, PolicyWrite, PolicyApprove, AuditRead,
         AccessRead, AccessWrite, EmergencyRead, EmergencyWrite, KeyWrite, StatusRead, ApprovalRead, ApprovalDecide,
-        ReviewSign, EmergencyHalt,
+        ReviewSign, EmergencyHalt, TokenTest,
     ],
     /// People, credentials, agents, capabilities, environments. Decides nothing that an agent asked for.
     Admin = "admin": [
@@ -126,7 +128,7 @@ roles! {
     /// Runs it: stops, resumes, revokes, rotates, deploys what was approved.
     Operator = "operator": [
         IntentRead, TokenVerify, TokenRevoke, PolicyRead, PolicyWrite, AuditRead, AccessRead, EmergencyRead,
-        EmergencyWrite, KeyWrite, StatusRead, ApprovalRead,
+        EmergencyWrite, KeyWrite, StatusRead, ApprovalRead, TokenTest,
     ],
     /// Writes policy, and approves that of others.
     PolicyAuthor = "policy-author": [

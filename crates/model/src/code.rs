@@ -69,6 +69,8 @@ codes! {
     DelegationWidens = "identity.delegation_widens", 403, false, "the delegation names someone this agent may not act for", "Delegation only narrows; name a registered agent or member the agent acts for.";
     AgentTool = "identity.agent_tool", 403, false, "the agent may not use this tool", "Add the tool to the agent's registration, or use an agent that has it.";
     AgentCategory = "identity.agent_category", 403, false, "the agent may not act in this category", "Add the category to the agent's registration, or use an agent that has it.";
+    NameReserved = "identity.name_reserved", 403, false, "the name is kept for the self-test, or would be taken for it", "Give the agent or the tool another name; the self-test itself is `intended token test`.";
+    SyntheticShape = "identity.synthetic_shape", 403, false, "this is not the self-test as it has to be", "The self-test takes no arguments and says nothing else either: `intended token test`.";
     // Gate 6: classify.
     ToolUnknown = "classify.tool_unknown", 403, false, "the tool is not in the catalogue", "Add the tool to the tenant's catalogue; an unknown tool is never allowed.";
     ToolAmbiguous = "classify.tool_ambiguous", 403, false, "the catalogue classifies the tool in two ways", "Make one of the matching catalogue patterns more specific.";
@@ -216,6 +218,7 @@ codes! {
     TokenAudience = "token.audience", 200, false, "the token is for another audience", "Name the audience when the intent is submitted.";
     TokenTenant = "token.tenant", 200, false, "the token is of another tenant", "Verify it for the tenant that it was issued for.";
     TokenEnvironment = "token.environment", 200, false, "the token is of another environment", "Verify it for the environment that it was issued for.";
+    TokenClass = "token.class", 200, false, "the token is a self-test's, or is none where one is asked for", "A self-test's token is good for no call: submit the intent of the call itself.";
     TokenRevoked = "token.revoked", 200, false, "the token is revoked", "Submit the intent again if it is still wanted.";
     TokenRevocationsStale = "token.revocations_stale", 200, true, "the revocation list is too old to rely on", "Fetch it again.";
     TokenBinding = "token.binding", 200, false, "the token is for another call", "Make the call that was allowed: agent, tool, resource and arguments.";

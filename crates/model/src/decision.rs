@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, CredentialId, Digest, Intent, IntentId, MemberId, Timestamp, Value};
+use crate::{Class, Code, CredentialId, Digest, Intent, IntentId, MemberId, Timestamp, Value};
 
 /// The version of the decision procedure this release runs: gates, risk, fold and policy language.
 /// Raised by any change that would alter a recorded outcome; earlier procedures stay callable.
@@ -14,7 +14,8 @@ use crate::{Code, CredentialId, Digest, Intent, IntentId, MemberId, Timestamp, V
 /// * 1: as it began
 /// * 2: of those who act for each other, all are looked at; approvals count by whose they are and
 ///   what the approver was before the request, in steps; a session waits for what is deferred in it
-pub const PROCEDURE: u32 = 2;
+/// * 3: the self-test ([`crate::synthetic`]); names that read as its own are nobody else's
+pub const PROCEDURE: u32 = 3;
 
 /// The five outcomes (AARM v1.0, R4; `escalate` is its STEP_UP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,9 +63,12 @@ pub enum Operation {
     Revoke,
     Configure,
     Authenticate,
+    /// Of the self-test alone: it does nothing. No tool of a catalogue does that.
+    Probe,
 }
 
 impl Operation {
+    /// What tools do.
     pub const ALL: [Self; 12] = [
         Self::Read,
         Self::List,
@@ -94,6 +98,7 @@ impl Operation {
             Self::Revoke => "revoke",
             Self::Configure => "configure",
             Self::Authenticate => "authenticate",
+            Self::Probe => "probe",
         }
     }
 }
@@ -401,6 +406,9 @@ pub struct Input {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<Box<str>>,
     pub catalogue: Digest,
+    /// What it is: follows from the tool, and stands here for who reads it.
+    #[serde(default, skip_serializing_if = "Class::is_traffic")]
+    pub class: Class,
     pub classification: Classification,
     /// How many control entries the state had seen.
     pub control: u64,

@@ -598,6 +598,9 @@ bodies! {
     }
     TokenConsumed {
         by: CredentialId,
+        /// Of the intent: who counts uses counts no self-test.
+        #[serde(default, skip_serializing_if = "crate::Class::is_traffic")]
+        class: crate::Class,
         environment: EnvironmentId,
         intent: IntentId,
         jti: Box<str>,

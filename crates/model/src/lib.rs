@@ -10,6 +10,7 @@
 //! * [`access`]: scopes, roles and grants
 //! * [`entry`]: everything that can stand in a ledger
 //! * [`code`]: the stable reason and error codes
+//! * [`synthetic`]: the self-test, and what tells it from traffic
 //! * [`exit`]: the process exit codes of the `intended` binary
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -25,6 +26,7 @@ pub mod exit;
 pub mod id;
 pub mod intent;
 pub mod json;
+pub mod synthetic;
 pub mod time;
 
 pub use code::Code;
@@ -35,4 +37,5 @@ pub use exit::ExitCode;
 pub use id::{AgentId, CredentialId, EnvironmentId, IntentId, MemberId, Name, NameError, TenantId};
 pub use intent::Intent;
 pub use json::Value;
+pub use synthetic::Class;
 pub use time::Timestamp;

@@ -135,6 +135,8 @@ pub struct Satisfied {
     errors: Vec<(Arc<str>, String)>,
     /// Policies that name what is missing and would have had a say.
     stale: Vec<u32>,
+    /// A permit that is none of the version's, and holds.
+    own: Option<&'static str>,
 }
 
 /// A version cannot be made of the pack.
@@ -256,15 +258,31 @@ impl PolicySetVersion {
     /// Evaluates the policies whose scope can match; those that name what is missing help nothing
     /// through: see [`crate::missing`].
     pub fn evaluate_without(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<PolicyOutcome, EvalError> {
-        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || self.evaluate_here(r, missing))
+        self.evaluate_with(r, missing, None)
     }
 
-    fn evaluate_here(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<PolicyOutcome, EvalError> {
+    /// The same with a permit more, by its name, that holds and has no obligation. A `forbid` and a
+    /// policy that fails deny as ever.
+    pub fn evaluate_with(
+        &self,
+        r: &EvalRequest<'_>,
+        missing: &Missing,
+        own: Option<&'static str>,
+    ) -> Result<PolicyOutcome, EvalError> {
+        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || self.evaluate_here(r, missing, own))
+    }
+
+    fn evaluate_here(
+        &self,
+        r: &EvalRequest<'_>,
+        missing: &Missing,
+        own: Option<&'static str>,
+    ) -> Result<PolicyOutcome, EvalError> {
         let (request, entities) = build(&self.types, r)?;
         let candidates = self.candidates(r);
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
         let slots = std::collections::HashMap::new();
-        let mut satisfied = Satisfied::default();
+        let mut satisfied = Satisfied { own, ..Satisfied::default() };
         self.stale(r, missing, &evaluator, &mut satisfied);
         for position in &candidates {
             let Some(known) = self.known.get(*position as usize) else { continue };
@@ -384,14 +402,14 @@ impl PolicySetVersion {
 
     /// From satisfied policies to the outcome: `2-architecture`, "Policy is Cedar".
     fn outcome(&self, satisfied: Satisfied, candidates: usize) -> PolicyOutcome {
-        let Satisfied { permits, forbids, errors, stale } = satisfied;
+        let Satisfied { permits, forbids, errors, stale, own } = satisfied;
         let failed = !errors.is_empty();
         let known =
             |positions: &[u32]| positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>();
         let (permits, forbids, mut stale) = (known(&permits), known(&forbids), known(&stale));
         let plain: Vec<&Known> = permits.iter().copied().filter(|k| k.obligation.is_none()).collect();
         // Where one permits without an obligation, no other permit has a say.
-        if !plain.is_empty() {
+        if !plain.is_empty() || own.is_some() {
             stale.retain(|k| k.effect == Effect::Forbid);
         }
         let end = |outcome, code, determining: &[&Known]| PolicyOutcome {
@@ -409,6 +427,12 @@ impl PolicySetVersion {
         }
         if !stale.is_empty() {
             return end(PolicyDecision::Deny, "policy.stale", &stale);
+        }
+        if let Some(own) = own {
+            let mut allowed = end(PolicyDecision::Allow, "policy.permit", &plain);
+            allowed.determining.push(own.into());
+            allowed.determining.sort();
+            return allowed;
         }
         if permits.is_empty() {
             return end(PolicyDecision::Deny, "policy.no_permit", &[]);

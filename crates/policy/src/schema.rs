@@ -5,6 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use intended_model::decision::Operation;
+use intended_model::synthetic;
+
 use crate::vocabulary::Vocabulary;
 
 /// A tool as an action.
@@ -130,6 +133,14 @@ impl Schema {
 
     fn make(tools: &[ToolAction], mut text: String, vocabulary: Option<Vocabulary>) -> Result<Self, SchemaError> {
         let mut actions = BTreeSet::new();
+        // No catalogue has the self-test, and a policy can forbid it.
+        let mut tools = tools.to_vec();
+        tools.push(ToolAction {
+            tool: synthetic::NAME.to_owned(),
+            category: synthetic::CATEGORY.to_owned(),
+            domain: synthetic::DOMAIN.to_owned(),
+            operation: Operation::Probe.as_str(),
+        });
         let domains: BTreeSet<&str> = tools.iter().map(|t| t.domain.as_str()).collect();
         let categories: BTreeMap<&str, &str> = tools.iter().map(|t| (t.category.as_str(), t.domain.as_str())).collect();
         let operations: BTreeSet<&str> = tools.iter().map(|t| t.operation).collect();
@@ -147,7 +158,7 @@ impl Schema {
             actions.insert(name);
         }
         text.push('\n');
-        let tools: BTreeSet<ToolAction> = tools.iter().cloned().collect();
+        let tools: BTreeSet<ToolAction> = tools.into_iter().collect();
         for tool in &tools {
             let operation = format!("op:{}", tool.operation);
             let _ = writeln!(
@@ -171,7 +182,7 @@ impl Schema {
     pub fn actions(&self) -> impl Iterator<Item = &str> {
         self.actions.iter().map(String::as_str)
     }
-    /// The tools that it is made of.
+    /// The tools that it is made of, and the self-test.
     pub fn tools(&self) -> impl Iterator<Item = &ToolAction> {
         self.tools.iter()
     }

@@ -405,6 +405,13 @@ impl Runtime {
     pub async fn set_catalogue(&self, by: &Principal, text: &str) -> Result<u64, RuntimeError> {
         let changed = self.change(by, ("catalogue", text), |by, _| {
             by.require_whole(Scope::PolicyWrite)?;
+            // What cannot be read is refused by the fold.
+            if let Ok(own) = Catalogue::parse(text)
+                && let Some(name) = own.reserved()
+            {
+                let what = format!("tool `{name}`: the name is kept for the self-test, or would be taken for it");
+                return Err(RuntimeError::new(Code::CatalogueInvalid, what));
+            }
             let event = Event::CatalogueSet(CatalogueSet {
                 by: by.credential.clone(),
                 digest: Digest::of(text.as_bytes()),

@@ -2,7 +2,7 @@
 //! narrow an agent could stop somebody else's.
 
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Scope, WorkflowStep};
-use intended_model::{Code, EnvironmentId, Event, Name};
+use intended_model::{Code, EnvironmentId, Event, Name, synthetic};
 use serde::Serialize;
 
 use crate::admin::Change;
@@ -49,6 +49,10 @@ impl Runtime {
         let changed = self.change(by, ("agent", &spec), |by, state| {
             by.require(Scope::AccessWrite, None)?;
             let known = state.agents.get(&spec.agent);
+            if known.is_none() && synthetic::is_reserved(&spec.agent) {
+                let what = "the name is kept for the self-test, or would be taken for it";
+                return Err(RuntimeError::at(Code::AgentInvalid, "/agent", what));
+            }
             // Where it may act now, and where it may act from now on.
             let now = known.map(|a| a.environments.as_slice()).unwrap_or_default();
             if let Some(environment) =

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use intended_engine::explain::{Explanation, explain};
 use intended_engine::{State, Version, decide, keys};
 use intended_ledger::{ExportHeader, NodeHash, leaf_hash, verify_inclusion};
-use intended_model::about::about;
+use intended_model::about::{about, intent_class};
 use intended_model::decision::{Decision, DecisionRecord, Input, Outcome};
 use intended_model::entry::Scope;
-use intended_model::{Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId, Timestamp};
+use intended_model::{Class, Code, Digest, EnvironmentId, Event, IntentId, Kind, Name, TenantId, Timestamp};
 use intended_store::{Commit, StoredEntry, TreeHead, Write};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -32,6 +32,7 @@ pub struct Query {
     pub agent: Option<String>,
     pub tool: Option<String>,
     pub decision: Option<Outcome>,
+    pub class: Option<Class>,
     pub reason: Option<Code>,
     pub environment: Option<String>,
     /// The decisions of one session, or everything about one intent.
@@ -322,7 +323,7 @@ impl Runtime {
         let again = self.as_of(&principal.tenant, record, at, move |state, input| {
             let mut input = input.clone();
             if elsewhere {
-                input.classification = state.catalogue.classify(&input.intent.action.name);
+                input.classification = state.classify(input.procedure, &input.intent.action.name);
                 input.catalogue = state.catalogue.digest();
                 input.control = state.control;
             }
@@ -668,6 +669,7 @@ fn matches(query: &Query, environments: Environments<'_>, entry: &StoredEntry, e
         && query.agent.as_ref().is_none_or(|a| decision.is_some_and(|r| *r.input.intent.subject.id == **a))
         && query.tool.as_ref().is_none_or(|t| decision.is_some_and(|r| *r.input.intent.action.name == **t))
         && query.decision.is_none_or(|d| decision.is_some_and(|r| r.decision.decision == d))
+        && query.class.is_none_or(|c| intent_class(event) == Some(c))
         && query.reason.is_none_or(|c| decision.is_some_and(|r| r.decision.reason == c))
         && query.environment.as_ref().is_none_or(|e| environments.name(e))
         && query.session.as_ref().is_none_or(|s| decision.is_some_and(|r| r.input.intent.session.as_deref() == Some(s)))

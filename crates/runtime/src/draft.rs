@@ -7,7 +7,7 @@ use intended_engine::{Effect, KeptSession, State, decide, effects, needs};
 use intended_model::decision::{ApprovalRef, DecisionRecord, Grant, Input, PROCEDURE, SessionContext};
 use intended_model::entry::BODY_VERSION;
 use intended_model::json::{MAX_RECORDED_DEPTH, nests};
-use intended_model::{Code, CredentialId, Digest, Intent, IntentId, Kind, Timestamp};
+use intended_model::{Class, Code, CredentialId, Digest, Intent, IntentId, Kind, Timestamp, synthetic};
 use intended_store::{Commit, NewEntry, Write};
 
 use crate::{Runtime, RuntimeError, Tenant};
@@ -41,7 +41,8 @@ impl Runtime {
         asked: Asked<'_>,
         jti: &str,
     ) -> Result<Draft, RuntimeError> {
-        let wanted = needs(state, &asked.intent, at);
+        let class = Class::of(PROCEDURE, &asked.intent.action.name);
+        let wanted = needs(state, class, &asked.intent, at);
         let mut reads: Vec<(Box<str>, u64)> = Vec::with_capacity(3);
         let session = match &wanted.session {
             None => None,
@@ -67,7 +68,8 @@ impl Runtime {
             at,
             audience: asked.audience,
             catalogue: state.catalogue.digest(),
-            classification: state.catalogue.classify(&asked.intent.action.name),
+            class,
+            classification: state.classify(PROCEDURE, &asked.intent.action.name),
             control: state.control,
             counters,
             credential: asked.credential.clone(),
@@ -83,7 +85,11 @@ impl Runtime {
             let environment = state.environments.get(&input.intent.environment).ok_or(Code::EnvironmentUnknown)?;
             let iat = at.as_secs();
             Some(Grant {
-                aud: input.audience.clone().unwrap_or_else(|| environment.settings.audience.clone()),
+                // Of the self-test it is for nobody who acts.
+                aud: match class {
+                    Class::Synthetic => synthetic::NAME.into(),
+                    Class::Traffic => input.audience.clone().unwrap_or_else(|| environment.settings.audience.clone()),
+                },
                 exp: iat + i64::from(token_ttl_secs(&environment.settings, &input)),
                 iat,
                 jti: jti.into(),

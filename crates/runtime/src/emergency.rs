@@ -303,7 +303,10 @@ impl Runtime {
         let reached = self
             .recent(by, since, MAX_SCAN, |index, record| {
                 let about = About::of(&record.input.intent, &record.input.classification);
-                if !here(&record.input.intent.environment) || !covers(scope, &about) {
+                if record.input.class.is_synthetic()
+                    || !here(&record.input.intent.environment)
+                    || !covers(scope, &about)
+                {
                     return;
                 }
                 decisions += 1;
@@ -410,6 +413,10 @@ impl Runtime {
         let mut found: Vec<(Box<str>, Box<str>)> = Vec::new();
         let reached = self
             .recent(by, since, MAX_COUNTED, |index, record| {
+                // A self-test's dies with the others, and is nobody's loss.
+                if record.input.class.is_synthetic() {
+                    return;
+                }
                 if let Some(jti) = unexpired(state, index, &record, now).filter(|_| state.means(selector, &record)) {
                     found.push((jti.into(), record.input.intent.subject.id.clone()));
                 }

@@ -150,7 +150,7 @@ impl Runtime {
                     continue;
                 }
                 if let Event::Decision(record) = &event {
-                    if record.decision.decision == Outcome::Deny {
+                    if record.decision.decision == Outcome::Deny && record.input.class.is_traffic() {
                         let minute = minute(entry.at);
                         *denials.entry(minute).or_default() += 1;
                         let some = shown.entry(minute).or_default();

@@ -153,6 +153,8 @@ pub struct Metrics {
     /// In the order of the catalogue.
     refused: Box<[AtomicU64]>,
     append: Histogram,
+    /// Self-tests, by outcome.
+    synthetic: [AtomicU64; Outcome::ALL.len()],
 }
 
 impl Default for Metrics {
@@ -164,6 +166,7 @@ impl Default for Metrics {
             accepted: AtomicU64::new(0),
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             append: Histogram::default(),
+            synthetic: Default::default(),
         }
     }
 }
@@ -193,6 +196,17 @@ impl Metrics {
         for (histogram, took) in of.phases.iter().zip([took.evaluate, took.commit, took.sign, took.total]) {
             histogram.observe(took);
         }
+    }
+    /// A self-test was decided. It is counted here and nowhere else.
+    pub(crate) fn tested(&self, outcome: Outcome) {
+        if let Some(counter) = self.synthetic.get(outcome as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    /// How many self-tests came to each outcome that there was.
+    pub fn synthetic(&self) -> impl Iterator<Item = (Outcome, u64)> + '_ {
+        let counted = Outcome::ALL.into_iter().zip(&self.synthetic);
+        counted.map(|(outcome, n)| (outcome, n.load(Ordering::Relaxed))).filter(|(_, n)| *n > 0)
     }
     pub(crate) fn token_issued(&self) {
         self.tokens_issued.fetch_add(1, Ordering::Relaxed);

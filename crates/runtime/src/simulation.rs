@@ -233,6 +233,7 @@ async fn shares(
             }
             let record: Result<DecisionRecord, _> = serde_json::from_str(leaf.body);
             if let Ok(record) = record
+                && record.input.class.is_traffic()
                 && record.input.intent.environment == *environment
             {
                 shares.add(&record);

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use intended_engine::{About, Dead, KeyStatus, State, decide, delegation, effective, keys};
 use intended_ledger::NodeHash;
-use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome};
+use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE};
 use intended_model::entry::Scope;
-use intended_model::{Code, Digest, Intent, IntentId, Timestamp, Value};
+use intended_model::{Class, Code, Digest, Intent, IntentId, Timestamp, Value};
 use intended_store::{Commit, Committed, Conflict, StoreError, TreeHead, Write};
 use intended_token::claims::Actor;
 use intended_token::{Action, Claims, LedgerPosition};
@@ -132,12 +132,16 @@ impl Runtime {
                     if let Err(error) = self.record_crossings(tenant).await {
                         tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
                     }
-                    let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
-                    self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
+                    if decided.record.input.class.is_traffic() {
+                        let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };
+                        self.metrics().took(&tenant.id, &decided.record.input.intent.environment, took);
+                    }
                     return Ok(decided);
                 }
                 Err(StoreError::Conflict(conflict)) => {
-                    self.metrics().conflict();
+                    if record.input.class.is_traffic() {
+                        self.metrics().conflict();
+                    }
                     match &conflict {
                         Conflict::Control { .. } => self.follow(tenant).await?,
                         Conflict::Fact { key } if idempotency.as_deref() == Some(&**key) => {
@@ -206,9 +210,15 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
-        tenant.activity.decided(&record);
-        self.metrics().decided(&tenant.id, &record);
-        tenant.decided(&record, c.recorded_at);
+        // The self-test is nobody's doing: it is counted as what it is, and as nothing else.
+        let class = record.input.class;
+        if class.is_synthetic() {
+            self.metrics().tested(record.decision.decision);
+        } else {
+            tenant.activity.decided(&record);
+            self.metrics().decided(&tenant.id, &record);
+            tenant.decided(&record, c.recorded_at);
+        }
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());
@@ -225,7 +235,7 @@ impl Runtime {
         }
         let token = self.authority(tenant, &record, c.first_index, &c.head)?;
         let checkpoint = tenant.checkpoint(&c.head)?;
-        if token.is_some() {
+        if token.is_some() && class.is_traffic() {
             self.metrics().token_issued();
         }
         Ok(Decided {
@@ -325,7 +335,7 @@ impl Runtime {
         }
         let input = Input {
             catalogue: state.catalogue.digest(),
-            classification: state.catalogue.classify(&record.input.intent.action.name),
+            classification: state.classify(record.input.procedure, &record.input.intent.action.name),
             control: state.control,
             ..record.input.clone()
         };
@@ -341,7 +351,12 @@ pub(crate) fn is_suspended(state: &State, environment: &intended_model::Environm
 }
 
 pub(crate) fn may_submit(principal: &Principal, intent: &Intent) -> Result<(), RuntimeError> {
-    principal.require(Scope::IntentSubmit, Some(&intent.environment))?;
+    // The self-test takes a scope that is good for nothing else.
+    let scope = match Class::of(PROCEDURE, &intent.action.name) {
+        Class::Synthetic => Scope::TokenTest,
+        Class::Traffic => Scope::IntentSubmit,
+    };
+    principal.require(scope, Some(&intent.environment))?;
     if principal.access.acts(&intent.action.name) {
         return Ok(());
     }
@@ -411,6 +426,7 @@ pub fn claims_of(
         env: intent.environment.to_string(),
         txn: record.input.id.to_string(),
         act: acts_for(intent),
+        class: record.input.class,
         action: Action {
             tool: intent.action.name.to_string(),
             operation: record.input.classification.operation.map(|o| o.as_str().to_owned()).unwrap_or_default(),

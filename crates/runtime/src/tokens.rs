@@ -5,7 +5,7 @@ use intended_engine::{Dead, KeyStatus, State, keys};
 use intended_ledger::NodeHash;
 use intended_model::decision::DecisionRecord;
 use intended_model::entry::{BODY_VERSION, Scope, TokenConsumed, TokenRevoked};
-use intended_model::{Code, EnvironmentId, Event, Timestamp};
+use intended_model::{Class, Code, EnvironmentId, Event, Timestamp};
 use intended_store::{Commit, Conflict, StoreError, TreeHead, Write};
 use intended_token::{Binding, Claims, Expectations, JwkSet, KeySet, Refusal, Verifier};
 
@@ -33,6 +33,17 @@ pub enum Verification {
     Refused(Refusal),
 }
 
+/// What a token is asked about.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    /// What the intent was. Whoever acts on the answer asks for traffic.
+    pub class: Class,
+    pub audience: &'a str,
+    pub environment: &'a EnvironmentId,
+    pub binding: &'a Binding,
+    pub consume: bool,
+}
+
 impl Runtime {
     /// The public keys an environment's tokens can be verified with: active and previous.
     pub fn key_set(state: &State, environment: Option<&EnvironmentId>) -> Result<JwkSet, RuntimeError> {
@@ -45,7 +56,8 @@ impl Runtime {
         Ok(set)
     }
 
-    /// Verifies a token for the call that is about to be made, and consumes it if asked to.
+    /// Verifies a token for the call that is about to be made, and consumes it if asked to. A self-test's
+    /// is refused.
     pub async fn verify_token(
         &self,
         principal: &Principal,
@@ -55,11 +67,31 @@ impl Runtime {
         binding: &Binding,
         consume: bool,
     ) -> Result<Verification, RuntimeError> {
-        principal.require(Scope::TokenVerify, Some(environment))?;
+        let asked = Asked { class: Class::Traffic, audience, environment, binding, consume };
+        self.verify_as(principal, token, &asked).await
+    }
+
+    /// The same for a token of the class that is asked for.
+    pub async fn verify_as(
+        &self,
+        principal: &Principal,
+        token: &str,
+        asked: &Asked<'_>,
+    ) -> Result<Verification, RuntimeError> {
+        let scope = match asked.class {
+            Class::Traffic => Scope::TokenVerify,
+            Class::Synthetic => Scope::TokenTest,
+        };
+        principal.require(scope, Some(asked.environment))?;
         for _ in 0..MAX_ATTEMPTS {
-            if let Some(verification) =
-                self.verify_once(principal, token, audience, environment, binding, consume).await?
-            {
+            if let Some(verification) = self.verify_once(principal, token, asked).await? {
+                // What a self-test comes to is no figure of those that really use tokens.
+                if asked.class.is_traffic() {
+                    match &verification {
+                        Verification::Accepted(_) => self.metrics().accepted(),
+                        Verification::Refused(refusal) => self.metrics().refused(*refusal),
+                    }
+                }
                 return Ok(verification);
             }
             self.follow(&principal.tenant).await?;
@@ -72,16 +104,17 @@ impl Runtime {
         &self,
         principal: &Principal,
         token: &str,
-        audience: &str,
-        environment: &EnvironmentId,
-        binding: &Binding,
-        consume: bool,
+        asked: &Asked<'_>,
     ) -> Result<Option<Verification>, RuntimeError> {
+        let Asked { class, audience, environment, binding, consume } = *asked;
+        let refused = |refusal| Ok(Some(Verification::Refused(refusal)));
         let tenant = &principal.tenant;
         let state = tenant.state();
         self.check_current(principal, &state)?;
         let entry = state.environments.get(environment).ok_or(Code::EnvironmentUnknown)?;
-        tenant.activity.acted(&principal.credential, environment, self.now());
+        if class.is_traffic() {
+            tenant.activity.acted(&principal.credential, environment, self.now());
+        }
         let mut keys_of =
             KeySet::from_jwks(&Self::key_set(&state, Some(environment))?).map_err(RuntimeError::internal)?;
         for retired in entry.keys.iter().filter(|k| k.status == KeyStatus::Retired) {
@@ -98,35 +131,35 @@ impl Runtime {
             },
             revocations: None,
         };
-        let accepted = match verifier.verify(token, binding, now) {
+        let accepted = match verifier.verify_class(class, token, binding, now) {
             Ok(accepted) => accepted,
-            Err(refusal) => return Ok(Some(self.refused(refusal))),
+            Err(refusal) => return refused(refusal),
         };
         let claims = accepted.claims;
         if state.suspended.is_some() || entry.suspended.is_some() {
-            return Ok(Some(self.refused(Refusal::Suspended)));
+            return refused(Refusal::Suspended);
         }
         let Some(record) = self.granted(tenant, &state, environment, &claims).await? else {
-            return Ok(Some(self.refused(Refusal::NotGranted)));
+            return refused(Refusal::NotGranted);
         };
         match state.dead_token(&record, claims.ledger.index) {
-            Some(Dead::Halted(_)) => return Ok(Some(self.refused(Refusal::Halted))),
-            Some(Dead::Revoked) => return Ok(Some(self.refused(Refusal::Revoked))),
+            Some(Dead::Halted(_)) => return refused(Refusal::Halted),
+            Some(Dead::Revoked) => return refused(Refusal::Revoked),
             None => {}
         }
         if self.store().fact_now(&tenant.id, &keys::revoked(&claims.jti))?.is_some() {
-            return Ok(Some(self.refused(Refusal::Revoked)));
+            return refused(Refusal::Revoked);
         }
         if !consume {
             if self.store().fact_now(&tenant.id, &keys::consumed(&claims.jti))?.is_some() {
-                return Ok(Some(self.refused(Refusal::Consumed)));
+                return refused(Refusal::Consumed);
             }
-            self.metrics().accepted();
             return Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at: None }))));
         }
         let intent = claims.txn.parse().map_err(RuntimeError::internal)?;
         let event = Event::TokenConsumed(TokenConsumed {
             by: principal.credential.clone(),
+            class,
             environment: environment.clone(),
             intent,
             jti: claims.jti.as_str().into(),
@@ -153,18 +186,17 @@ impl Runtime {
                 // right now.
                 let after = self.now();
                 if after.as_secs() >= claims.exp {
-                    return Ok(Some(self.refused(Refusal::Expired)));
+                    return refused(Refusal::Expired);
                 }
                 if after.millis_since(now) > DEADLINE_MS {
                     return Err(Code::DecisionLate.into());
                 }
-                self.metrics().accepted();
                 let consumed_at = Some(committed.first_index);
                 Ok(Some(Verification::Accepted(Box::new(Verified { claims, consumed_at }))))
             }
             Err(StoreError::Conflict(Conflict::Fact { key: lost })) => {
                 let refusal = if *lost == *key { Refusal::Consumed } else { Refusal::Revoked };
-                Ok(Some(self.refused(refusal)))
+                refused(refusal)
             }
             Err(StoreError::Conflict(Conflict::Late { head })) => {
                 self.saw(head);
@@ -206,11 +238,6 @@ impl Runtime {
         let granted = claims_of(self.issuer(), tenant.id.as_str(), &record, grant, index, &head);
         let same = record.input.intent.environment == *environment && granted == *claims;
         Ok(same.then(|| Box::new(record)))
-    }
-
-    fn refused(&self, refusal: Refusal) -> Verification {
-        self.metrics().refused(refusal);
-        Verification::Refused(refusal)
     }
 
     /// Revokes one token by its id. The decision that granted it names intent, environment, expiry.

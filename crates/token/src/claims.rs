@@ -1,7 +1,7 @@
 //! What a token says. Registered claims wherever one exists (RFC 7519 section 4.1, RFC 8693
 //! section 4.1, RFC 9396 section 2).
 
-use intended_model::Digest;
+use intended_model::{Class, Digest};
 use serde::{Deserialize, Serialize};
 
 /// Where the decision stands in the ledger.
@@ -46,6 +46,8 @@ pub struct Claims {
     pub txn: String,
     /// Whom the agent acts for.
     pub act: Option<Actor>,
+    /// What the intent is. Of a self-test it is said, so that nobody takes the token for another.
+    pub class: Class,
     pub action: Action,
     pub intent_hash: Digest,
     /// Digest of the policy version.
@@ -97,6 +99,8 @@ pub(crate) struct Wire {
     txn: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     act: Option<Actor>,
+    #[serde(default, skip_serializing_if = "Class::is_traffic")]
+    class: Class,
     authorization_details: Vec<Detail>,
     intent_hash: Digest,
     policy: String,
@@ -121,6 +125,7 @@ impl Claims {
             env: c.env,
             txn: c.txn,
             act: c.act,
+            class: c.class,
             authorization_details: vec![Detail {
                 kind: DETAIL.to_owned(),
                 tool: c.action.tool,
@@ -154,6 +159,7 @@ impl Claims {
             env: w.env,
             txn: w.txn,
             act: w.act,
+            class: w.class,
             action: Action {
                 tool: d.tool,
                 operation: d.operation,

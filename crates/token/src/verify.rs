@@ -1,9 +1,9 @@
 //! Verification, in this order, stopping at the first failure: size and shape → type and algorithm
-//! pinned to the key → key → signature → times → issuer, audience, tenant, environment →
+//! pinned to the key → key → signature → times → class → issuer, audience, tenant, environment →
 //! revocation → the call about to be made. Consumption needs shared state and comes after, online;
 //! what is said here of single use is that it was not checked.
 
-use intended_model::{Code, Digest, Timestamp, Value};
+use intended_model::{Class, Code, Digest, Timestamp, Value, synthetic};
 
 use crate::claims::{Claims, Wire};
 use crate::keys::{Alg, KeySet};
@@ -38,6 +38,8 @@ pub enum Refusal {
     NotYetValid,
     #[error("the token has expired")]
     Expired,
+    #[error("the token is a self-test's, or is none where one is asked for")]
+    Class,
     #[error("the token is of another issuer")]
     Issuer,
     #[error("the token is for another audience")]
@@ -85,6 +87,7 @@ impl Refusal {
             Self::Times => Code::TokenTimes,
             Self::NotYetValid => Code::TokenNotYetValid,
             Self::Expired => Code::TokenExpired,
+            Self::Class => Code::TokenClass,
             Self::Issuer => Code::TokenIssuer,
             Self::Audience => Code::TokenAudience,
             Self::Tenant => Code::TokenTenant,
@@ -231,8 +234,20 @@ fn time(claims: &Value, name: &str) -> Result<i64, Refusal> {
 }
 
 impl Verifier<'_> {
-    /// Verifies a token for a call, at a time.
+    /// Verifies a token for a call, at a time. A self-test's is refused: nothing is done on it.
     pub fn verify(&self, token: &str, binding: &Binding, now: Timestamp) -> Result<Accepted, Refusal> {
+        self.verify_class(Class::Traffic, token, binding, now)
+    }
+
+    /// The same for a token of one class, and of no other. Whoever acts on what it says never asks for a
+    /// synthetic one.
+    pub fn verify_class(
+        &self,
+        class: Class,
+        token: &str,
+        binding: &Binding,
+        now: Timestamp,
+    ) -> Result<Accepted, Refusal> {
         let value = open(token, TYPE, self.keys, MAX_TOKEN)?;
         let (iat, nbf, exp) = (time(&value, "iat")?, time(&value, "nbf")?, time(&value, "exp")?);
         if nbf < iat || exp <= nbf || exp - iat > MAX_TTL {
@@ -250,6 +265,11 @@ impl Verifier<'_> {
         }
         if now >= exp {
             return Err(Refusal::Expired);
+        }
+        // The claim is the issuer's word, and the tool's name says it too: neither alone makes a token
+        // of the other class.
+        if claims.class != class || (claims.action.tool == synthetic::NAME) != class.is_synthetic() {
+            return Err(Refusal::Class);
         }
         for (is, wanted, refusal) in [
             (&claims.iss, &self.expect.issuer, Refusal::Issuer),

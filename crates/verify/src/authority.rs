@@ -186,6 +186,8 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         }
         Event::KeyAdded(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
         Event::KeyRetired(e) => (&e.by, Scope::KeyWrite, In(&e.environment)),
+        // A self-test's token is used up by who tests, and by nobody else.
+        Event::TokenConsumed(e) if e.class.is_synthetic() => (&e.by, Scope::TokenTest, In(&e.environment)),
         Event::TokenConsumed(e) => (&e.by, Scope::TokenVerify, In(&e.environment)),
         Event::TokensRevoked(e) => (&e.by, Scope::TokenRevoke, e.selector.environment.as_ref().map_or(Whole, In)),
         Event::BreakGlassPrepared(e) => (&e.by, Scope::AccessWrite, e.environment.as_ref().map_or(Whole, In)),

@@ -32,7 +32,7 @@ use intended_model::entry::{
     ApprovalGranted, ApprovalNote, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause,
     EscalationClosed, KeyAdded, Scope,
 };
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp};
+use intended_model::{Class, Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp, synthetic};
 use intended_token::{Jwk, JwkSet, KeySet};
 
 use crate::difference::difference;
@@ -143,6 +143,7 @@ pub struct Report {
 }
 
 struct Granted {
+    class: Class,
     index: u64,
     intent: IntentId,
     environment: EnvironmentId,
@@ -402,6 +403,9 @@ impl Verifier {
                 if granted.intent != consumed.intent || granted.environment != consumed.environment {
                     return Err(wrong("it was granted for another intent or environment"));
                 }
+                if granted.class != consumed.class {
+                    return Err(wrong("it was granted to an intent of another class"));
+                }
                 if self.revoked.contains(&consumed.jti) {
                     return Err(wrong("it was revoked before"));
                 }
@@ -428,7 +432,10 @@ impl Verifier {
                 if !self.consumed.insert(consumed.jti.clone()) {
                     return Err(wrong(&format!("consumed twice; granted by entry {}", granted.index)));
                 }
-                self.outcomes.used(&consumed, granted.exp);
+                // Nothing comes of a self-test: nobody acts on it.
+                if granted.class.is_traffic() {
+                    self.outcomes.used(&consumed, granted.exp);
+                }
                 self.report.consumptions += 1;
                 Ok(())
             }
@@ -514,7 +521,8 @@ impl Verifier {
             _ => return Err(wrong("it is closed for another reason than time or a person's word")),
         }
         // Who waited for it in its session waits no more.
-        let wanted = self.state.as_ref().and_then(|s| needs(s, &open.record.input.intent, at).session);
+        let wanted =
+            self.state.as_ref().and_then(|s| needs(s, open.record.input.class, &open.record.input.intent, at).session);
         if let Some(key) = wanted
             && let Some(kept) = self.sessions.get(&key).and_then(|kept| effects::closed(kept, closed.intent))
         {
@@ -764,19 +772,20 @@ impl Verifier {
             return Err(wrong("this intent was decided before".to_owned()));
         }
         // Until it expires a credential is good for what it asks; what it asked for is recorded later.
+        let scope = self_test(&record).map_err(|what| wrong(what.to_owned()))?;
         let able = authority::access(state, &input.credential, input.at)
-            .is_ok_and(|access| access.may(Scope::IntentSubmit, Some(&input.intent.environment)));
+            .is_ok_and(|access| access.may(scope, Some(&input.intent.environment)));
         if !able {
             return Err(wrong(format!("the credential `{}` could not submit it", input.credential)));
         }
         if input.catalogue != state.catalogue.digest() {
             return Err(wrong(format!("classified by the catalogue {}, which is not the one here", input.catalogue)));
         }
-        if state.catalogue.classify(&input.intent.action.name) != input.classification {
+        if state.classify(input.procedure, &input.intent.action.name) != input.classification {
             return Err(wrong("the recorded classification is not the catalogue's".to_owned()));
         }
         // I7: what it says it saw is what the ledger before it says.
-        let wanted = needs(state, &input.intent, input.at);
+        let wanted = needs(state, input.class, &input.intent, input.at);
         let session = wanted.session.as_ref().map(|key| match self.sessions.get(key) {
             Some(kept) if input.at < kept.expires_at => kept.context.clone(),
             _ => SessionContext::default(),
@@ -852,6 +861,9 @@ impl Verifier {
         if grant.iat != iat || grant.exp != iat + i64::from(effects::token_ttl_secs(&known.settings, &record.input)) {
             return Err(wrong("the grant's times are not those of the environment's settings"));
         }
+        if record.input.class.is_synthetic() && *grant.aud != *synthetic::NAME {
+            return Err(wrong("the grant of a self-test is for somebody who acts"));
+        }
         if record.input.audience.as_ref().is_some_and(|audience| *audience != grant.aud) {
             return Err(wrong("the grant is for another audience than the one that was asked for"));
         }
@@ -862,6 +874,7 @@ impl Verifier {
             return Err(wrong("the grant's token id or audience is none"));
         }
         let granted = Granted {
+            class: record.input.class,
             index,
             intent: record.input.id,
             environment: environment.clone(),
@@ -1003,6 +1016,27 @@ impl Verifier {
         self.report.root = self.frontier.root().to_string();
         Ok(self.report)
     }
+}
+
+/// What submitting an intent takes. I2 to I5 hold of a self-test as of everything; that it is one, and
+/// nothing more, is seen here without the engine.
+fn self_test(record: &DecisionRecord) -> Result<Scope, &'static str> {
+    let DecisionRecord { decision, input, .. } = record;
+    if input.class != Class::of(input.procedure, &input.intent.action.name) {
+        return Err("it is recorded as of another class than its tool is");
+    }
+    if input.class.is_traffic() {
+        return Ok(Scope::IntentSubmit);
+    }
+    let plain = input.intent == synthetic::intent(input.intent.environment.clone()) && input.session.is_none();
+    let waits = input.expires_at.is_some() || decision.obligations.expires_at.is_some();
+    if decision.decision.permits() && !(plain && input.counters.is_empty() && input.audience.is_none()) {
+        return Err("a self-test was allowed that says more than one does");
+    }
+    if waits || !input.approvals.is_empty() {
+        return Err("a self-test waits for nobody");
+    }
+    Ok(Scope::TokenTest)
 }
 
 /// Where the recorded decision and the one made again differ first.

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use intended_ledger::Receipt;
 use intended_model::decision::{Decision, Gate, Obligations, Outcome, PolicyRef, Risk};
 use intended_model::entry::Scope;
-use intended_model::{Code, Event, Intent, IntentId, Kind, Timestamp, Value};
+use intended_model::{Class, Code, Event, Intent, IntentId, Kind, Timestamp, Value};
 use intended_runtime::escalations::Standing;
 use intended_runtime::{Decided, Principal, RuntimeError, Submission, admin, audit};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,8 @@ pub struct DecisionBody<'a> {
     pub environment: &'a str,
     pub agent: &'a str,
     pub action: &'a str,
+    /// `traffic`, or `synthetic` of a self-test.
+    pub class: Class,
     pub decision: Outcome,
     pub reason: Code,
     pub message: &'static str,
@@ -67,7 +69,7 @@ pub struct DecisionBody<'a> {
 }
 
 impl<'a> DecisionBody<'a> {
-    fn new(tenant: &'a str, d: &'a Decided, standing: Standing) -> Self {
+    pub(super) fn new(tenant: &'a str, d: &'a Decided, standing: Standing) -> Self {
         let intent = &d.record.input.intent;
         let decision: &Decision = &d.record.decision;
         let (outcome, reason, state) = match standing {
@@ -82,6 +84,7 @@ impl<'a> DecisionBody<'a> {
             environment: intent.environment.as_str(),
             agent: &intent.subject.id,
             action: &intent.action.name,
+            class: d.record.input.class,
             decision: outcome,
             reason,
             message: reason.title(),
@@ -101,7 +104,7 @@ impl<'a> DecisionBody<'a> {
     }
 
     /// The answer: this, and the decision's receipt as the last member.
-    fn answer(&self, status: u16, d: &Decided) -> Answer {
+    pub(super) fn answer(&self, status: u16, d: &Decided) -> Answer {
         let mut body = Vec::with_capacity(2 * d.leaf.len() + ROOM);
         serde_json::to_writer(&mut body, self).map_err(RuntimeError::internal)?;
         // The object's end.
@@ -113,7 +116,7 @@ impl<'a> DecisionBody<'a> {
     }
 }
 
-const fn status_of(outcome: Outcome) -> u16 {
+pub(super) const fn status_of(outcome: Outcome) -> u16 {
     match outcome {
         Outcome::Allow | Outcome::Modify => 200,
         Outcome::Escalate | Outcome::Defer => 202,
@@ -174,6 +177,7 @@ pub struct ListQuery {
     agent: Option<String>,
     action: Option<String>,
     decision: Option<Outcome>,
+    class: Option<Class>,
     reason: Option<String>,
     environment: Option<String>,
     kind: Option<String>,
@@ -197,6 +201,7 @@ impl ListQuery {
             agent: self.agent,
             tool: self.action,
             decision: self.decision,
+            class: self.class,
             reason,
             environment: self.environment,
             session: self.session,
@@ -225,6 +230,7 @@ struct Row {
     agent: String,
     action: String,
     resource: String,
+    class: Class,
     decision: Outcome,
     reason: Code,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,7 +246,7 @@ struct ListBody {
 
 /// Decisions, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/intents", tag = "decide",
-    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("class" = Option<String>, Query, description = "`traffic` or `synthetic`"), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of decisions", body = schema::IntentList)))]
 async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::IntentRead)?;
@@ -259,6 +265,7 @@ async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri
                 agent: r.input.intent.subject.id.into(),
                 action: r.input.intent.action.name.into(),
                 resource: format!("{}/{}", r.input.intent.resource.kind, r.input.intent.resource.id),
+                class: r.input.class,
                 decision: r.decision.decision,
                 reason: r.decision.reason,
                 risk: r.decision.risk.map(|r| r.score),

@@ -44,7 +44,7 @@ struct Body_ {
 
 /// Entries, newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/audit", tag = "ledger",
-    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
+    params(("tenant" = String, Path), ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("class" = Option<String>, Query, description = "`traffic` or `synthetic`"), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("since" = Option<i64>, Query), ("until" = Option<i64>, Query)),
     responses((status = 200, description = "a page of entries")))]
 async fn query(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;
@@ -283,6 +283,7 @@ struct EventsQuery {
     agent: Option<String>,
     action: Option<String>,
     decision: Option<intended_model::Outcome>,
+    class: Option<intended_model::Class>,
     reason: Option<String>,
     environment: Option<String>,
     session: Option<String>,
@@ -301,6 +302,7 @@ impl EventsQuery {
             agent: self.agent,
             tool: self.action,
             decision: self.decision,
+            class: self.class,
             reason: reason.map_err(|_| Problem::at(Code::RequestInvalid, "/reason", "unknown code"))?,
             environment: self.environment,
             session: self.session,
@@ -315,7 +317,7 @@ impl EventsQuery {
 /// After an index, or from now on. Ends when the server stops or the credential does; a client that
 /// comes back with `Last-Event-ID` misses nothing. What is filtered out is passed over.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/events", tag = "ledger",
-    params(("tenant" = String, Path), ("after" = Option<u64>, Query, description = "a ledger index"), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("last-event-id" = Option<u64>, Header)),
+    params(("tenant" = String, Path), ("after" = Option<u64>, Query, description = "a ledger index"), ("kind" = Option<String>, Query), ("agent" = Option<String>, Query), ("action" = Option<String>, Query), ("decision" = Option<String>, Query), ("class" = Option<String>, Query, description = "`traffic` or `synthetic`"), ("reason" = Option<String>, Query), ("environment" = Option<String>, Query), ("session" = Option<String>, Query), ("intent" = Option<String>, Query), ("credential" = Option<String>, Query), ("last-event-id" = Option<u64>, Header)),
     responses((status = 200, description = "events, until one side ends it", content_type = "text/event-stream")))]
 async fn events(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.reading(Scope::AuditRead)?;

@@ -22,6 +22,7 @@ pub mod siem;
 pub mod sign_in;
 pub mod simulations;
 pub mod tenants;
+pub mod token_test;
 pub mod tokens;
 pub mod webhooks;
 
@@ -29,6 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(intents::router())
         .merge(tokens::router())
+        .merge(token_test::router())
         .merge(ledger::router())
         .merge(access::router())
         .merge(agents::router())

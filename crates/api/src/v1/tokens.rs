@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use axum::response::IntoResponse as _;
 use http::HeaderMap;
 use intended_model::entry::Scope;
-use intended_model::{Code, Digest, EnvironmentId, Event, Value};
+use intended_model::{Class, Code, Digest, EnvironmentId, Event, Value, synthetic};
 use intended_runtime::audit::{MAX_PAGE, MAX_SCAN};
-use intended_runtime::tokens::Verification;
+use intended_runtime::tokens::{Asked, Verification};
 use intended_runtime::{Principal, Runtime, RuntimeError};
 use intended_token::{Binding, Call};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,8 @@ struct VerifyBody {
     call: Option<CallBody>,
     intent_hash: Option<Digest>,
     #[serde(default)]
+    class: Class,
+    #[serde(default)]
     consume: bool,
 }
 
@@ -93,6 +95,7 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
     let state = principal.tenant.state();
     let audience = match body.audience {
         Some(audience) => audience,
+        None if body.class.is_synthetic() => synthetic::NAME.to_owned(),
         None => state
             .environments
             .get(&environment)
@@ -130,7 +133,14 @@ async fn verify(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
             ));
         }
     };
-    match app.runtime.verify_token(&principal, &body.token, &audience, &environment, &binding, body.consume).await? {
+    let asked = Asked {
+        class: body.class,
+        audience: &audience,
+        environment: &environment,
+        binding: &binding,
+        consume: body.consume,
+    };
+    match app.runtime.verify_as(&principal, &body.token, &asked).await? {
         Verification::Accepted(v) => json(
             200,
             &Verdict {

@@ -35,6 +35,31 @@ fn what_is_satisfied_settles_the_outcome_in_this_order() {
     }
 }
 
+/// A permit of the runtime's own is one of the permits: it settles what permits would settle, and
+/// nothing that denies.
+#[test]
+fn one_more_permit_allows_and_outweighs_no_forbid_and_no_failure() {
+    let with = |policies: &[&str]| {
+        let version = version(&policies.concat());
+        usual().with(|r| version.evaluate_with(r, &Default::default(), Some("own")).unwrap())
+    };
+    const OTHER: &str = r#"@id("other") permit (principal == Agent::"somebody-else", action, resource);"#;
+    let permits = ["own", "permit"];
+    for (policies, code, determining) in [
+        (&[PERMIT, FORBID][..], "policy.forbid", &["forbid"][..]),
+        (&[FORBID], "policy.forbid", &["forbid"]),
+        (&[PERMIT, ERROR], "policy.error", &[]),
+        (&[ERROR], "policy.error", &[]),
+        (&[PERMIT, ASK], "policy.permit", &permits),
+        (&[ASK, DEFER, CAP], "policy.permit", &["own"]),
+        (&[OTHER], "policy.permit", &["own"]),
+    ] {
+        let outcome = with(policies);
+        let found: Vec<_> = outcome.determining.iter().map(|d| &**d).collect();
+        assert_eq!((outcome.code, found), (code, determining.to_vec()), "{policies:?}");
+    }
+}
+
 #[test]
 fn nothing_that_matches_denies() {
     let other = r#"@id("other") permit (principal == Agent::"somebody-else", action, resource);"#;

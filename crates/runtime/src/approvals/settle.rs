@@ -12,7 +12,7 @@ use intended_engine::effects::closed;
 use intended_engine::{State, keys, needs};
 use intended_model::decision::{Input, Outcome};
 use intended_model::entry::Scope;
-use intended_model::{Code, Intent, IntentId, Timestamp, Value};
+use intended_model::{Class, Code, Intent, IntentId, Timestamp, Value};
 use intended_store::{Conflict, StoreError, Write};
 
 use super::people::policy_changed;
@@ -40,7 +40,7 @@ impl Runtime {
 
     /// Decides again what is next in line in a session, one after the other.
     pub(crate) async fn settle_session(&self, tenant: &Arc<Tenant>, intent: &Intent) -> Result<(), RuntimeError> {
-        let Some(key) = needs(&tenant.state(), intent, self.now()).session else { return Ok(()) };
+        let Some(key) = needs(&tenant.state(), Class::Traffic, intent, self.now()).session else { return Ok(()) };
         loop {
             let Some(fact) = self.store().fact_now(&tenant.id, &key)? else { return Ok(()) };
             let Some(next) = read_session(&fact.value)?.context.waiting.first().copied() else { return Ok(()) };
@@ -180,7 +180,9 @@ impl Runtime {
 
     /// The session without an intent that is closed, as a fence and a write.
     pub(crate) fn leaves_session(&self, tenant: &Tenant, open: &Open) -> Result<Option<(Fence, Write)>, RuntimeError> {
-        let Some(key) = needs(&tenant.state(), &open.record.input.intent, self.now()).session else { return Ok(None) };
+        let Some(key) = needs(&tenant.state(), Class::Traffic, &open.record.input.intent, self.now()).session else {
+            return Ok(None);
+        };
         let Some(fact) = self.store().fact_now(&tenant.id, &key)? else { return Ok(None) };
         let Some(kept) = closed(&read_session(&fact.value)?, open.record.input.id) else { return Ok(None) };
         let value = serde_json::to_vec(&kept).map_err(RuntimeError::internal)?;

@@ -70,7 +70,7 @@ impl Tenant {
     /// Takes in a decision that is durable.
     pub(crate) fn decided(&self, record: &DecisionRecord, at: Timestamp) {
         let state = self.state();
-        if !counts(record) {
+        if record.input.class.is_synthetic() || !counts(record) {
             return;
         }
         let acting = Acting::new(&record.input.intent, &record.input.classification);

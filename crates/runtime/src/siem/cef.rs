@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use intended_model::Event;
 
 use super::{Line, Position};
-use intended_model::about::About;
+use intended_model::about::{About, intent_class};
 
 /// A header field. It holds no line break whatever happens.
 #[must_use]
@@ -92,6 +92,11 @@ pub fn line(position: &Position<'_>, about: &About<'_>, event: Option<&Event>) -
     }
     if let Some(member) = about.member {
         add("duser", member.as_str());
+    }
+    // No call of anybody's: what counts calls leaves it out.
+    if let Some(class) = event.and_then(intent_class).filter(|c| c.is_synthetic()) {
+        add("flexString1Label", "intentClass");
+        add("flexString1", class.as_str());
     }
     match decision {
         Some(record) => {

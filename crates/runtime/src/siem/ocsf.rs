@@ -9,7 +9,7 @@ use intended_model::{Event, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{Line, Position};
-use intended_model::about::{About, Activity, Class};
+use intended_model::about::{About, Activity, Class, intent_class};
 
 /// The schema version that events are held to.
 pub const VERSION: &str = "1.1.0";
@@ -154,6 +154,7 @@ fn decision(out: &mut Map<String, Value>, position: &Position<'_>, about: &About
         .map(|g| json!({"gate": g.gate.as_str(), "code": g.code.as_str(), "detail": g.detail}))
         .collect();
     let mut more = unmapped(position);
+    more.insert("intent_class".to_owned(), json!(input.class));
     for (name, value) in [
         ("decision", json!(decision.decision)),
         ("reason", json!(decision.reason)),
@@ -203,6 +204,9 @@ pub fn line(position: &Position<'_>, about: &About<'_>, event: Option<&Event>, l
         decision(&mut out, position, about, record);
     } else {
         let mut more = unmapped(position);
+        if let Some(class) = event.and_then(intent_class) {
+            more.insert("intent_class".to_owned(), json!(class));
+        }
         // Without the ledger's own frame around it, which stands above.
         let content = (leaf.len() <= MAX_CONTENT).then(|| serde_json::from_slice::<Value>(leaf).ok()).flatten();
         if let Some(body) = content.and_then(|mut v| v.get_mut("body").map(Value::take)) {

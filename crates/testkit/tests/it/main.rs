@@ -43,6 +43,8 @@ mod policy_http;
 mod refusals;
 mod reviews;
 mod rollback;
+mod self_test;
+mod self_test_uncounted;
 mod siem;
 mod sign_in;
 mod sign_in_http;

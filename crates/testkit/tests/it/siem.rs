@@ -532,3 +532,32 @@ async fn health_metrics_and_status_say_how_far_a_sink_has_come() {
     let unique: BTreeSet<u64> = fake.indexes().into_iter().collect();
     assert!(unique.len() <= 1, "what was sent is not sent again: {unique:?}");
 }
+
+/// The decision and the use of its token; of what is real, neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_self_test_is_marked_so_that_nobody_counts_it_as_a_call() {
+    let (world, app, key) = app().await;
+    let at = "/v1/tenants/acme/tokens";
+    let body = json!({"environment": "production"});
+    let (_, decided) = call(&app, "POST", &format!("{at}/test"), Some(&key), Some(&body)).await;
+    let verify = json!({
+        "token": decided["token"], "class": "synthetic", "environment": "production",
+        "intent_hash": decided["intent_hash"], "consume": true,
+    });
+    let (_, used) = call(&app, "POST", &format!("{at}/verify"), Some(&key), Some(&verify)).await;
+    submit(&world, 1).await;
+    let (synthetic, real) =
+        (decided["receipt"]["index"].as_u64().unwrap(), used["consumed_index"].as_u64().unwrap() + 1);
+    let (fake, mut exporter) = sink(spec("soc", Filter::default()));
+    drain(&world, &mut exporter).await;
+    let events = fake.events();
+    let class = |at: u64| &events[usize::try_from(at).unwrap()]["unmapped"]["intent_class"];
+    assert_eq!([class(synthetic), class(synthetic + 1), class(real)], ["synthetic", "synthetic", "traffic"]);
+    assert_eq!(class(0), &Value::Null);
+    let (fake, mut exporter) = sink(SinkSpec { format: Format::Cef, ..spec("arc", Filter::default()) });
+    drain(&world, &mut exporter).await;
+    let lines = fake.taken().concat();
+    let marked: Vec<bool> = lines.iter().map(|l| l.contains("flexString1=synthetic")).collect();
+    let wanted: Vec<bool> = (0..lines.len() as u64).map(|at| at == synthetic || at == synthetic + 1).collect();
+    assert_eq!(marked, wanted);
+}

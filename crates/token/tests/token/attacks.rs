@@ -613,7 +613,7 @@ mod addressee {
     use intended_token::Expectations;
     use serde_json::{Value, json};
 
-    use crate::fixture::{Check, claims, code, expectations, with, without};
+    use crate::fixture::{ACCEPTED, Check, claims, code, expectations, with, without};
 
     /// Texts that a careless comparison takes for `text`.
     fn look_alikes(text: &str) -> Vec<String> {
@@ -698,6 +698,35 @@ mod addressee {
         ] {
             assert_eq!(Check { expect: expect.clone(), ..Check::default() }.code(&token), expected, "{expect:?}");
         }
+    }
+
+    /// Whatever else is right about it. The claim and the tool say the same, or it is of no class.
+    #[test]
+    fn a_self_tests_token_is_refused_by_who_did_not_ask_for_one_and_no_other_is_taken_for_it() {
+        use intended_model::{Class, synthetic};
+        use intended_token::{Action, Binding, Claims, Refusal, Verifier, issue};
+
+        let real = claims();
+        let own = Action { tool: synthetic::NAME.to_owned(), ..real.action.clone() };
+        let plain = (Class::Traffic, real.action.clone());
+        let synthetic = (Class::Synthetic, own.clone());
+        for (class, action) in [plain, synthetic, (Class::Synthetic, real.action.clone()), (Class::Traffic, own)] {
+            let of = Claims { class, action: action.clone(), ..real.clone() };
+            let token = issue(&of, crate::fixture::key(intended_token::Alg::EdDSA)).unwrap();
+            let check = Check { binding: Binding::IntentHash(of.intent_hash), ..Check::default() };
+            let verifier = Verifier { keys: check.keys, expect: check.expect.clone(), revocations: None };
+            for asked in Class::ALL {
+                let good = asked == class && class.is_synthetic() == (action.tool == synthetic::NAME);
+                let verdict = verifier.verify_class(asked, &token, &check.binding, check.now).map(|a| a.claims);
+                let expected = if good { Ok(of.clone()) } else { Err(Refusal::Class) };
+                assert_eq!(verdict, expected, "{class} {} asked as {asked}", action.tool);
+            }
+            assert_eq!(check.code(&token) == ACCEPTED, class.is_traffic() && action == real.action);
+        }
+        for value in [json!("Synthetic"), json!("other"), json!(""), json!(null), json!(true), json!(["traffic"])] {
+            assert_eq!(code(&with("class", value.clone())), "token.claims", "{value}");
+        }
+        assert_eq!(code(&with("class", json!("synthetic"))), "token.class");
     }
 
     #[test]

@@ -139,6 +139,7 @@ pub fn claims() -> Claims {
         env: "production".to_owned(),
         txn: "int_01".to_owned(),
         act: Some(Actor { sub: "alice".to_owned(), act: None }),
+        class: intended_model::Class::Traffic,
         action: Action {
             tool: "mail.send".to_owned(),
             operation: "send".to_owned(),
