@@ -286,6 +286,9 @@ pub struct EntryFilter {
     /// allow, modify, escalate, defer or deny.
     #[arg(long)]
     pub decision: Option<String>,
+    /// Decisions on traffic, or synthetic: self-tests.
+    #[arg(long)]
+    pub class: Option<String>,
     #[arg(long)]
     pub reason: Option<String>,
     /// Decisions of one session.
@@ -345,6 +348,9 @@ pub enum Intent {
         /// allow, modify, escalate, defer or deny.
         #[arg(long)]
         decision: Option<String>,
+        /// traffic, or synthetic: self-tests.
+        #[arg(long)]
+        class: Option<String>,
         #[command(flatten)]
         window: Window,
     },
@@ -372,11 +378,17 @@ pub enum Intent {
 
 #[derive(Subcommand)]
 pub enum Token {
-    /// Submit an intent, verify its token offline, consume it, see the replay refused.
-    #[command(before_help = "Examples:\n  intended token test read.json")]
+    /// See that tokens work: decide, sign, verify here, use once, be refused twice, prove it.
+    #[command(
+        before_help = "Examples:\n  intended token test                            the self-test, in every environment that the credential may test\n  intended token test -e production --vkey acme.vkey\n  intended token test -e production -o json\n  intended token test read.json                  with an intent of your own, which counts as traffic",
+        after_help = "The self-test is an intent of the runtime's own that touches nothing. It passes the same gates as any other,\nis recorded and marked, and is never counted as traffic. A `forbid`, a halt or a breaker denies it.\nExit codes: 0 every step holds, 2 denied, 5 the server cannot, 8 a step does not hold, 9 halted"
+    )]
     Test {
-        /// An intent that is allowed.
-        file: PathBuf,
+        /// An intent of your own that is allowed, instead of the self-test.
+        file: Option<PathBuf>,
+        /// A file with the ledger's public key as you know it. Without it the server's own word is taken.
+        #[arg(long, conflicts_with = "file")]
+        vkey: Option<PathBuf>,
     },
     /// Show what a token says, without verifying it.
     #[command(

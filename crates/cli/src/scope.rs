@@ -22,6 +22,8 @@ const OWN: &str = "for the whole tenant, and what the role gives; showing takes 
 const AGENT: &str = "for every environment of the agent, before and after";
 const OPERATOR: &str = "the server operator's key";
 const ITS: &str = "for the intent's environment";
+const TEST: &str =
+    "for the environment; with --vkey no audit:read; with a FILE what submitting, verifying and proving it takes";
 const TENANT: &str = "no credential: it asks no server; with -e policy:read";
 const MEMBER: &str = "of a member who may approve in the environment";
 const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with emergency:read it also \
@@ -44,7 +46,7 @@ pub const NEEDS: &[Need] = &[
     need("intent show", &[Scope::IntentRead], ""),
     need("intent explain", &[Scope::IntentRead], ""),
     need("intent replay", &[Scope::IntentRead], "with --policy also policy:read, for the environment"),
-    need("token test", &[Scope::IntentSubmit, Scope::TokenVerify, Scope::AuditRead], ITS),
+    need("token test", &[Scope::TokenTest, Scope::AuditRead], TEST),
     need("token inspect", &[], NONE),
     need("token verify", &[Scope::TokenVerify], "for the environment; with --jwks none"),
     need("token keys", &[], ANY),

@@ -83,6 +83,7 @@ fn filters(global: &Global, filter: EntryFilter) -> Vec<(&'static str, Option<St
         ("agent", filter.agent),
         ("action", filter.action),
         ("decision", filter.decision),
+        ("class", filter.class),
         ("reason", filter.reason),
         ("session", filter.session),
         ("intent", filter.intent),

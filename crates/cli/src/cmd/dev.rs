@@ -293,7 +293,7 @@ async fn show(global: &Global, server: &str, keys: &Keys) -> Result<bool, CliErr
     };
     let text = decision.get("token").and_then(Value::as_str).unwrap_or_default().to_owned();
     // The receipt's key is read with the owner's credential; tokens are the agents'.
-    let checks = token::check(global, &owner, &decision, &text).await?;
+    let checks = token::check(&owner, &decision, &text).await?;
     if human {
         say("one token, from the first allow");
         token::show_checks(global.output, &checks);

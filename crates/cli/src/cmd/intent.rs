@@ -49,15 +49,21 @@ pub async fn run(global: &Global, args: Intent) -> Outcome {
             show(global.output, &reply);
             Ok(exit_of(&reply))
         }
-        Intent::List { agent, action, decision, window } => {
+        Intent::List { agent, action, decision, class, window } => {
             let filters = [
                 ("agent", agent),
                 ("action", action),
                 ("decision", decision),
+                ("class", class),
                 ("environment", global.environment.clone()),
             ];
             let found = audit::window_of(&client, "intents", &filters, "intents", window).await?;
-            list(global.output, &found.rows, COLUMNS);
+            // Where all is traffic the word would only take room.
+            let mut columns = COLUMNS.to_vec();
+            if found.rows.iter().any(|row| row.get("class").is_some_and(|c| c != "traffic")) {
+                columns.push(("class", "class"));
+            }
+            list(global.output, &found.rows, &columns);
             audit::truncated(&found);
             Ok(ExitCode::Ok)
         }
@@ -183,7 +189,8 @@ fn show(format: Format, body: &Value) {
         return one(format, body);
     }
     say(&format!("{}  {}: {}", text(body, "/decision").to_uppercase(), text(body, "/reason"), text(body, "/message")));
-    say(&format!("{} by {} in {}", text(body, "/action"), text(body, "/agent"), text(body, "/environment")));
+    let mark = if text(body, "/class") == "synthetic" { "  (a self-test: not counted as traffic)" } else { "" };
+    say(&format!("{} by {} in {}{mark}", text(body, "/action"), text(body, "/agent"), text(body, "/environment")));
     say(&format!(
         "intent {}  recorded {}  ledger entry {}  risk {}",
         text(body, "/id"),

@@ -19,6 +19,7 @@ mod intent;
 mod login;
 mod operate;
 mod policy;
+mod self_test;
 mod serve;
 mod siem;
 mod tail;

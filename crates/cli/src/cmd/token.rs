@@ -1,11 +1,11 @@
 //! `token test|inspect|verify`.
 
 use base64::Engine as _;
-use intended_model::ExitCode;
+use intended_model::{Class, ExitCode};
 use intended_token::{Binding, Expectations, JwkSet, KeySet, RevocationList, Verifier};
 use serde_json::{Value, json};
 
-use super::{Outcome, encode, exit_of, intent, read};
+use super::{Outcome, encode, exit_of, intent, read, self_test};
 use crate::args::{Format, Token};
 use crate::client::Client;
 use crate::config::Global;
@@ -52,6 +52,9 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
             let token = text(&read(&file)?);
             if offline || jwks.is_some() {
                 let check = Offline {
+                    class: Class::Traffic,
+                    tenant: &global.tenant,
+                    environment: global.environment.as_deref(),
                     audience: audience.as_deref(),
                     issuer: issuer.as_deref(),
                     intent_hash: &intent_hash,
@@ -62,13 +65,13 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
                         let keys = serde_json::from_slice(&read(&path)?)
                             .map_err(|e| CliError::Failed(format!("{}: {e}", path.display()), ExitCode::Invalid))?;
                         let list = revocations.map(|path| read(&path).map(|b| text(&b))).transpose()?;
-                        check.run(global, &keys, &token, list.as_deref())?
+                        check.run(&keys, &token, list.as_deref())?
                     }
                     None => {
                         let client = Client::new(global)?;
                         let keys = public_keys(&client).await?;
                         let list = revocation_list(&client, global, &token).await?;
-                        check.run(global, &keys, &token, list.as_deref())?
+                        check.run(&keys, &token, list.as_deref())?
                     }
                 };
                 one(global.output, &verdict);
@@ -94,7 +97,8 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
             one(global.output, &verdict);
             Ok(exit_of_verdict(&verdict))
         }
-        Token::Test { file } => {
+        Token::Test { file: None, vkey } => self_test::run(global, vkey.as_deref()).await,
+        Token::Test { file: Some(file), .. } => {
             let client = Client::new(global)?;
             let body = intent::body(global, &file)?;
             client.would("POST", "intents", &serde_json::from_slice(&body).unwrap_or_default())?;
@@ -104,7 +108,7 @@ pub async fn run(global: &Global, args: Token) -> Outcome {
                 note(&format!("the intent was not allowed, so there is no token to test: {reason}"));
                 return Ok(exit_of(&decision));
             };
-            let checks = check(global, &client, &decision, token).await?;
+            let checks = check(&client, &decision, token).await?;
             show_checks(global.output, &checks);
             Ok(if checks.iter().all(|(_, held, _)| *held) { ExitCode::Ok } else { ExitCode::VerificationFailed })
         }
@@ -146,7 +150,7 @@ pub fn claims(token: &str) -> Result<Value, CliError> {
     serde_json::from_slice(&bytes).map_err(|_| wrong())
 }
 
-async fn public_keys(client: &Client) -> Result<JwkSet, CliError> {
+pub async fn public_keys(client: &Client) -> Result<JwkSet, CliError> {
     serde_json::from_value(client.get("jwks.json").await?)
         .map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))
 }
@@ -170,18 +174,22 @@ fn exit_of_verdict(verdict: &Value) -> ExitCode {
 }
 
 /// Verification with public keys and what else is at hand.
-struct Offline<'a> {
-    audience: Option<&'a str>,
-    issuer: Option<&'a str>,
-    intent_hash: &'a str,
+pub struct Offline<'a> {
+    /// Of what the token must be.
+    pub class: Class,
+    pub tenant: &'a str,
+    pub environment: Option<&'a str>,
+    pub audience: Option<&'a str>,
+    pub issuer: Option<&'a str>,
+    pub intent_hash: &'a str,
     /// Oldest list that is relied on, in seconds.
-    max_age: Option<i64>,
+    pub max_age: Option<i64>,
 }
 
 impl Offline<'_> {
     /// The verdict, and with it what was not checked: a token that stands offline may still have
     /// been used, revoked or overtaken by a halt.
-    fn run(&self, global: &Global, set: &JwkSet, token: &str, list: Option<&str>) -> Result<Value, CliError> {
+    pub fn run(&self, set: &JwkSet, token: &str, list: Option<&str>) -> Result<Value, CliError> {
         let unverified = claims(token)?;
         let claim = |name: &str| unverified.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let keys = KeySet::from_jwks(set).map_err(|e| CliError::Failed(e.to_string(), ExitCode::VerificationFailed))?;
@@ -203,10 +211,10 @@ impl Offline<'_> {
             }
         };
         let expect = Expectations {
-            environment: expect("environment", "env", global.environment.as_deref()),
+            environment: expect("environment", "env", self.environment),
             issuer: expect("issuer", "iss", self.issuer),
             audience: self.audience.unwrap_or("intended").to_owned(),
-            tenant: global.tenant.clone(),
+            tenant: self.tenant.to_owned(),
         };
         let list = list.map(|list| RevocationList::open(list, &expect.issuer, &keys)).transpose();
         if matches!(list, Ok(None)) { &mut not_checked } else { &mut checked }.extend(["revocations", "halts"]);
@@ -218,7 +226,7 @@ impl Offline<'_> {
         let verdict = list.map_err(|r| ("the revocation list: ", r)).and_then(|list| {
             let list = list.map(bounded);
             let verifier = Verifier { keys: &keys, expect, revocations: list.as_ref() };
-            verifier.verify(token, &Binding::IntentHash(hash), when::now()).map_err(|r| ("", r))
+            verifier.verify_class(self.class, token, &Binding::IntentHash(hash), when::now()).map_err(|r| ("", r))
         });
         Ok(match verdict {
             Ok(accepted) => json!({
@@ -236,7 +244,7 @@ impl Offline<'_> {
 pub type Check = (&'static str, bool, String);
 
 /// Local verification, consumption, refused replay, inclusion: of an allowed decision.
-pub async fn check(global: &Global, client: &Client, decision: &Value, token: &str) -> Result<Vec<Check>, CliError> {
+pub async fn check(client: &Client, decision: &Value, token: &str) -> Result<Vec<Check>, CliError> {
     let mut out = Vec::new();
     let hash = decision.get("effective_intent_hash").or_else(|| decision.get("intent_hash"));
     let hash = hash.and_then(Value::as_str).unwrap_or_default();
@@ -244,10 +252,16 @@ pub async fn check(global: &Global, client: &Client, decision: &Value, token: &s
     let claims = claims(token)?;
     let audience = claims.get("aud").and_then(Value::as_str).unwrap_or_default().to_owned();
     let keys = public_keys(client).await?;
-    let check = Offline { audience: Some(&audience), issuer: None, intent_hash: hash, max_age: None };
-    let named = decision.get("environment").and_then(Value::as_str).map(str::to_owned);
-    let global = Global { tenant: client.tenant().to_owned(), environment: named, ..global.clone() };
-    let offline = check.run(&global, &keys, token, None)?;
+    let check = Offline {
+        class: Class::Traffic,
+        tenant: client.tenant(),
+        environment: environment.as_str(),
+        audience: Some(&audience),
+        issuer: None,
+        intent_hash: hash,
+        max_age: None,
+    };
+    let offline = check.run(&keys, token, None)?;
     let held = offline.get("active") == Some(&Value::Bool(true));
     let message = offline.get("message").and_then(Value::as_str).unwrap_or_default();
     out.push((
