@@ -248,6 +248,7 @@ async fn a_credential_of_an_agents_gets_nothing_by_it_and_one_that_tests_does_no
     // A credential for other tools is not for this one either.
     let narrow = intended_runtime::access::CredentialSpec {
         actions: vec!["orders.*".into()],
+        agents: Vec::new(),
         credential: CredentialId::new("narrow").unwrap(),
         environments: vec![production],
         scopes: vec![Scope::TokenTest],
