@@ -48,7 +48,7 @@ pub fn decide(state: &State, input: &Input) -> Decision {
     let changed = obligations.arguments.as_ref().map(|arguments| {
         let mut intent = input.intent.clone();
         intent.action.properties = arguments.clone();
-        crate::needs::needs(state, &intent, input.at)
+        crate::needs::needs(state, input.procedure, &intent, input.at)
     });
     let gates = vec![
         emergency(state, environment, input),
@@ -112,7 +112,7 @@ impl<'s> Found<'s> {
 }
 
 fn found<'s>(state: &'s State, environment: &Environment, input: &Input) -> Found<'s> {
-    let needs = needs(state, &input.intent, input.at);
+    let needs = needs(state, input.procedure, &input.intent, input.at);
     let agent = state.agents.get(&input.intent.subject.id).map(|a| &**a);
     let capability = state.capability(&input.intent.resource.kind, &input.intent.resource.id);
     let known = capability.ok().flatten();

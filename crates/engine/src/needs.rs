@@ -38,9 +38,9 @@ impl Needs {
     }
 }
 
-/// Which facts deciding `intent` at `at` depends on.
+/// Which facts deciding `intent` at `at`, by a decision procedure, depends on.
 #[must_use]
-pub fn needs(state: &State, intent: &Intent, at: Timestamp) -> Needs {
+pub fn needs(state: &State, procedure: u32, intent: &Intent, at: Timestamp) -> Needs {
     let session = intent.session.as_deref().map(|s| keys::session(&intent.environment, &intent.subject.id, s));
     let budgets = state
         .environments
@@ -49,7 +49,7 @@ pub fn needs(state: &State, intent: &Intent, at: Timestamp) -> Needs {
             environment.settings.budgets.iter().filter(|b| applies(b, intent)).map(|b| need(b, intent, at)).collect()
         })
         .unwrap_or_default();
-    Needs { session, budgets, probes: crate::breakers::probes(state, intent, at) }
+    Needs { session, budgets, probes: crate::breakers::probes(state, procedure, intent, at) }
 }
 
 fn applies(budget: &Budget, intent: &Intent) -> bool {

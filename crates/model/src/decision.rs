@@ -14,7 +14,9 @@ use crate::{Code, CredentialId, Digest, Intent, IntentId, MemberId, Timestamp, V
 /// * 1: as it began
 /// * 2: of those who act for each other, all are looked at; approvals count by whose they are and
 ///   what the approver was before the request, in steps; a session waits for what is deferred in it
-pub const PROCEDURE: u32 = 2;
+/// * 3: one way to tell a tool's target system, for catalogue, halts and breakers alike; a hold covers
+///   what a halt of the same words does; a breaker on a domain covers its categories
+pub const PROCEDURE: u32 = 3;
 
 /// The five outcomes (AARM v1.0, R4; `escalate` is its STEP_UP).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -136,7 +138,8 @@ pub struct Classification {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
     pub reversible: Reversible,
-    /// The target system, `github`.
+    /// The target system, `github`, in lower case: [`connector_of`](crate::emergency::connector_of) the tool.
+    /// Until the second procedure what the entry of the catalogue began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<Box<str>>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use intended_engine::{FoldError, State, Version, decide, needs, policy_trace};
 use intended_intents::Catalogue;
-use intended_model::decision::{Decision, Gate};
+use intended_model::decision::{Decision, Gate, PROCEDURE};
 use intended_model::entry::{
     AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, EnvironmentSet, PolicyRules, TenantCreated,
 };
@@ -295,7 +295,7 @@ pub fn intent(
 }
 
 fn input(world: &World, intent: Intent, test: &Test) -> intended_model::decision::Input {
-    let wanted = needs(&world.state, &intent, test.now);
+    let wanted = needs(&world.state, PROCEDURE, &intent, test.now);
     let mut input = intended_engine::expect::input(&world.state, intent, world.by.clone(), test.now);
     if let Some(session) = &test.session {
         input.session = Some(session.clone());

@@ -625,7 +625,7 @@ fn what_cannot_be_replayed_is_counted_with_its_reason() {
     let mut ledger = Ledger::new(&new_pack());
     ledger.decide("orders.get_order", "order", None, 1);
     let text = String::from_utf8(ledger.leaves.pop().unwrap()).unwrap();
-    ledger.leaves.push(text.replace("\"procedure\":2", "\"procedure\":99").into_bytes());
+    ledger.leaves.push(text.replace("\"procedure\":3", "\"procedure\":99").into_bytes());
     ledger.decide("orders.get_order", "order", None, 2);
     let text = String::from_utf8(ledger.leaves.pop().unwrap()).unwrap();
     ledger.leaves.push(text.replace("\"decision\":\"allow\"", "\"decision\":\"maybe\"").into_bytes());

@@ -322,7 +322,7 @@ impl Runtime {
         let again = self.as_of(&principal.tenant, record, at, move |state, input| {
             let mut input = input.clone();
             if elsewhere {
-                input.classification = state.catalogue.classify(&input.intent.action.name);
+                input.classification = state.catalogue.classify_by(input.procedure, &input.intent.action.name);
                 input.catalogue = state.catalogue.digest();
                 input.control = state.control;
             }
