@@ -57,9 +57,10 @@ pub async fn key(world: &World, id: &str, member: Option<MemberId>, scopes: &[Sc
 }
 
 /// A key for production.
-fn spec_of(id: &str, member: Option<MemberId>, scopes: &[Scope]) -> CredentialSpec {
+pub fn spec_of(id: &str, member: Option<MemberId>, scopes: &[Scope]) -> CredentialSpec {
     CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         credential: CredentialId::new(id).unwrap(),
         environments: vec![environment("production").unwrap()],
         scopes: scopes.to_vec(),

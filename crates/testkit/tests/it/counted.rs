@@ -7,8 +7,9 @@ use std::time::Duration;
 use intended_engine::covers::Acting;
 use intended_engine::keys;
 use intended_model::decision::Outcome;
-use intended_model::entry::ActionOutcome;
+use intended_model::entry::{ActionOutcome, Scope};
 use intended_model::{Code, IntentId};
+use intended_runtime::access::CredentialSpec;
 use intended_runtime::breakers::{Monitor, Sample, Seen};
 use intended_runtime::outcomes::Report;
 use intended_runtime::{Runtime, Submission};
@@ -19,7 +20,9 @@ use intended_verify::Check;
 use serde_json::json;
 
 use crate::approving::Office;
-use crate::breakers::{TOOL, consume, denied_by_breaker, done, holds, kinds, named, set, small, standing, submit};
+use crate::breakers::{
+    TOOL, consume, denied_by_breaker, done, holds, kinds, named, set, small, spec_of, standing, submit,
+};
 use crate::http_edge::GOOD;
 use crate::slow;
 use crate::tampering::{Forge, verify};
@@ -139,6 +142,16 @@ async fn naming_an_agent_for_what_it_is_not_does_not_open_its_breaker() {
     for _ in 0..40 {
         let denied = submit(&world, intent(&framed).unwrap()).await;
         assert_eq!(denied.record.decision.reason, Code::AgentKind);
+    }
+    // And nobody names one that their key is not for.
+    let spec = CredentialSpec { agents: vec!["support-agent".into()], ..spec_of("mine", None, &[Scope::IntentSubmit]) };
+    let mine = world.runtime.create_credential(&world.owner, spec).await.unwrap();
+    let mine = world.runtime.authenticate(&mine.key).unwrap();
+    let framed = intent(&GOOD.replace("support-agent", "release-agent").replace(TOOL, "no.such_tool")).unwrap();
+    for _ in 0..40 {
+        let submission = Submission { intent: framed.clone(), idempotency_key: None, audience: None };
+        let denied = world.runtime.submit(&mine, submission).await.unwrap();
+        assert_eq!(denied.record.decision.reason, Code::CredentialAgent);
     }
     assert_eq!(standing(&world, "production.agents"), Some("closed"));
     let own = GOOD.replace("support-agent", "release-agent").replace(TOOL, "no.such_tool");
