@@ -6,7 +6,7 @@
 //! is tried again not before its time, and closes after so many probes that succeeded, or opens again.
 //! The measuring is the runtime's. A hold is a person's: nothing automatic touches it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use intended_model::decision::Input;
@@ -16,7 +16,7 @@ use intended_model::entry::{
 };
 use intended_model::{Digest, EnvironmentId, Intent, Name, Timestamp};
 
-use crate::covers::{Acting, Covers};
+use crate::barriers::{Barrier, Barriers};
 use crate::keys;
 use crate::needs::BudgetNeed;
 use crate::state::State;
@@ -45,6 +45,10 @@ pub enum BreakerError {
     Rules(&'static str),
     #[error("`{0}` cannot be watched: {1}")]
     Target(Box<str>, &'static str),
+    #[error("{on} covers nothing: {why}")]
+    CoversNothing { on: BreakerTarget, why: String },
+    #[error("only a person releases the hold `{0}`, with means of their own")]
+    Person(Name),
     #[error("the breaker `{breaker}` {what}")]
     Transition { breaker: Name, what: &'static str },
 }
@@ -83,15 +87,10 @@ pub struct Standing {
     /// When it opened.
     pub opened_at: Timestamp,
     pub retry_at: Timestamp,
-    /// What opened it.
+    /// What opened it: of one that probes opened again, that they failed.
     pub measured: BreakerMeasure,
-}
-
-/// What stands in the way of an action.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Barrier {
-    Held(Name),
-    Auto(Instance),
+    /// What opened it at first.
+    pub cause: BreakerMetric,
 }
 
 /// All breakers of a tenant.
@@ -105,7 +104,7 @@ pub struct Breakers {
     pub standing: BTreeMap<Instance, Standing>,
     /// How many of them are half-open.
     probing: usize,
-    barriers: HashMap<EnvironmentId, Covers<Barrier>>,
+    barriers: Barriers,
 }
 
 /// The breakers that an environment has of itself: agents that fail or are mostly denied, and systems
@@ -198,7 +197,7 @@ impl Breakers {
     pub fn calm(&mut self) {
         self.held.clear();
         self.standing.clear();
-        self.barriers.clear();
+        self.barriers = Barriers::default();
         self.probing = 0;
     }
 
@@ -256,16 +255,19 @@ impl Breakers {
         if self.held.contains_key(&e.breaker) {
             return Err(BreakerError::Held(e.breaker.clone()));
         }
-        let barriers = self.barriers.entry(e.environment.clone()).or_default();
-        barriers.add(e.scope, &e.target, Barrier::Held(e.breaker.clone()));
+        self.barriers.hold(e);
         self.held.insert(e.breaker.clone(), e.clone());
         Ok(())
     }
 
-    pub fn release(&mut self, e: &BreakerReleased) -> Result<(), BreakerError> {
+    /// [`Event::BreakerReleased`](intended_model::Event::BreakerReleased). What somebody stopped by hand
+    /// goes on when a person says so: no automation, however broad its key.
+    pub fn release(&mut self, e: &BreakerReleased, by_person: bool) -> Result<(), BreakerError> {
+        if !by_person && self.held.contains_key(&e.breaker) {
+            return Err(BreakerError::Person(e.breaker.clone()));
+        }
         let held = self.held.remove(&e.breaker).ok_or_else(|| BreakerError::NotHeld(e.breaker.clone()))?;
-        let is_it = |b: &Barrier| matches!(b, Barrier::Held(name) if *name == e.breaker);
-        self.lift(&held.environment, held.scope, &held.target, is_it);
+        self.barriers.release(&held);
         Ok(())
     }
 
@@ -292,11 +294,12 @@ impl Breakers {
             (Some(Phase::Probing { .. }), _) => return wrong("is half-open: only probes open it again"),
             (Some(Phase::Open), _) => return wrong("is open already"),
         }
-        let standing = Standing { phase: Phase::Open, opened_at: e.at, retry_at: e.retry_at, measured: e.measured };
+        let cause = self.standing.get(&instance).map_or(found.metric, |before| before.cause);
+        let standing =
+            Standing { phase: Phase::Open, opened_at: e.at, retry_at: e.retry_at, measured: e.measured, cause };
         if before.is_none() {
             let (scope, target) = watched(&breaker.on, &instance);
-            let (environment, target) = (breaker.environment.clone(), Box::<str>::from(target));
-            self.barriers.entry(environment).or_default().add(scope, &target, Barrier::Auto(instance.clone()));
+            self.barriers.open(&breaker.environment, scope, target, &instance);
         }
         self.standing.insert(instance, standing);
         Ok(())
@@ -318,12 +321,15 @@ impl Breakers {
     /// The probes succeeded.
     pub fn closed(&mut self, e: &BreakerClosed) -> Result<(), BreakerError> {
         let (instance, breaker) = self.instance(&e.breaker, &e.environment, e.target.as_deref())?;
-        if e.succeeded < breaker.rules.successes || e.succeeded > breaker.rules.probes {
-            return Err(transition(&e.breaker, "closed with another number of successful probes than it takes"));
+        let standing = self.standing.get(&instance).filter(|s| matches!(s.phase, Phase::Probing { .. }));
+        let standing = standing.ok_or_else(|| transition(&e.breaker, "is not half-open"))?;
+        if e.unreported > 0 && standing.cause.is_about_outcomes() {
+            return Err(transition(&e.breaker, "was opened by what came of actions, and does not close without"));
         }
-        let probing = self.standing.get(&instance).is_some_and(|s| matches!(s.phase, Phase::Probing { .. }));
-        if !probing {
-            return Err(transition(&e.breaker, "is not half-open"));
+        // Where outcomes are not what it is about, it is enough that so many were allowed and none failed.
+        let went_well = e.succeeded.saturating_add(e.unreported);
+        if went_well < breaker.rules.successes || went_well > breaker.rules.probes {
+            return Err(transition(&e.breaker, "closed with another number of successful probes than it takes"));
         }
         self.close(&instance);
         Ok(())
@@ -348,8 +354,7 @@ impl Breakers {
         self.probing -= usize::from(matches!(standing.phase, Phase::Probing { .. }));
         let Some(breaker) = self.defined.get(&instance.breaker) else { return };
         let (scope, target) = watched(&breaker.on, instance);
-        let (environment, target) = (breaker.environment.clone(), Box::<str>::from(target));
-        self.lift(&environment, scope, &target, |b| matches!(b, Barrier::Auto(i) if i == instance));
+        self.barriers.close(&breaker.environment, scope, target, instance);
     }
 
     fn close_all(&mut self, breaker: &Name) {
@@ -357,21 +362,6 @@ impl Breakers {
         let of_it = self.standing.range(from..).map(|(i, _)| i).take_while(|i| i.breaker == *breaker);
         for instance in of_it.cloned().collect::<Vec<_>>() {
             self.close(&instance);
-        }
-    }
-
-    fn lift(
-        &mut self,
-        environment: &EnvironmentId,
-        scope: BreakerScope,
-        target: &str,
-        which: impl Fn(&Barrier) -> bool,
-    ) {
-        if let Some(barriers) = self.barriers.get_mut(environment) {
-            barriers.remove(scope, target, which);
-            if barriers.is_empty() {
-                self.barriers.remove(environment);
-            }
         }
     }
 
@@ -391,27 +381,25 @@ fn watched<'a>(on: &'a BreakerTarget, instance: &'a Instance) -> (BreakerScope, 
 }
 
 /// The probes that an intent would be, of each half-open breaker that covers it.
-pub(crate) fn probes(state: &State, intent: &Intent, at: Timestamp) -> Vec<BudgetNeed> {
+pub(crate) fn probes(state: &State, procedure: u32, intent: &Intent, at: Timestamp) -> Vec<BudgetNeed> {
     let breakers = &state.breakers;
     if breakers.probing == 0 {
         return Vec::new();
     }
-    let Some(barriers) = breakers.barriers.get(&intent.environment) else { return Vec::new() };
-    let classification = state.catalogue.classify(&intent.action.name);
-    let mut needs: Vec<BudgetNeed> = barriers
-        .covering(&Acting::new(intent, &classification))
-        .filter_map(|barrier| {
-            let Barrier::Auto(instance) = barrier else { return None };
-            let rules = &breakers.defined.get(&instance.breaker)?.rules;
-            Some(BudgetNeed {
-                key: breakers.probes_of(instance)?,
-                amount: Some(1),
-                limit: i64::from(rules.probes),
-                id: instance.breaker.as_str().into(),
-                ends: at.plus_secs(PROBES_KEPT_SECS),
-            })
-        })
-        .collect();
+    let classification = state.catalogue.classify_by(procedure, &intent.action.name);
+    let mut needs = Vec::new();
+    breakers.barriers.over(procedure, intent, &classification, |barrier| {
+        let Barrier::Open(instance) = barrier else { return };
+        let defined = breakers.defined.get(&instance.breaker);
+        let Some((key, defined)) = breakers.probes_of(instance).zip(defined) else { return };
+        needs.push(BudgetNeed {
+            key,
+            amount: Some(1),
+            limit: i64::from(defined.rules.probes),
+            id: instance.breaker.as_str().into(),
+            ends: at.plus_secs(PROBES_KEPT_SECS),
+        });
+    });
     needs.sort_by(|a, b| a.key.cmp(&b.key));
     needs
 }
@@ -419,16 +407,14 @@ pub(crate) fn probes(state: &State, intent: &Intent, at: Timestamp) -> Vec<Budge
 impl Breakers {
     /// The holds, and those that are open or half-open, that cover an intent; each by name.
     #[must_use]
-    pub fn over<'s>(&'s self, input: &'s Input) -> (Vec<&'s BreakerHeld>, Vec<&'s Instance>) {
+    pub fn over<'s>(&'s self, input: &Input) -> (Vec<&'s BreakerHeld>, Vec<&'s Instance>) {
         let (mut held, mut open) = (Vec::new(), Vec::new());
-        let Some(barriers) = self.barriers.get(&input.intent.environment) else { return (held, open) };
-        for barrier in barriers.covering(&Acting::new(&input.intent, &input.classification)) {
-            match barrier {
-                Barrier::Held(name) => held.extend(self.held.get(name)),
-                Barrier::Auto(instance) => open.push(instance),
-            }
-        }
-        held.sort_by(|a, b| a.breaker.cmp(&b.breaker));
+        self.barriers.over(input.procedure, &input.intent, &input.classification, |barrier| match barrier {
+            Barrier::Held(name) => held.extend(self.held.get(name)),
+            Barrier::Open(instance) => open.push(instance),
+        });
+        held.sort_by(|a: &&BreakerHeld, b| a.breaker.cmp(&b.breaker));
+        held.dedup_by(|a, b| a.breaker == b.breaker);
         open.sort();
         (held, open)
     }
@@ -438,30 +424,27 @@ impl Breakers {
 /// used up; of several the first by name.
 pub(crate) fn barrier(state: &State, input: &Input) -> Option<String> {
     let breakers = &state.breakers;
-    let barriers = breakers.barriers.get(&input.intent.environment)?;
     let (mut held, mut open): (Option<&BreakerHeld>, Option<(u8, &Instance)>) = (None, None);
-    for barrier in barriers.covering(&Acting::new(&input.intent, &input.classification)) {
-        match barrier {
-            Barrier::Held(name) => {
-                let found = breakers.held.get(name);
-                held = match (held, found) {
-                    (Some(first), Some(found)) if first.breaker <= found.breaker => Some(first),
-                    (first, found) => found.or(first),
-                };
-            }
-            Barrier::Auto(instance) => {
-                let Some(standing) = breakers.standing.get(instance) else { continue };
-                let rank = match standing.phase {
-                    Phase::Open => 0,
-                    Phase::Probing { .. } if used_up(breakers, instance, input) => 1,
-                    Phase::Probing { .. } => continue,
-                };
-                if open.is_none_or(|first| (rank, instance) < first) {
-                    open = Some((rank, instance));
-                }
+    breakers.barriers.over(input.procedure, &input.intent, &input.classification, |barrier| match barrier {
+        Barrier::Held(name) => {
+            let found = breakers.held.get(name);
+            held = match (held, found) {
+                (Some(first), Some(found)) if first.breaker <= found.breaker => Some(first),
+                (first, found) => found.or(first),
+            };
+        }
+        Barrier::Open(instance) => {
+            let Some(standing) = breakers.standing.get(instance) else { return };
+            let rank = match standing.phase {
+                Phase::Open => 0,
+                Phase::Probing { .. } if used_up(breakers, instance, input) => 1,
+                Phase::Probing { .. } => return,
+            };
+            if open.is_none_or(|first| (rank, instance) < first) {
+                open = Some((rank, instance));
             }
         }
-    }
+    });
     if let Some(held) = held {
         return Some(format!("breaker `{}` held on `{}`: {}", held.breaker, held.target, held.reason));
     }

@@ -1,8 +1,10 @@
 //! Which of many things cover an action. However many there are, only those are looked at that name
 //! its agent, tool, category or connector, or a prefix of one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use intended_intents::domain_of;
 use intended_model::Intent;
 use intended_model::decision::Classification;
 use intended_model::entry::BreakerScope;
@@ -14,17 +16,32 @@ pub struct Acting<'a> {
     pub tool: &'a str,
     /// An unknown tool has none, and is denied for that.
     pub category: Option<&'a str>,
+    /// Of the category.
+    pub domain: Option<&'a str>,
     pub connector: Option<&'a str>,
 }
 
 impl<'a> Acting<'a> {
+    /// As a decision procedure has it. Before the third, what covered a domain covered nothing, and a
+    /// connector was what the entry of the catalogue says.
     #[must_use]
-    pub fn new(intent: &'a Intent, classification: &'a Classification) -> Self {
+    pub fn by(procedure: u32, intent: &'a Intent, classification: &'a Classification) -> Self {
+        let domain = classification.category.as_deref().filter(|_| procedure > 2).map(domain_of);
+        Self { domain, ..Self::with(intent, classification, classification.system.as_deref()) }
+    }
+
+    /// As it is now, whenever it was recorded, with [`connector_of`](intended_model::emergency::connector_of)
+    /// its tool.
+    #[must_use]
+    pub fn with(intent: &'a Intent, classification: &'a Classification, connector: Option<&'a str>) -> Self {
+        let category = classification.category.as_deref();
         Self {
             agent: &intent.subject.id,
             tool: &intent.action.name,
-            category: classification.category.as_deref(),
-            connector: classification.system.as_deref(),
+            category,
+            domain: category.map(domain_of),
+            // What nobody has catalogued is nobody's connector: it is denied for that, and is any name at all.
+            connector: connector.filter(|_| category.is_some()),
         }
     }
     /// What it is in a scope.
@@ -38,6 +55,15 @@ impl<'a> Acting<'a> {
             BreakerScope::Tenant => Some(""),
         }
     }
+}
+
+/// How what a breaker watches is written where it is looked up: systems are the same in any case.
+#[must_use]
+pub fn as_watched(scope: BreakerScope, target: &str) -> Cow<'_, str> {
+    if scope == BreakerScope::Connector && target.bytes().any(|b| b.is_ascii_uppercase()) {
+        return target.to_ascii_lowercase().into();
+    }
+    target.into()
 }
 
 type ByText<T> = HashMap<Box<str>, Vec<T>>;
@@ -106,15 +132,21 @@ impl<T> Covers<T> {
         self.exact.is_empty() && self.prefixes.is_empty()
     }
 
-    /// What covers an action, in no particular order.
-    pub fn covering<'s>(&'s self, acting: &Acting<'s>) -> impl Iterator<Item = &'s T> {
-        let acting = *acting;
-        let exact = self.exact.iter().filter_map(move |(scope, texts)| texts.get(acting.text(*scope)?)).flatten();
-        let prefixes = self.prefixes.iter().flat_map(move |(scope, lengths)| {
-            let text = acting.text(*scope);
-            lengths.iter().filter_map(move |(length, texts)| texts.get(text?.get(..*length)?)).flatten()
-        });
-        exact.chain(prefixes)
+    /// Gives `found` whatever covers an action, in no particular order.
+    pub fn covering<'s>(&'s self, acting: &Acting<'_>, mut found: impl FnMut(&'s T)) {
+        for (scope, texts) in &self.exact {
+            let of = |text: &str| texts.get(text).into_iter().flatten();
+            acting.text(*scope).into_iter().flat_map(of).for_each(&mut found);
+            if *scope == BreakerScope::Category {
+                let domain = acting.domain.filter(|domain| acting.category != Some(domain));
+                domain.into_iter().flat_map(of).for_each(&mut found);
+            }
+        }
+        for (scope, lengths) in &self.prefixes {
+            let Some(text) = acting.text(*scope) else { continue };
+            let prefixes = lengths.iter().filter_map(|(length, texts)| texts.get(text.get(..*length)?));
+            prefixes.flatten().for_each(&mut found);
+        }
     }
 }
 
@@ -124,7 +156,13 @@ mod tests {
 
     #[test]
     fn what_covers_is_found_by_name_and_by_every_prefix_and_what_was_removed_is_not() {
-        let acting = Acting { agent: "a*", tool: "stripe.create_refund", category: Some("OIL-104"), connector: None };
+        let acting = Acting {
+            agent: "a*",
+            tool: "stripe.create_refund",
+            category: Some("OIL-104"),
+            domain: Some("OIL-100"),
+            connector: None,
+        };
         let all = [
             (BreakerScope::Agent, "a*", true),
             (BreakerScope::Agent, "a", false),
@@ -137,6 +175,8 @@ mod tests {
             (BreakerScope::Tool, "strip", false),
             (BreakerScope::Category, "OIL-1*", true),
             (BreakerScope::Category, "OIL-2*", false),
+            (BreakerScope::Category, "OIL-100", true),
+            (BreakerScope::Category, "OIL-500", false),
             (BreakerScope::Connector, "stripe", false),
             (BreakerScope::Tenant, "", true),
         ];
@@ -145,7 +185,8 @@ mod tests {
             covers.add(*scope, target, at);
         }
         let found = |covers: &Covers<usize>| {
-            let mut found: Vec<usize> = covers.covering(&acting).copied().collect();
+            let mut found = Vec::new();
+            covers.covering(&acting, |at| found.push(*at));
             found.sort_unstable();
             found
         };

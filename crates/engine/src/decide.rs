@@ -50,7 +50,7 @@ pub fn decide(state: &State, input: &Input) -> Decision {
     let changed = obligations.arguments.as_ref().map(|arguments| {
         let mut intent = input.intent.clone();
         intent.action.properties = arguments.clone();
-        crate::needs::needs(state, input.class, &intent, input.at)
+        crate::needs::needs(state, input.procedure, &intent, input.at)
     });
     let gates = vec![
         emergency(state, environment, input),
@@ -114,7 +114,7 @@ impl<'s> Found<'s> {
 }
 
 fn found<'s>(state: &'s State, environment: &Environment, input: &Input) -> Found<'s> {
-    let needs = needs(state, input.class, &input.intent, input.at);
+    let needs = needs(state, input.procedure, &input.intent, input.at);
     let (agent, capability) = match input.class {
         Class::Synthetic => (Some(synthetic::agent()), Ok(synthetic::target())),
         Class::Traffic => (
@@ -264,7 +264,7 @@ fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Opt
     let deny = |code, detail: String| gate(GateName::Identity, GateOutcome::Deny, code, detail);
     let id = &input.intent.subject.id;
     // First of all: whose name it is not to act in, that is nothing to learn about by it.
-    if let Some(credential) = state.credentials.get(&input.credential)
+    if let Some(credential) = state.credentials.get(&input.credential).filter(|_| input.class.is_traffic())
         && !credential.agents.is_empty()
         && !credential.agents.iter().any(|p| matches(p, id))
     {

@@ -61,7 +61,7 @@ pub enum Effect {
 #[must_use]
 pub fn effects(state: &State, record: &DecisionRecord) -> Vec<Effect> {
     // Budgets count what may be done, not what was asked for.
-    let wanted = needs(state, record.input.class, &effective(record), record.input.at);
+    let wanted = needs(state, record.input.procedure, &effective(record), record.input.at);
     let mut out = Vec::with_capacity(2);
     if let Some(key) = wanted.session {
         let seen = record.input.session.clone().unwrap_or_default();

@@ -220,7 +220,7 @@ impl Emergency {
 
 /// Something by what it covers.
 #[derive(Debug, Clone, Default)]
-struct Cover<T> {
+pub(crate) struct Cover<T> {
     places: HashMap<Option<EnvironmentId>, Place<T>>,
 }
 
@@ -244,7 +244,7 @@ struct Patterns<T> {
 
 impl<T: Default> Cover<T> {
     /// Changes what is kept for exactly this; it is forgotten when `change` says so.
-    fn edit(
+    pub(crate) fn edit(
         &mut self,
         environment: Option<&EnvironmentId>,
         on: Option<&HaltTarget>,
@@ -265,7 +265,7 @@ impl<T: Default> Cover<T> {
     }
 
     /// Gives `found` whatever covers it.
-    fn covering<'s>(&'s self, about: &About<'_>, mut found: impl FnMut(&'s T)) {
+    pub(crate) fn covering<'s>(&'s self, about: &About<'_>, mut found: impl FnMut(&'s T)) {
         if self.places.is_empty() {
             return;
         }

@@ -247,7 +247,7 @@ fn sentence(state: &State, input: &Input, decision: &Decision, gate: &Gate, plac
 
 /// Which budgets do not have room for it, and when each is free again.
 fn budgets(state: &State, input: &Input, detail: &str) -> String {
-    let full = needs(state, input.class, &input.intent, input.at).budgets.into_iter().filter_map(|b| {
+    let full = needs(state, input.procedure, &input.intent, input.at).budgets.into_iter().filter_map(|b| {
         let seen = input.counters.get(b.key.as_str()).copied().unwrap_or(0);
         let amount = b.amount?;
         let over = seen.saturating_add(amount) > b.limit;
@@ -447,7 +447,7 @@ impl Search {
 
     /// After the windows of its budgets, and when people are around.
     fn later(&mut self, state: &State, input: &Input) {
-        let ends = needs(state, input.class, &input.intent, input.at).budgets.into_iter().map(|b| b.ends).max();
+        let ends = needs(state, input.procedure, &input.intent, input.at).budgets.into_iter().map(|b| b.ends).max();
         if let Some(at) = ends {
             let mut changed = Input { at, ..input.clone() };
             changed.counters = unused(state, &changed);
@@ -532,7 +532,7 @@ fn anew(state: &State, input: &mut Input) {
 }
 
 fn unused(state: &State, input: &Input) -> BTreeMap<Box<str>, i64> {
-    needs(state, input.class, &input.intent, input.at).counters().map(|b| (b.key.as_str().into(), 0)).collect()
+    needs(state, input.procedure, &input.intent, input.at).counters().map(|b| (b.key.as_str().into(), 0)).collect()
 }
 
 /// A number of so many hundredths.

@@ -31,6 +31,16 @@ pub const APPROVALS_PREFIX: &str = "a/";
 pub fn probes(breaker: &Name, index: u64) -> String {
     format!("p/{breaker}/{index}")
 }
+/// That an intent is one of those, for who looks for them. Nothing is decided by it.
+#[must_use]
+pub fn probe(probes: &str, intent: &IntentId) -> String {
+    format!("{}{intent}", probes_of(probes))
+}
+/// All of those that one [`probes`] counts.
+#[must_use]
+pub fn probes_of(probes: &str) -> String {
+    format!("q/{}/", probes.strip_prefix(PROBE_PREFIX).unwrap_or(probes))
+}
 /// All probes.
 pub const PROBE_PREFIX: &str = "p/";
 /// What came of an action.
@@ -91,6 +101,23 @@ pub fn sealed_key(scope: &str, kid: &str) -> String {
 }
 /// All sealed private keys.
 pub const SEALED_KEY_PREFIX: &str = "k/";
+/// What one breaker's window had seen: of the run of a server, by what it watches. See `intended-runtime`.
+#[must_use]
+pub fn window(run: &str, breaker: &Name, target: &str) -> String {
+    format!("{}{}", windows_of(run, breaker), Digest::of(target.as_bytes()).to_hex())
+}
+/// All windows of one breaker.
+#[must_use]
+pub fn windows_of(run: &str, breaker: &Name) -> String {
+    format!("{WINDOWS_PREFIX}{run}/{breaker}/")
+}
+/// Up to when all windows of a run are kept.
+#[must_use]
+pub fn windows_until(run: &str) -> String {
+    format!("{WINDOWS_UNTIL_PREFIX}{run}")
+}
+pub const WINDOWS_PREFIX: &str = "bw/";
+pub const WINDOWS_UNTIL_PREFIX: &str = "bu/";
 /// Where an agent, or a caller, did something and when: see `intended-runtime`'s `activity`.
 #[must_use]
 pub fn agent_places(agent: &str) -> String {

@@ -21,7 +21,9 @@
 pub mod access;
 pub mod agents;
 pub mod approvals;
+pub(crate) mod barriers;
 pub mod breakers;
+pub mod coverable;
 pub mod covers;
 pub mod decide;
 pub mod effects;

@@ -38,11 +38,11 @@ impl Needs {
     }
 }
 
-/// Which facts deciding `intent` at `at` depends on. The self-test has no session, and takes nothing of
-/// what is counted: budgets and probes are for what agents do.
+/// Which facts deciding `intent` at `at`, by a decision procedure, depends on. The self-test has no
+/// session, and takes nothing of what is counted: budgets and probes are for what agents do.
 #[must_use]
-pub fn needs(state: &State, class: Class, intent: &Intent, at: Timestamp) -> Needs {
-    if class.is_synthetic() {
+pub fn needs(state: &State, procedure: u32, intent: &Intent, at: Timestamp) -> Needs {
+    if Class::of(procedure, &intent.action.name).is_synthetic() {
         return Needs::default();
     }
     let session = intent.session.as_deref().map(|s| keys::session(&intent.environment, &intent.subject.id, s));
@@ -53,7 +53,7 @@ pub fn needs(state: &State, class: Class, intent: &Intent, at: Timestamp) -> Nee
             environment.settings.budgets.iter().filter(|b| applies(b, intent)).map(|b| need(b, intent, at)).collect()
         })
         .unwrap_or_default();
-    Needs { session, budgets, probes: crate::breakers::probes(state, intent, at) }
+    Needs { session, budgets, probes: crate::breakers::probes(state, procedure, intent, at) }
 }
 
 fn applies(budget: &Budget, intent: &Intent) -> bool {

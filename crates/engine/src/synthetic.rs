@@ -55,7 +55,7 @@ impl State {
     pub fn classify(&self, procedure: u32, tool: &str) -> Classification {
         match Class::of(procedure, tool) {
             Class::Synthetic => synthetic::classification(),
-            Class::Traffic => self.catalogue.classify(tool),
+            Class::Traffic => self.catalogue.classify_by(procedure, tool),
         }
     }
 }

@@ -180,6 +180,7 @@ fn automatic() -> impl Strategy<Value = Event> {
                     environment,
                     succeeded: if value == 500 { 1 } else { 0 },
                     target,
+                    unreported: u32::from(odd && calls == 1),
                     v,
                 }),
             }
@@ -248,8 +249,11 @@ fn event() -> impl Strategy<Value = Event> {
             target: if agent { "a0" } else { "stripe.create_refund" }.into(),
             v: BODY_VERSION,
         })),
-        2 => some(2).prop_map(|b| Event::BreakerReleased(BreakerReleased {
-            breaker: name(&format!("b{b}")), by: by(), reason: "r".into(), v: BODY_VERSION,
+        2 => (some(2), 0..5_usize).prop_map(|(b, who)| Event::BreakerReleased(BreakerReleased {
+            breaker: name(&format!("b{b}")),
+            by: if who > 0 { CredentialId::of_member(&member(0)).unwrap() } else { by() },
+            reason: "r".into(),
+            v: BODY_VERSION,
         })),
         3 => (some(2), prop_oneof![4 => 0..4_usize, 2 => Just(4), 1 => Just(5)]).prop_map(|(e, pack)| Event::PolicyDeployed(PolicyDeployed {
             cause: DeployCause::Deploy,
@@ -374,7 +378,7 @@ impl Naive {
             Event::HaltThrown(h) => !self.halts().contains_key(&h.halt),
             Event::HaltResumed(h) => self.halts().contains_key(&h.halt),
             Event::BreakerHeld(b) => !self.breakers().contains_key(&b.breaker),
-            Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker),
+            Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker) && b.by.member().is_some(),
             Event::BreakerSet(b) => b.active || self.watches(&b.breaker),
             Event::BreakerOpened(b) => {
                 let (phase, found) = (self.phase(&b.breaker, &b.target), &b.measured);
@@ -396,7 +400,7 @@ impl Naive {
             Event::BreakerClosed(b) => {
                 self.names(&b.breaker, &b.target)
                     && self.phase(&b.breaker, &b.target) == Phase::Probing
-                    && b.succeeded == 1
+                    && (b.succeeded, b.unreported) == (1, 0)
             }
             Event::AgentSet(a) => {
                 a.state == AgentState::Retired || self.agent(&a.agent).is_none_or(|a| a.state != AgentState::Retired)
@@ -536,7 +540,11 @@ impl Naive {
         for breaker in self.breakers().values() {
             if let Event::BreakerHeld(b) = breaker
                 && b.environment == e
-                && *b.target == *(if b.scope == BreakerScope::Agent { asked.agent.as_str() } else { asked.tool })
+                && (if b.scope == BreakerScope::Agent {
+                    *b.target == *asked.agent || asked.chain.iter().any(|(_, id)| *b.target == **id)
+                } else {
+                    *b.target == *asked.tool
+                })
             {
                 return deny(Code::BreakerOpen);
             }
@@ -663,8 +671,7 @@ fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
     let value = intended_model::json::parse(text.as_bytes()).unwrap();
     let intent = Intent::from_value(&value, None, false).unwrap();
     let at = Timestamp::from_millis(1_795_521_600_000);
-    let class = Class::of(PROCEDURE, asked.tool);
-    let wanted = needs(state, class, &intent, at);
+    let wanted = needs(state, PROCEDURE, &intent, at);
     let input = Input {
         approvals: vec![],
         at,

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use intended_model::Digest;
 use intended_model::decision::{Classification, Operation, Reversible};
+use intended_model::emergency::connector_of;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -228,6 +229,19 @@ impl Catalogue {
     /// else. The same catalogue and name always give the same answer.
     #[must_use]
     pub fn classify(&self, tool: &str) -> Classification {
+        let mut found = self.entry(tool);
+        found.system = connector_of(tool).filter(|_| found.category.is_some()).map(Into::into);
+        found
+    }
+
+    /// [`Self::classify`] as a decision procedure did it: until the second one, a tool's system was what
+    /// the entry that it matches begins with.
+    #[must_use]
+    pub fn classify_by(&self, procedure: u32, tool: &str) -> Classification {
+        if procedure < 3 { self.entry(tool) } else { self.classify(tool) }
+    }
+
+    fn entry(&self, tool: &str) -> Classification {
         if let Some(found) = self.exact.get(tool) {
             return found.clone();
         }
@@ -236,6 +250,32 @@ impl Catalogue {
             Found::Nothing => nothing_known(false),
             Found::Disagree => nothing_known(true),
         }
+    }
+
+    /// Whether a tool of this name, or of a name that a pattern ending in `*` means, can be known.
+    #[must_use]
+    pub fn has(&self, pattern: &str) -> bool {
+        match pattern.strip_suffix('*') {
+            None => self.exact.contains_key(pattern) || self.patterns.find(pattern) != Found::Nothing,
+            Some(prefix) => {
+                self.exact.keys().any(|tool| tool.starts_with(prefix))
+                    || self.patterns.prefixes().any(|p| p.starts_with(prefix) || prefix.starts_with(p))
+            }
+        }
+    }
+
+    /// The target systems of the tools that it names, in lower case.
+    #[must_use]
+    pub fn systems(&self) -> BTreeSet<String> {
+        let named = self.exact.keys().map(|tool| &**tool).chain(self.patterns.prefixes());
+        named.filter_map(|tool| connector_of(tool).map(Into::into)).collect()
+    }
+
+    /// Whether a pattern whose beginning does not say of which system it is may mean tools of this one.
+    #[must_use]
+    pub fn may_have_system(&self, system: &str) -> bool {
+        let open = self.patterns.prefixes().filter(|prefix| connector_of(prefix).is_none());
+        open.map(str::to_ascii_lowercase).any(|prefix| system.starts_with(&prefix))
     }
 
     /// A known tool that differs only in case, `-` and `_`: what was probably meant. For a hint

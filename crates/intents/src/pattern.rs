@@ -66,6 +66,11 @@ impl Patterns {
         self.lengths.extend(&own.lengths);
     }
 
+    /// What patterns begin with.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = &str> {
+        self.by_prefix.keys().map(|prefix| &**prefix)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_prefix.values().map(Vec::len).sum()
     }

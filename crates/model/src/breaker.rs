@@ -107,7 +107,8 @@ pub struct BreakerRules {
     pub minimum_calls: u32,
     /// How long it stays open before it is tried again.
     pub open_secs: u32,
-    /// How long after its token's time an unreported probe counts as failed.
+    /// How long after its token's time nobody is waited for to say what came of a probe: it counts as
+    /// failed then, where outcomes are what opened the breaker, and as neither where they are not.
     pub probe_timeout_secs: u32,
     /// Most actions that are let through while it is half-open.
     pub probes: u32,
@@ -153,6 +154,11 @@ pub enum BreakerMetric {
 }
 
 impl BreakerMetric {
+    /// Whether it is about what came of actions: what was opened by that is closed by that.
+    #[must_use]
+    pub const fn is_about_outcomes(self) -> bool {
+        matches!(self, Self::ErrorRate | Self::Latency | Self::Probes)
+    }
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -218,6 +224,12 @@ impl BreakerDefaults {
     pub const fn is_default(&self) -> bool {
         matches!(self, Self::Defaults)
     }
+}
+
+/// Of a count that is left out where there is nothing to count.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "how serde asks")]
+pub(crate) const fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What came of an action, as its enforcement point says.

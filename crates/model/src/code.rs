@@ -198,8 +198,11 @@ codes! {
     HaltUnknown = "halt.unknown", 404, false, "there is no such halt", "See `intended emergency status`.";
     BreakerUnknown = "breaker.unknown", 404, false, "there is no such breaker, or nobody holds it", "See `intended breaker list`.";
     BreakerInvalid = "breaker.invalid", 422, false, "the breaker's name, target or rules are not valid", "The detail says which.";
+    BreakerTarget = "breaker.target", 422, false, "the breaker or hold would cover nothing", "Name an agent that is registered, a tool, system or category that the catalogue has, or a pattern that ends in `*`.";
+    BreakerPerson = "breaker.person", 403, false, "only a person releases a hold", "Sign in, or use a key that is a member's own.";
     OutcomeNotPermitted = "outcome.not_permitted", 409, false, "the intent was not permitted: nothing can have come of it", "Report outcomes of actions that were allowed and carried out.";
     OutcomeUnused = "outcome.token_unused", 409, false, "the token of the action was not used: nobody was let through", "Consume the token before acting, then report what came of it.";
+    OutcomeNotYours = "outcome.not_yours", 403, false, "the action was let through by another credential", "Whoever used the token says what came of the action, with the same credential.";
     OutcomeReported = "outcome.reported", 409, false, "what came of the action was reported before", "An outcome is reported once.";
     OutcomeLate = "outcome.late", 409, false, "the action's token ended more than a day ago", "Report outcomes when they are known; `unknown` if they are not.";
     // Tokens. What verification refuses it answers with 200, `active: false` and the code in `refusal`.

@@ -15,6 +15,8 @@ use crate::{Class, Code, CredentialId, Digest, Intent, IntentId, MemberId, Times
 /// * 2: of those who act for each other, all are looked at; approvals count by whose they are and
 ///   what the approver was before the request, in steps; a session waits for what is deferred in it
 /// * 3: the self-test ([`crate::synthetic`]); names that read as its own are nobody else's
+///   also one way to tell a tool's target system, for catalogue, halts and breakers alike; a hold covers
+///   what a halt of the same words does; a breaker on a domain covers its categories
 pub const PROCEDURE: u32 = 3;
 
 /// The five outcomes (AARM v1.0, R4; `escalate` is its STEP_UP).
@@ -141,7 +143,8 @@ pub struct Classification {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
     pub reversible: Reversible,
-    /// The target system, `github`.
+    /// The target system, `github`, in lower case: [`connector_of`](crate::emergency::connector_of) the tool.
+    /// Until the second procedure what the entry of the catalogue began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<Box<str>>,
 }

@@ -545,6 +545,10 @@ bodies! {
         succeeded: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         target: Option<Box<str>>,
+        /// Probes of which nobody said what came of them, in time. Of one that what comes of actions has
+        /// opened there are none.
+        #[serde(default, skip_serializing_if = "crate::breaker::is_none")]
+        unreported: u32,
     }
     /// A new active signing key; the one before becomes the previous.
     KeyAdded {

@@ -295,7 +295,7 @@ pub fn intent(
 }
 
 fn input(world: &World, intent: Intent, test: &Test) -> intended_model::decision::Input {
-    let wanted = needs(&world.state, Class::of(PROCEDURE, &intent.action.name), &intent, test.now);
+    let wanted = needs(&world.state, PROCEDURE, &intent, test.now);
     let mut input = intended_engine::expect::input(&world.state, intent, world.by.clone(), test.now);
     if let Some(session) = &test.session {
         input.session = Some(session.clone());

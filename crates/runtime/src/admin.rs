@@ -351,6 +351,10 @@ impl Runtime {
             if known.is_some_and(|e| e.tier != tier || !said(&e.settings)) {
                 by.require_whole(Scope::AccessWrite)?;
             }
+            // Without its breakers, what has gone wrong there goes on.
+            if known.map(|e| e.settings.breakers).unwrap_or_default() != wanted.breakers {
+                by.require(Scope::EmergencyWrite, Some(&environment))?;
+            }
             let event = Event::EnvironmentSet(EnvironmentSet {
                 by: by.credential.clone(),
                 environment: environment.clone(),

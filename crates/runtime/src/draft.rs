@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use intended_engine::effects::token_ttl_secs;
-use intended_engine::{Effect, KeptSession, State, decide, effects, needs};
+use intended_engine::{Effect, KeptSession, State, decide, effects, keys, needs};
 use intended_model::decision::{ApprovalRef, DecisionRecord, Grant, Input, PROCEDURE, SessionContext};
 use intended_model::entry::BODY_VERSION;
 use intended_model::json::{MAX_RECORDED_DEPTH, nests};
@@ -41,8 +41,7 @@ impl Runtime {
         asked: Asked<'_>,
         jti: &str,
     ) -> Result<Draft, RuntimeError> {
-        let class = Class::of(PROCEDURE, &asked.intent.action.name);
-        let wanted = needs(state, class, &asked.intent, at);
+        let wanted = needs(state, PROCEDURE, &asked.intent, at);
         let mut reads: Vec<(Box<str>, u64)> = Vec::with_capacity(3);
         let session = match &wanted.session {
             None => None,
@@ -99,7 +98,16 @@ impl Runtime {
             None
         };
         let record = DecisionRecord { decision, grant, input, v: BODY_VERSION };
-        let writes = effects(state, &record).into_iter().map(write_of).collect::<Result<_, _>>()?;
+        let mut writes = effects(state, &record).into_iter().map(write_of).collect::<Result<Vec<_>, _>>()?;
+        if record.grant.is_some() {
+            let probed = record.input.counters.keys().filter(|key| key.starts_with(keys::PROBE_PREFIX));
+            writes.extend(probed.map(|key| Write::Put {
+                key: keys::probe(key, &record.input.id).into(),
+                value: Vec::new(),
+                // Until what follows from it is recorded.
+                expires_at: None,
+            }));
+        }
         Ok(Draft { record, reads, writes })
     }
 }

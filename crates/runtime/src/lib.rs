@@ -52,6 +52,7 @@ pub mod approvals;
 pub mod audit;
 pub mod breakers;
 mod checkpoints;
+mod commit;
 mod draft;
 pub mod drills;
 pub mod emergency;
@@ -100,7 +101,9 @@ pub struct Runtime {
     floor: AtomicI64,
     /// Requests of each credential in a second; 0 for no limit.
     rate: AtomicU32,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    /// Most entries that breakers are filled from: see [`breakers`].
+    recalled: u64,
     /// What sends requests, where something does.
     notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
     /// Where the ledger is streamed to.
@@ -345,6 +348,18 @@ impl Runtime {
         root: RootKey,
         issuer: &str,
     ) -> Result<Self, RuntimeError> {
+        Self::open_recalling(store, clock, rng, root, issuer, breakers::MAX_RECALLED).await
+    }
+
+    /// [`Self::open`], reading at most so many entries again for breakers.
+    pub async fn open_recalling(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn RngSource>,
+        root: RootKey,
+        issuer: &str,
+        recalled: u64,
+    ) -> Result<Self, RuntimeError> {
         let started = clock.now();
         let runtime = Self {
             follower: Follower { store, root: Arc::new(root), credentials: Arc::default() },
@@ -354,7 +369,8 @@ impl Runtime {
             tenants: Arc::default(),
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
+            recalled,
             notifier: std::sync::OnceLock::new(),
             sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),

@@ -1,16 +1,21 @@
 //! What came of an action, as the enforcement point that let it through says: once, of an action whose
 //! token was used. It completes the receipt, and it is what breakers go by.
 
+use std::sync::Arc;
+
 use intended_engine::effects::OUTCOME_SECS;
-use intended_engine::keys;
+use intended_engine::{State, keys};
+use intended_model::decision::DecisionRecord;
 use intended_model::entry::{ActionOutcome, BODY_VERSION, IntentOutcome, Scope};
-use intended_model::{Code, Digest, Event, IntentId, Timestamp};
+use intended_model::{Code, CredentialId, Digest, Event, IntentId, Timestamp};
 use intended_store::{Commit, Conflict, StoreError, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::entry_of;
+use crate::commit::Came;
+use crate::metrics::Stopwatch;
 use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS};
-use crate::{Principal, Runtime, RuntimeError};
+use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 /// How long the fact outlives the time in which it is needed: longer than what is purged lags behind.
 const MARGIN_MS: i64 = 3_600_000;
@@ -29,6 +34,15 @@ pub struct Report {
 struct Kept {
     outcome_of: IntentId,
     request: Digest,
+}
+
+/// Who let an action through says what came of it, the same credential or the same person. Who asked for
+/// it does not, where these are two: an agent would say of itself that all went well, and the first word
+/// is the one that stands.
+fn answers_for(state: &State, by: &CredentialId, used: &CredentialId, asked: &CredentialId) -> bool {
+    let person = |credential| state.member_behind(credential);
+    let same = by == used || person(by).is_some_and(|member| person(used) == Some(member));
+    same && (by != asked || used == asked)
 }
 
 impl Runtime {
@@ -62,8 +76,12 @@ impl Runtime {
             // Nobody acts on a self-test: nothing comes of it.
             let grant = record.grant.as_ref().filter(|_| record.input.class.is_traffic());
             let grant = grant.ok_or(Code::OutcomeNotPermitted)?;
-            if !others.iter().any(|(_, e)| matches!(e, Event::TokenConsumed(used) if used.jti == grant.jti)) {
-                return Err(Code::OutcomeUnused.into());
+            let used = others.iter().find_map(|(_, e)| match e {
+                Event::TokenConsumed(used) if used.jti == grant.jti => Some(&used.by),
+                _ => None,
+            });
+            if !answers_for(&state, &by.credential, used.ok_or(Code::OutcomeUnused)?, &record.input.credential) {
+                return Err(Code::OutcomeNotYours.into());
             }
             if said.is_some() {
                 return Err(Code::OutcomeReported.into());
@@ -111,11 +129,10 @@ impl Runtime {
                 writes,
                 entries: vec![entry_of(&Event::IntentOutcome(said.clone()))?],
             };
-            match self.append(commit).await {
+            let (record, committed) = self.commit_outcome(tenant, record, commit, said).await?;
+            match committed {
                 Ok(committed) => {
                     self.saw(committed.recorded_at);
-                    let of = (&record.input.intent, &record.input.classification);
-                    tenant.reported(of, &said, committed.recorded_at);
                     self.after_outcome(tenant, &record).await;
                     return Ok(committed.first_index);
                 }
@@ -127,5 +144,28 @@ impl Runtime {
             }
         }
         Err(Code::ConflictExhausted.into())
+    }
+
+    /// Commits what was said of an action and takes it in, whether or not who said it still waits.
+    async fn commit_outcome(
+        &self,
+        tenant: &Arc<Tenant>,
+        record: DecisionRecord,
+        commit: Commit,
+        said: IntentOutcome,
+    ) -> Result<Came, RuntimeError> {
+        let (store, metrics, tenant) =
+            (Arc::clone(&self.follower.store), Arc::clone(&self.metrics), Arc::clone(tenant));
+        let committing = tokio::spawn(async move {
+            let watch = Stopwatch::start();
+            let committed = store.commit(commit).await;
+            if let Ok(committed) = &committed {
+                metrics.appended(watch.elapsed());
+                let of = (&record.input.intent, &record.input.classification);
+                tenant.reported(of, &said, committed.recorded_at);
+            }
+            (record, committed)
+        });
+        committing.await.map_err(RuntimeError::internal)
     }
 }

@@ -13,7 +13,7 @@ use intended_ledger::NodeHash;
 use intended_model::decision::{Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE};
 use intended_model::entry::Scope;
 use intended_model::{Class, Code, Digest, Intent, IntentId, Timestamp, Value};
-use intended_store::{Commit, Committed, Conflict, StoreError, TreeHead, Write};
+use intended_store::{Committed, Conflict, StoreError, TreeHead, Write};
 use intended_token::claims::Actor;
 use intended_token::{Action, Claims, LedgerPosition};
 
@@ -121,10 +121,7 @@ impl Runtime {
             }
             let commit = commit_of(tenant, &record, reads, writes)?;
             let evaluate = watch.lap();
-            let committed = match &idempotency {
-                None => self.append(commit).await,
-                Some(key) => self.commit_once(commit, key, id).await?,
-            };
+            let (record, committed) = self.commit_decision(tenant, record, commit, idempotency.as_deref()).await?;
             match committed {
                 Ok(committed) => {
                     let commit = watch.lap();
@@ -164,39 +161,6 @@ impl Runtime {
         Err(Code::ConflictExhausted.into())
     }
 
-    /// Commits a decision that can be asked for again. Where that took too long, it is noted whether or
-    /// not anyone still waits: a decision whose first answer was no token has none later either.
-    async fn commit_once(
-        &self,
-        commit: Commit,
-        key: &str,
-        id: IntentId,
-    ) -> Result<Result<Committed, StoreError>, RuntimeError> {
-        let (store, clock) = (Arc::clone(&self.follower.store), Arc::clone(&self.clock));
-        let (tenant, at, key) = (commit.tenant.clone(), commit.now, Box::<str>::from(key));
-        let committing = tokio::spawn(async move {
-            let committed = store.commit(commit).await;
-            let Ok(Committed { recorded_at, .. }) = &committed else { return committed };
-            let now = clock.now().max(*recorded_at);
-            if now.millis_since(at) > DEADLINE_MS {
-                let expires_at = Some(at.plus_millis(IDEMPOTENCY_TTL_MS));
-                let late = Write::Put { key, value: answer_of(id, true), expires_at };
-                let (reads, writes, entries) = (Vec::new(), vec![late], Vec::new());
-                let note = Commit { tenant, now, control_version: None, reads, writes, entries };
-                if let Err(error) = store.commit(note).await {
-                    tracing::warn!(intent = %id, %error, "it could not be noted that a decision was late");
-                }
-            }
-            committed
-        });
-        let watch = Stopwatch::start();
-        let committed = committing.await.map_err(RuntimeError::internal)?;
-        if committed.is_ok() {
-            self.metrics().appended(watch.elapsed());
-        }
-        Ok(committed)
-    }
-
     /// What the caller may do can have become less since it was authenticated.
     pub(crate) fn check_current(&self, principal: &Principal, state: &State) -> Result<(), RuntimeError> {
         self.current(principal, state, self.now()).map(drop)
@@ -210,15 +174,7 @@ impl Runtime {
         mut c: Committed,
     ) -> Result<Decided, RuntimeError> {
         self.saw(c.recorded_at);
-        // The self-test is nobody's doing: it is counted as what it is, and as nothing else.
         let class = record.input.class;
-        if class.is_synthetic() {
-            self.metrics().tested(record.decision.decision);
-        } else {
-            tenant.activity.decided(&record);
-            self.metrics().decided(&tenant.id, &record);
-            tenant.decided(&record, c.recorded_at);
-        }
         // The disk stood still, say: what was allowed then need not be right now.
         if record.decision.decision.permits() && self.now().millis_since(record.input.at) > DEADLINE_MS {
             return Err(Code::DecisionLate.into());

@@ -89,7 +89,7 @@ async fn main() {
             let (state, input) = (world.owner.tenant.state(), last.unwrap());
             for _ in 0..IN_A_TURN {
                 let started = Instant::now();
-                std::hint::black_box(needs(&state, input.class, &input.intent, input.at));
+                std::hint::black_box(needs(&state, input.procedure, &input.intent, input.at));
                 std::hint::black_box(decide(&state, &input));
                 keep(&mut pure[at], started.elapsed());
             }

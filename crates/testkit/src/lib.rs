@@ -181,6 +181,13 @@ impl World {
         Ok(self)
     }
 
+    /// What was let go, opened again.
+    pub async fn back(mut self) -> Result<Self, RuntimeError> {
+        self.runtime = open(self.dir.path(), &self.clock).await?;
+        self.owner = self.runtime.authenticate(&self.owner_key)?;
+        Ok(self)
+    }
+
     /// Makes any change of the tenant's state, as the owner.
     pub async fn control(&self, event: Event) -> Result<u64, RuntimeError> {
         let change = |_: &Principal, _: &intended_engine::State| Ok(Change::new(event.clone(), ()));

@@ -8,7 +8,8 @@
 use intended_engine::access::{MAX_OVERLAP_SECS, OPERATOR, PROVIDER_PREFIX};
 use intended_engine::{Access, Linked, Member, NoAccess, State};
 use intended_model::entry::{
-    AccessReinstated, AccessSuspended, DeployCause, MemberSet, Scope, SignInMethod, SignInSet,
+    AccessReinstated, AccessSuspended, BreakerDefaults, DeployCause, EnvironmentSet, MemberSet, Scope, SignInMethod,
+    SignInSet,
 };
 use intended_model::{Code, CredentialId, EnvironmentId, Event, MemberId, Timestamp};
 use ipnet::IpNet;
@@ -116,6 +117,10 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         Event::BreakerReleased(e) => {
             let held = state.breakers.held.get(&e.breaker);
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
+        }
+        // Without its breakers, what has gone wrong there goes on.
+        Event::EnvironmentSet(e) if unwatched(state, &e.environment, e.settings.breakers) && !opens(state, e, at) => {
+            return Some(format!("`{}` took away the breakers of `{}` without `emergency:write`", e.by, e.environment));
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
             // What a change of policy, an approval and lifting a halt take is the whole tenant's to say.
@@ -251,6 +256,7 @@ fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&
         {
             Some("nobody changes what they may do themselves")
         }
+        Event::BreakerReleased(_) if access.member.is_none() => Some("only a person releases what is held"),
         Event::CredentialRotated(e) if e.previous_until > at.plus_millis(i64::from(MAX_OVERLAP_SECS) * 1_000) => {
             Some("the key before stays good for too long")
         }
@@ -259,6 +265,17 @@ fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&
         }
         _ => None,
     }
+}
+
+/// Whether an environment is set to have other breakers of itself than it has; a new one to have none.
+fn unwatched(state: &State, environment: &EnvironmentId, breakers: BreakerDefaults) -> bool {
+    let known = state.environments.get(environment).map(|e| e.settings.breakers).unwrap_or_default();
+    !state.credentials.is_empty() && known != breakers
+}
+
+/// Whether who sets an environment may open and close breakers there.
+fn opens(state: &State, set: &EnvironmentSet, at: Timestamp) -> bool {
+    access(state, &set.by, at).is_ok_and(|access| access.may(Scope::EmergencyWrite, Some(&set.environment)))
 }
 
 /// What lets somebody throw a halt: a scope for that alone, or one for all of an emergency.

@@ -477,7 +477,7 @@ impl Verifier {
             }
             Event::IntentOutcome(outcome) => self
                 .outcomes
-                .reported(at, &outcome)
+                .reported(self.state.as_ref(), at, &outcome)
                 .map_err(|what| fail(Check::Outcome, index, format!("outcome of intent {}: {what}", outcome.intent))),
             _ => Ok(()),
         }
@@ -521,8 +521,10 @@ impl Verifier {
             _ => return Err(wrong("it is closed for another reason than time or a person's word")),
         }
         // Who waited for it in its session waits no more.
-        let wanted =
-            self.state.as_ref().and_then(|s| needs(s, open.record.input.class, &open.record.input.intent, at).session);
+        let wanted = self
+            .state
+            .as_ref()
+            .and_then(|s| needs(s, open.record.input.procedure, &open.record.input.intent, at).session);
         if let Some(key) = wanted
             && let Some(kept) = self.sessions.get(&key).and_then(|kept| effects::closed(kept, closed.intent))
         {
@@ -785,7 +787,7 @@ impl Verifier {
             return Err(wrong("the recorded classification is not the catalogue's".to_owned()));
         }
         // I7: what it says it saw is what the ledger before it says.
-        let wanted = needs(state, input.class, &input.intent, input.at);
+        let wanted = needs(state, input.procedure, &input.intent, input.at);
         let session = wanted.session.as_ref().map(|key| match self.sessions.get(key) {
             Some(kept) if input.at < kept.expires_at => kept.context.clone(),
             _ => SessionContext::default(),

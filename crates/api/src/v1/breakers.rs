@@ -112,7 +112,7 @@ struct Held {
 
 /// Holds what a breaker watches, or what `on` names, until somebody releases it.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/breakers/{breaker}/hold", tag = "emergency", params(("tenant" = String, Path), ("breaker" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "reason, on {scope, target}, environment"), responses((status = 201, description = "held, under the name that it is released by")))]
+    request_body(content_type = "application/json", description = "reason, on {scope, target}, environment"), responses((status = 201, description = "held, under the name that it is released by"), (status = 422, description = "it would cover nothing")))]
 async fn hold(
     State(app): State<App>,
     Path((tenant, breaker)): Path<(String, String)>,
@@ -132,9 +132,10 @@ struct ReleaseBody {
     reason: String,
 }
 
-/// Releases what somebody holds. A breaker that has opened by itself stays open.
+/// Releases what somebody holds: a person does, whatever else a key may do. A breaker that has opened by
+/// itself stays open.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/breakers/{breaker}/release", tag = "emergency", params(("tenant" = String, Path), ("breaker" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "released"), (status = 404, description = "nobody holds it")))]
+    request_body(content_type = "application/json", description = "reason"), responses((status = 200, description = "released"), (status = 403, description = "only a person releases a hold"), (status = 404, description = "nobody holds it")))]
 async fn release(
     State(app): State<App>,
     Path((tenant, breaker)): Path<(String, String)>,
@@ -155,10 +156,10 @@ struct OutcomeBody {
     detail: Option<Box<str>>,
 }
 
-/// Says what came of an action whose token was used: once, by an enforcement point of its environment.
+/// Says what came of an action whose token was used: once, by the credential that used it.
 /// It completes the receipt.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/intents/{id}/outcome", tag = "tokens", params(("tenant" = String, Path), ("id" = String, Path), ("idempotency-key" = Option<String>, Header)),
-    request_body(content_type = "application/json", description = "outcome (succeeded, failed, unknown), duration_ms, detail"), responses((status = 201, description = "recorded"), (status = 404, description = "no such intent"), (status = 409, description = "it was not permitted, its token was not used, or it was reported before")))]
+    request_body(content_type = "application/json", description = "outcome (succeeded, failed, unknown), duration_ms, detail"), responses((status = 201, description = "recorded"), (status = 403, description = "another credential used its token"), (status = 404, description = "no such intent"), (status = 409, description = "it was not permitted, its token was not used, or it was reported before")))]
 async fn outcome(
     State(app): State<App>,
     Path((tenant, id)): Path<(String, String)>,

@@ -18,7 +18,8 @@ pub enum Breaker {
         before_help = "Examples:\n  intended breaker set production.agents -e production --error-rate 300 --denial-rate 800\n  intended breaker set refunds -e production --tool 'stripe.*' --spend amount=500000 --velocity 100 --window-secs 3600\n  intended breaker set refunds -e production --file refunds.json\n  intended breaker set production.connectors --off"
     )]
     Set(Set),
-    /// Hold what a breaker watches, or what is named, until it is released.
+    /// Hold what a breaker watches, or what is named, until a person releases it. Covers what a halt of the
+    /// same words covers.
     #[command(
         before_help = "Examples:\n  intended breaker hold refunds --reason 'wrong amounts'\n  intended breaker hold stripe-down -e production --connector stripe --reason 'their incident 4711'"
     )]
@@ -30,7 +31,8 @@ pub enum Breaker {
         #[arg(long)]
         reason: String,
     },
-    /// Release what is held. What has opened by itself stays as it is.
+    /// Release what is held: a person does, signed in or with a key of their own. What has opened by itself
+    /// stays as it is.
     #[command(before_help = "Examples:\n  intended breaker release refunds --reason fixed")]
     Release {
         /// The hold's name.
@@ -50,10 +52,11 @@ pub struct On {
     /// A tool, or a pattern with a `*` at its end; without a name each tool by itself.
     #[arg(long, num_args = 0..=1, value_name = "TOOL")]
     pub tool: Option<Option<String>>,
-    /// A target system of the catalogue; without a name each by itself.
+    /// A target system, in any case: what a tool's name has before its first `.`, `/` or `:`; without a
+    /// name each by itself.
     #[arg(long, num_args = 0..=1, value_name = "SYSTEM")]
     pub connector: Option<Option<String>>,
-    /// An Open Intent Layer category, or a pattern; without a name each by itself.
+    /// An Open Intent Layer category, a domain, or a pattern; without a name each category by itself.
     #[arg(long, num_args = 0..=1, value_name = "CATEGORY")]
     pub category: Option<Option<String>>,
     /// Everything in the environment.

@@ -62,7 +62,7 @@ pub async fn run(global: &Global, args: Breaker) -> Outcome {
             let held = client.change(&path, &without_null(body)).await?.body;
             one(global.output, &held);
             let name = held.get("hold").and_then(Value::as_str).unwrap_or(&breaker);
-            note(&format!("held until somebody runs: intended breaker release {name} --reason …"));
+            note(&format!("held until a person runs: intended breaker release {name} --reason …"));
         }
         Breaker::Release { breaker, reason } => {
             let path = format!("breakers/{}/release", encode(&breaker));

@@ -191,7 +191,8 @@ async fn set_up(runtime: &Runtime, dir: &std::path::Path) -> Result<Keys, CliErr
         networks: Vec::new(),
         credential: name(CredentialId::new("agents"))?,
         environments: all,
-        scopes: vec![Scope::IntentSubmit, Scope::IntentRead, Scope::TokenVerify],
+        // Whoever acts does not also say what came of it: tokens are used by who enforces them.
+        scopes: vec![Scope::IntentSubmit, Scope::IntentRead],
         expires_at: None,
         live: true,
         member: None,

@@ -63,9 +63,12 @@ fn a_breaker_opens_is_seen_with_what_and_until_when_and_closes_by_a_reported_pro
     let verify = json!({
         "token": probe["token"], "environment": "production", "intent_hash": probe["intent_hash"], "consume": true,
     });
-    agent.post("tokens/verify", &verify).expect(200);
+    let point = site.owner(&server);
+    point.post("tokens/verify", &verify).expect(200);
     let outcome = format!("intents/{}/outcome", probe["id"].as_str().unwrap());
-    agent.post(&outcome, &json!({"outcome": "succeeded", "duration_ms": 5})).expect(201);
+    let succeeded = json!({"outcome": "succeeded", "duration_ms": 5});
+    assert_eq!(agent.post(&outcome, &succeeded).expect(403)["code"], json!("outcome.not_yours"));
+    point.post(&outcome, &succeeded).expect(201);
     assert_eq!(state(&server), json!("closed"));
     agent.post("intents", &intents::refund(1)).expect(200);
 
@@ -85,7 +88,13 @@ fn a_breaker_opens_is_seen_with_what_and_until_when_and_closes_by_a_reported_pro
     let ran = cli(&["breaker", "list"]).expect(0);
     assert!(ran.out.contains("their incident") && ran.out.contains("held by "), "{}", ran.out);
     assert_eq!(agent.post("intents", &intents::refund(1)).expect(403)["reason"], json!("breaker.open"));
-    cli(&["breaker", "release", "stripe-down", "--reason", "over"]).expect(0);
+    let nothing =
+        cli(&["breaker", "hold", "x", "-e", "production", "--connector", "strype", "--reason", "r"]).expect(6);
+    assert!(nothing.err.contains("there is `") && nothing.err.contains("`stripe`"), "{}", nothing.err);
+    let release = ["breaker", "release", "stripe-down", "--reason", "over"];
+    assert!(cli(&release).expect(4).err.contains("only a person releases a hold"));
+    let ana = site.person(&server, "ana");
+    site.cli_as(&server, &ana, &release).expect(0);
     agent.post("intents", &intents::refund(1)).expect(200);
     assert!(server.stop().err.contains("stopped"));
     run(&mut intended(&["verify", site.path(), "--tenant", TENANT])).expect(0);

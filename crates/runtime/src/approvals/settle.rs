@@ -10,7 +10,7 @@ use std::sync::Arc;
 use intended_engine::approvals;
 use intended_engine::effects::closed;
 use intended_engine::{State, keys, needs};
-use intended_model::decision::{Input, Outcome};
+use intended_model::decision::{Input, Outcome, PROCEDURE};
 use intended_model::entry::Scope;
 use intended_model::{Class, Code, Intent, IntentId, Timestamp, Value};
 use intended_store::{Conflict, StoreError, Write};
@@ -40,7 +40,7 @@ impl Runtime {
 
     /// Decides again what is next in line in a session, one after the other.
     pub(crate) async fn settle_session(&self, tenant: &Arc<Tenant>, intent: &Intent) -> Result<(), RuntimeError> {
-        let Some(key) = needs(&tenant.state(), Class::Traffic, intent, self.now()).session else { return Ok(()) };
+        let Some(key) = needs(&tenant.state(), PROCEDURE, intent, self.now()).session else { return Ok(()) };
         loop {
             let Some(fact) = self.store().fact_now(&tenant.id, &key)? else { return Ok(()) };
             let Some(next) = read_session(&fact.value)?.context.waiting.first().copied() else { return Ok(()) };
@@ -155,7 +155,8 @@ impl Runtime {
                 writes.push(Write::Put { key: key.into(), value: answer_of(*id, false), expires_at });
             }
             let commit = commit_of(tenant, &record, reads, writes)?;
-            match self.append(commit).await {
+            let (record, committed) = self.commit_decision(tenant, record, commit, None).await?;
+            match committed {
                 Ok(committed) => {
                     self.wake();
                     let decided = self.committed(tenant, record, committed)?;
@@ -180,7 +181,7 @@ impl Runtime {
 
     /// The session without an intent that is closed, as a fence and a write.
     pub(crate) fn leaves_session(&self, tenant: &Tenant, open: &Open) -> Result<Option<(Fence, Write)>, RuntimeError> {
-        let Some(key) = needs(&tenant.state(), Class::Traffic, &open.record.input.intent, self.now()).session else {
+        let Some(key) = needs(&tenant.state(), PROCEDURE, &open.record.input.intent, self.now()).session else {
             return Ok(None);
         };
         let Some(fact) = self.store().fact_now(&tenant.id, &key)? else { return Ok(None) };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use intended_engine::State;
-use intended_engine::breakers::{Instance, Phase};
+use intended_engine::breakers::{Instance, Phase, check_target};
 use intended_model::entry::{
     BODY_VERSION, BreakerHeld, BreakerMeasure, BreakerReleased, BreakerRules, BreakerScope, BreakerSet, BreakerTarget,
     Scope,
@@ -99,6 +99,9 @@ impl Runtime {
             let environment = environment_of(by, spec.environment.as_ref(), known.map(|b| &b.environment))?;
             by.require(Scope::EmergencyWrite, Some(&environment))?;
             let on = spec.on.clone().or_else(|| known.map(|b| b.on.clone()));
+            if let Some(on) = on.as_ref().filter(|_| spec.active) {
+                coverable(state, on)?;
+            }
             let event = Event::BreakerSet(BreakerSet {
                 active: spec.active,
                 breaker: breaker.clone(),
@@ -145,6 +148,7 @@ impl Runtime {
                     format!("which {} is to be held; the whole environment is what a halt stops", on.scope.as_str());
                 return Err(RuntimeError::at(Code::RequestInvalid, "/on/target", what));
             }
+            coverable(state, on)?;
             // One of those that a breaker watches, or something else than it does: a hold of its own.
             let own = known.is_none_or(|b| b.on == *on);
             let hold = if own { breaker.clone() } else { fresh.clone() };
@@ -162,12 +166,15 @@ impl Runtime {
         .await
     }
 
-    /// Releases what somebody holds. What has opened by itself stays as it is.
+    /// Releases what somebody holds: a person does. What has opened by itself stays as it is.
     pub async fn release_breaker(&self, by: &Principal, hold: Name, reason: &str) -> Result<u64, RuntimeError> {
         let changed = self.change(by, ("breaker.release", &hold, reason), |by, state| {
             let held = state.breakers.held.get(&hold).filter(|h| by.sees(&h.environment));
             let held = held.ok_or(Code::BreakerUnknown)?;
             by.require(Scope::EmergencyWrite, Some(&held.environment))?;
+            if by.member().is_none() {
+                return Err(Code::BreakerPerson.into());
+            }
             let event = Event::BreakerReleased(BreakerReleased {
                 breaker: hold.clone(),
                 by: by.credential.clone(),
@@ -270,6 +277,13 @@ impl Runtime {
         }
         Ok(rows)
     }
+}
+
+/// What cannot be watched at all is said first, then what is nothing here.
+fn coverable(state: &State, on: &BreakerTarget) -> Result<(), RuntimeError> {
+    check_target(on.scope, on.target.as_deref())
+        .and_then(|()| intended_engine::coverable::check(state, on))
+        .map_err(|error| intended_engine::FoldError::from(error).into())
 }
 
 /// Whether a hold is on something that a breaker watches each by itself.

@@ -4,46 +4,56 @@
 //! * [`window`]: what is measured, as time goes on
 //! * [`monitor`]: which breakers see what
 //! * `probes`: half-open, and what follows
+//! * [`keep`]: what was measured, written down
+//! * `recall`: what was measured, after a restart
 //! * `manage`: thresholds and holds, by people
 //!
 //! A threshold that is reached is recorded before the decision that reached it is answered, and no
 //! further decision of this node is begun before it is. Several nodes measure each what they decide.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use intended_engine::breakers::{Breaker, Instance};
 use intended_engine::covers::Acting;
 use intended_engine::{State, effective};
 use intended_model::decision::{Classification, DecisionRecord, GateName, GateOutcome, Outcome};
+use intended_model::emergency::connector_of;
 use intended_model::entry::{ActionOutcome, BODY_VERSION, BreakerOpened, BreakerSpend, IntentOutcome};
 use intended_model::{Code, EnvironmentId, Event, Intent, IntentId, Timestamp, Value};
-use intended_store::{Commit, Conflict, StoreError};
+use intended_store::{Commit, Conflict, StoreError, Write};
 
 use crate::admin::entry_of;
 use crate::tenant::event_of;
 use crate::{Runtime, RuntimeError, Tenant};
 
+pub mod keep;
 mod manage;
 pub mod monitor;
 mod probes;
+mod recall;
 pub mod window;
 
 pub use manage::{BreakerRow, BreakerSpec, HoldRow, HoldSpec, InstanceRow};
 pub use monitor::{Monitor, Seen};
+pub use recall::MAX_RECALLED;
 pub use window::Sample;
 
 /// How often a step that lost the race against another change is tried again.
 const MAX_ATTEMPTS: usize = 16;
-/// Most entries that are read again when a tenant is loaded.
-pub const MAX_RECALLED: u64 = 100_000;
-const PAGE: usize = 500;
 
 /// What a halt or a breaker denied says nothing of whom it denied, and would keep a breaker open for
-/// ever.
+/// ever. Nor does it say anything of an agent that somebody has named it and may not: only what an agent
+/// asks for that is not its to do is its own doing. Whoever can submit at all would otherwise be a switch
+/// that turns off whom they name.
 fn counts(record: &DecisionRecord) -> bool {
-    let first = record.decision.gates.iter().find(|g| g.outcome == GateOutcome::Deny).map(|g| g.gate);
-    !matches!(first, Some(GateName::Emergency | GateName::Breaker))
+    let first = record.decision.gates.iter().find(|g| g.outcome == GateOutcome::Deny);
+    match first.map(|g| (g.gate, g.code)) {
+        Some((GateName::Emergency | GateName::Breaker, _)) => false,
+        Some((GateName::Identity, code)) => {
+            matches!(code, Code::AgentTool | Code::AgentCategory | Code::DelegationWidens)
+        }
+        _ => true,
+    }
 }
 
 /// What a decision is to a breaker.
@@ -73,14 +83,18 @@ impl Tenant {
         if record.input.class.is_synthetic() || !counts(record) {
             return;
         }
-        let acting = Acting::new(&record.input.intent, &record.input.classification);
-        let seen = Seen { environment: &record.input.intent.environment, acting, at };
+        let intent = &record.input.intent;
+        let connector = connector_of(&intent.action.name);
+        let acting = Acting::with(intent, &record.input.classification, connector.as_deref());
+        let seen = Seen { environment: &intent.environment, acting, at };
         self.breakers.saw(&state, seen, |breaker| sample(record, breaker));
     }
 
     /// Takes in what came of an action.
     pub(crate) fn reported(&self, of: (&Intent, &Classification), said: &IntentOutcome, at: Timestamp) {
-        let seen = Seen { environment: &said.environment, acting: Acting::new(of.0, of.1), at };
+        let connector = connector_of(&of.0.action.name);
+        let acting = Acting::with(of.0, of.1, connector.as_deref());
+        let seen = Seen { environment: &said.environment, acting, at };
         let (failed, millis) = (said.outcome != ActionOutcome::Succeeded, said.duration_ms);
         self.breakers.saw(&self.state(), seen, |_| Sample::Outcome { failed, millis });
     }
@@ -123,7 +137,7 @@ impl Runtime {
                 tenant.breakers.done(&crossing.instance);
                 continue;
             }
-            if self.record_transition(tenant, &state, now, &event, Vec::new()).await? {
+            if self.record_transition(tenant, &state, now, &event, Default::default()).await? {
                 tenant.breakers.forget(&tenant.state(), &crossing.instance);
                 tenant.breakers.done(&crossing.instance);
             } else {
@@ -143,15 +157,16 @@ impl Runtime {
         state: &State,
         now: Timestamp,
         event: &Event,
-        reads: Vec<(Box<str>, u64)>,
+        fence: (Vec<(Box<str>, u64)>, Vec<Write>),
     ) -> Result<bool, RuntimeError> {
+        let (reads, writes) = fence;
         State::clone(state).apply(u64::MAX, event)?;
         let commit = Commit {
             tenant: tenant.id.clone(),
             now,
             control_version: Some(state.control),
             reads,
-            writes: Vec::new(),
+            writes,
             entries: vec![entry_of(event)?],
         };
         // Whoever waits for it may go: what is committed is seen all the same.
@@ -185,69 +200,6 @@ impl Runtime {
         if let Err(error) = done {
             tracing::warn!(tenant = %tenant.id, %error, "a breaker stays as it is for now");
         }
-    }
-
-    /// Fills the windows of a tenant that was just loaded from the end of its ledger: a restart
-    /// forgets nothing of the last [`MAX_RECALLED`] entries.
-    pub(crate) async fn recall_breakers(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
-        let state = tenant.state();
-        let since = self.now().plus_millis(-Monitor::reach(&state));
-        let size = self.store().head(&tenant.id).await?.size;
-        let (mut from, mut to) = (size.saturating_sub(MAX_RECALLED), size);
-        // Times never go backwards in a ledger.
-        while from < to {
-            let middle = from + (to - from) / 2;
-            match self.store().entry(&tenant.id, middle).await? {
-                Some(entry) if entry.at < since => from = middle + 1,
-                _ => to = middle,
-            }
-        }
-        let mut permitted: HashMap<IntentId, (Intent, Classification)> = HashMap::new();
-        while from < size {
-            let page = self.store().entries(&tenant.id, from, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            from = last.index + 1;
-            for entry in &page {
-                match event_of(&entry.leaf)? {
-                    Event::Decision(record) => {
-                        tenant.decided(&record, entry.at);
-                        if record.grant.is_some() {
-                            let mut intent = record.input.intent;
-                            intent.action.properties = Value::Null;
-                            permitted.insert(record.input.id, (intent, record.input.classification));
-                        }
-                    }
-                    Event::IntentOutcome(said) => {
-                        let known = match permitted.remove(&said.intent) {
-                            Some(known) => Some(known),
-                            None => self
-                                .granted_of(tenant, &said.intent)
-                                .await?
-                                .map(|(record, _)| (record.input.intent, record.input.classification)),
-                        };
-                        if let Some((intent, classification)) = &known {
-                            tenant.reported((intent, classification), &said, entry.at);
-                        }
-                    }
-                    // From then on it began anew.
-                    Event::BreakerOpened(e) => {
-                        let instance = Instance { breaker: e.breaker, target: e.target };
-                        tenant.breakers.forget(&state, &instance);
-                    }
-                    Event::BreakerClosed(e) => {
-                        let instance = Instance { breaker: e.breaker, target: e.target };
-                        tenant.breakers.forget(&state, &instance);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        for instance in state.breakers.standing.keys() {
-            tenant.breakers.forget(&state, instance);
-        }
-        tenant.breakers.calm();
-        tenant.breakers.look(&state, self.now());
-        Ok(())
     }
 
     /// The decision that granted an intent's token, and everything else that the ledger says of it.

@@ -9,16 +9,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use intended_engine::State;
 use intended_engine::breakers::{Breaker, Instance};
-use intended_engine::covers::{Acting, Covers};
+use intended_engine::covers::{Acting, Covers, as_watched};
 use intended_model::entry::{BreakerMeasure, BreakerScope};
 use intended_model::{EnvironmentId, Name, Timestamp};
 
-use super::window::{Sample, Window, reach};
+use super::window::{Kept, Sample, Window, reach};
 
 /// In so many parts are the windows of one breaker locked.
 const SHARDS: usize = 16;
-/// Most windows in one part: of tools that a pattern of the catalogue knows there can be any number.
+/// Most windows in one part that are far from every threshold: of tools that a pattern of the catalogue
+/// knows there can be any number, and whoever makes names up must not push out what another has seen.
 const MAX_WINDOWS: usize = 1024;
+/// Most windows in one part.
+const MAX_CLOSE: usize = 4 * MAX_WINDOWS;
+/// So many are dropped at once: looking for them costs as much as for one.
+const DROPPED: usize = MAX_WINDOWS / 4;
+/// From so close to a threshold on, in thousandths, a window is not dropped for another.
+const CLOSE: i64 = 250;
 
 type Windows = HashMap<Box<str>, Window>;
 
@@ -52,9 +59,8 @@ impl Watcher {
     fn push(&self, target: &str, at: Timestamp, sample: Sample) -> Option<BreakerMeasure> {
         let mut windows = self.shard(target);
         if !windows.contains_key(target) {
-            if windows.len() >= MAX_WINDOWS {
-                let idle = windows.iter().min_by_key(|(_, w)| w.last()).map(|(target, _)| target.clone());
-                idle.map(|idle| windows.remove(&idle));
+            if windows.len() >= MAX_WINDOWS && windows.len().is_multiple_of(DROPPED) {
+                make_room(&mut windows, &self.breaker, at);
             }
             windows.insert(target.into(), Window::new(self.breaker.rules.window));
         }
@@ -63,11 +69,38 @@ impl Watcher {
         window.crossed(&self.breaker.rules, at)
     }
 
-    fn clear(&self, target: Option<&str>) {
+    /// Whether there was something.
+    fn clear(&self, target: Option<&str>) -> bool {
         match target {
-            Some(target) => drop(self.shard(target).remove(target)),
-            None => self.shards.iter().for_each(|s| s.lock().unwrap_or_else(PoisonError::into_inner).clear()),
+            Some(target) => self.shard(target).remove(target).is_some(),
+            None => {
+                let mut cleared = false;
+                self.each(|windows| {
+                    cleared |= !windows.is_empty();
+                    windows.clear();
+                });
+                cleared
+            }
         }
+    }
+
+    fn each(&self, mut look: impl FnMut(&mut Windows)) {
+        self.shards.iter().for_each(|s| look(&mut s.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
+
+/// Drops the windows that are the furthest from a threshold, of several the longest idle. What is close to
+/// one is kept, up to a bound.
+fn make_room(windows: &mut Windows, breaker: &Breaker, now: Timestamp) {
+    let full = windows.len() >= MAX_CLOSE;
+    let mut places: Vec<(i64, i64, Box<str>)> = windows
+        .iter_mut()
+        .map(|(target, window)| (window.closeness(&breaker.rules, now), window.last(), target.clone()))
+        .filter(|(close, ..)| full || *close < CLOSE)
+        .collect();
+    places.sort();
+    for (_, _, target) in places.into_iter().take(DROPPED) {
+        windows.remove(&target);
     }
 }
 
@@ -111,6 +144,11 @@ pub struct Monitor {
     waiting: AtomicUsize,
     /// One records at a time.
     pub(super) recording: tokio::sync::Mutex<()>,
+    /// One tends what is not closed at a time.
+    pub(super) tending: tokio::sync::Mutex<()>,
+    pub(super) keeping: tokio::sync::Mutex<super::keep::Keeping>,
+    /// What was forgotten and may be written down.
+    pub(super) forgotten: Mutex<Vec<Instance>>,
     pub(super) probing: Mutex<HashMap<String, super::probes::Progress>>,
 }
 
@@ -134,9 +172,14 @@ impl Monitor {
                     within.each.push(Arc::clone(&watcher));
                 } else {
                     let target = breaker.on.target.as_deref().unwrap_or_default();
-                    within.covers.add(breaker.on.scope, target, Arc::clone(&watcher));
+                    within.covers.add(breaker.on.scope, &as_watched(breaker.on.scope, target), Arc::clone(&watcher));
                 }
                 next.watchers.insert(name.clone(), watcher);
+            }
+            // What one saw that is another now, it saw with other eyes.
+            let same = |(name, w): &(&Name, &Arc<Watcher>)| next.watchers.get(*name).is_some_and(|n| Arc::ptr_eq(n, w));
+            for (name, _) in before.watchers.iter().filter(|w| !same(w)) {
+                self.forgot(Instance { breaker: name.clone(), target: None });
             }
             Arc::new(next)
         });
@@ -156,9 +199,7 @@ impl Monitor {
                 self.reached(Crossing { instance, environment, measured });
             }
         };
-        for watcher in within.covers.covering(&seen.acting) {
-            take(watcher, "");
-        }
+        within.covers.covering(&seen.acting, |watcher| take(watcher, ""));
         for watcher in &within.each {
             let scope = watcher.breaker.on.scope;
             // What nobody has registered is denied for that, and is any name at all.
@@ -170,6 +211,10 @@ impl Monitor {
                 take(watcher, target);
             }
         }
+    }
+
+    fn forgot(&self, instance: Instance) {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
     }
 
     fn crossings(&self) -> MutexGuard<'_, Vec<Crossing>> {
@@ -203,8 +248,28 @@ impl Monitor {
     /// Forgets what one has seen: of those it watches, or of all of them.
     pub fn forget(&self, state: &State, instance: &Instance) {
         if let Some(watcher) = self.plan(state).watchers.get(&instance.breaker) {
-            watcher.clear(if watcher.breaker.on.is_each() { instance.target.as_deref() } else { None });
+            // Of one that watches all of it together there is one window, of no target.
+            let one = if watcher.breaker.on.is_each() { instance.target.as_deref() } else { Some("") };
+            if watcher.clear(one) {
+                self.forgot(instance.clone());
+            }
         }
+    }
+
+    /// Gives `look` every window with its breaker's name and what it watches.
+    pub(super) fn each(&self, state: &State, mut look: impl FnMut(&Name, &Breaker, &str, &mut Window)) {
+        for (name, watcher) in &self.plan(state).watchers {
+            watcher.each(|windows| windows.iter_mut().for_each(|(t, w)| look(name, &watcher.breaker, t, w)));
+        }
+    }
+
+    /// Puts a window there that was written down, if it is of a breaker as there is one. Whether it is.
+    pub(super) fn recall(&self, state: &State, breaker: &Name, kept: &Kept) -> bool {
+        let plan = self.plan(state);
+        let Some(watcher) = plan.watchers.get(breaker) else { return false };
+        let Some(window) = Window::recalled(watcher.breaker.rules.window, kept) else { return false };
+        watcher.shard(&kept.target).insert(kept.target.clone(), window);
+        true
     }
 
     /// Looks at every window: after a restart, what had been reached and was not recorded is.

@@ -1,29 +1,45 @@
 //! A half-open breaker: what came of its probes, as the ledger says, and what follows from that. Read
 //! from the ledger and not from memory, so that it is the same on every node and after a restart.
+//!
+//! Which intents were its probes a fact of each says, written with the decision. It is held against the
+//! decision in the ledger, and all of them against the count that limits them; where they are not all
+//! there, the ledger is read from where the breaker went half-open.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use intended_engine::breakers::{Breaker, Instance, Phase};
+use intended_engine::breakers::{Breaker, Instance, Phase, Standing};
+use intended_engine::keys;
 use intended_ledger::Leaf;
 use intended_model::entry::{
     ActionOutcome, BODY_VERSION, BreakerClosed, BreakerMeasure, BreakerMetric, BreakerOpened, BreakerProbing,
 };
 use intended_model::{Event, IntentId, Kind, Timestamp};
+use intended_store::Write;
 
 use crate::tenant::event_of;
 use crate::{Runtime, RuntimeError, Tenant};
 
 /// How many entries one read takes.
 const PAGE: usize = 500;
+/// More than there can be probes.
+const MOST: usize = 2_000;
 
 /// What was read so far.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// Index of the next entry to read.
+    /// Index of the next entry to read, where the ledger is read.
     next: u64,
     /// When the token of each probe ends, in seconds, and what came of it.
     probes: HashMap<IntentId, (i64, Option<ActionOutcome>)>,
+}
+
+/// What came of the probes.
+struct Count {
+    succeeded: u32,
+    failed: u32,
+    /// Of which nobody has said anything in time.
+    over: u32,
 }
 
 impl Progress {
@@ -51,18 +67,17 @@ impl Progress {
         Ok(())
     }
 
-    /// How many succeeded, and how many failed: nobody having said anything in time is a failure.
-    fn count(&self, now: Timestamp, timeout_secs: u32) -> (u32, u32) {
-        let (mut succeeded, mut failed) = (0, 0);
+    fn count(&self, now: Timestamp, timeout_secs: u32) -> Count {
+        let mut count = Count { succeeded: 0, failed: 0, over: 0 };
         for (exp, outcome) in self.probes.values() {
             match outcome {
-                Some(ActionOutcome::Succeeded) => succeeded += 1,
-                Some(ActionOutcome::Failed | ActionOutcome::Unknown) => failed += 1,
-                None if now.as_secs() > exp + i64::from(timeout_secs) => failed += 1,
+                Some(ActionOutcome::Succeeded) => count.succeeded += 1,
+                Some(ActionOutcome::Failed | ActionOutcome::Unknown) => count.failed += 1,
+                None if now.as_secs() > exp + i64::from(timeout_secs) => count.over += 1,
                 None => {}
             }
         }
-        (succeeded, failed)
+        count
     }
 }
 
@@ -85,12 +100,15 @@ impl Runtime {
             if let Err(error) = tended {
                 tracing::warn!(tenant = %tenant.id, %error, "a breaker stays as it is for now");
             }
+            if let Err(error) = self.keep_windows(&tenant).await {
+                tracing::warn!(tenant = %tenant.id, %error, "what breakers have seen was not written down");
+            }
         }
     }
 
-    /// [`Self::tend_breakers`] for one.
+    /// [`Self::tend_breakers`] for one. Decisions do not wait for it: what it reads can be much.
     pub(super) async fn tend_breaker(&self, tenant: &Arc<Tenant>, instance: &Instance) -> Result<(), RuntimeError> {
-        let _one_at_a_time = tenant.breakers.recording.lock().await;
+        let _one_at_a_time = tenant.breakers.tending.lock().await;
         for _ in 0..super::MAX_ATTEMPTS {
             let (state, now) = (tenant.state(), self.now());
             let breakers = &state.breakers;
@@ -99,7 +117,7 @@ impl Runtime {
             else {
                 return Ok(());
             };
-            let (event, reads) = match standing.phase {
+            let (event, fence) = match standing.phase {
                 Phase::Open if now < standing.retry_at => return Ok(()),
                 Phase::Open => {
                     let event = Event::BreakerProbing(BreakerProbing {
@@ -109,20 +127,23 @@ impl Runtime {
                         target: instance.target.clone(),
                         v: BODY_VERSION,
                     });
-                    (event, Vec::new())
+                    (event, Default::default())
                 }
                 Phase::Probing { index } => {
                     let Some(key) = breakers.probes_of(instance) else { return Ok(()) };
-                    // Before the ledger is read: what comes after this is not in what is read, perhaps.
+                    // Before anything is read: what comes after this is not in what is read, perhaps.
                     let Some(fact) = self.store().fact_now(&tenant.id, &key)? else { return Ok(()) };
-                    let progress = self.progress(tenant, &key, index).await?;
-                    match settled(&progress, breaker, instance, now) {
-                        Some(event) => (event, vec![(key.into(), fact.version)]),
+                    let through = self.store().counter_now(&tenant.id, &key)?;
+                    let progress = self.progress(tenant, &key, index, through).await?;
+                    let named = progress.probes.keys();
+                    let gone = named.map(|id| Write::Delete { key: keys::probe(&key, id).into() }).collect();
+                    match settled(&progress, standing, breaker, instance, now) {
+                        Some(event) => (event, (vec![(key.into(), fact.version)], gone)),
                         None => return Ok(()),
                     }
                 }
             };
-            if self.record_transition(tenant, &state, now, &event, reads).await? {
+            if self.record_transition(tenant, &state, now, &event, fence).await? {
                 self.settled_probes(tenant, &event);
                 return Ok(());
             }
@@ -130,14 +151,50 @@ impl Runtime {
         Err(intended_model::Code::ConflictExhausted.into())
     }
 
-    /// Reads what the ledger says of a half-open breaker's probes that was not read before.
-    async fn progress(&self, tenant: &Arc<Tenant>, key: &str, index: u64) -> Result<Progress, RuntimeError> {
+    /// What the ledger says of a half-open breaker's probes, of which so many were let `through`.
+    async fn progress(
+        &self,
+        tenant: &Arc<Tenant>,
+        key: &str,
+        index: u64,
+        through: i64,
+    ) -> Result<Progress, RuntimeError> {
         let kept = || tenant.breakers.probing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut progress = kept().get(key).cloned().unwrap_or_default();
+        let prefix = keys::probes_of(key);
+        for (name, _) in self.store().facts(&tenant.id, &prefix, "", MOST).await? {
+            let Some(Ok(id)) = name.strip_prefix(&prefix).map(str::parse::<IntentId>) else { continue };
+            let known = progress.probes.get(&id);
+            let news = match known {
+                Some((_, Some(_))) => false,
+                Some((_, None)) => self.store().fact_now(&tenant.id, &keys::outcome(&id))?.is_some(),
+                None => true,
+            };
+            if news {
+                for entry in self.store().entries_of(&tenant.id, *id.as_bytes()).await? {
+                    progress.take(&entry.leaf, key)?;
+                }
+            }
+        }
+        if i64::try_from(progress.probes.len()).unwrap_or(i64::MAX) < through {
+            self.read_probes(tenant, &mut progress, key, index).await?;
+        }
+        kept().insert(key.to_owned(), progress.clone());
+        Ok(progress)
+    }
+
+    /// Reads the ledger on, from where the breaker went half-open.
+    async fn read_probes(
+        &self,
+        tenant: &Arc<Tenant>,
+        progress: &mut Progress,
+        key: &str,
+        index: u64,
+    ) -> Result<(), RuntimeError> {
         progress.next = progress.next.max(index + 1);
         loop {
             let page = self.store().entries(&tenant.id, progress.next, PAGE).await?;
-            let Some(last) = page.last() else { break };
+            let Some(last) = page.last() else { return Ok(()) };
             progress.next = last.index + 1;
             for entry in &page {
                 progress.take(&entry.leaf, key)?;
@@ -145,8 +202,6 @@ impl Runtime {
             // Reading a page takes a while: others come in between.
             tokio::task::yield_now().await;
         }
-        kept().insert(key.to_owned(), progress.clone());
-        Ok(progress)
     }
 
     fn settled_probes(&self, tenant: &Arc<Tenant>, event: &Event) {
@@ -160,9 +215,17 @@ impl Runtime {
     }
 }
 
-fn settled(progress: &Progress, breaker: &Breaker, instance: &Instance, now: Timestamp) -> Option<Event> {
+fn settled(
+    progress: &Progress,
+    standing: &Standing,
+    breaker: &Breaker,
+    instance: &Instance,
+    now: Timestamp,
+) -> Option<Event> {
     let rules = &breaker.rules;
-    let (succeeded, failed) = progress.count(now, rules.probe_timeout_secs);
+    let Count { succeeded, failed, over } = progress.count(now, rules.probe_timeout_secs);
+    // Nobody having said anything is a failure where what they say is what it goes by.
+    let (failed, unreported) = if standing.cause.is_about_outcomes() { (failed + over, 0) } else { (failed, over) };
     let (name, environment, target) = (instance.breaker.clone(), breaker.environment.clone(), instance.target.clone());
     if failed > 0 {
         return Some(Event::BreakerOpened(BreakerOpened {
@@ -181,6 +244,6 @@ fn settled(progress: &Progress, breaker: &Breaker, instance: &Instance, now: Tim
             v: BODY_VERSION,
         }));
     }
-    let closed = BreakerClosed { at: now, breaker: name, environment, succeeded, target, v: BODY_VERSION };
-    (succeeded >= rules.successes).then_some(Event::BreakerClosed(closed))
+    let closed = BreakerClosed { at: now, breaker: name, environment, succeeded, target, unreported, v: BODY_VERSION };
+    (succeeded + unreported >= rules.successes).then_some(Event::BreakerClosed(closed))
 }

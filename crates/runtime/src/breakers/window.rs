@@ -6,11 +6,16 @@ use std::collections::VecDeque;
 use intended_engine::breakers::MAX_AMOUNT;
 use intended_model::Timestamp;
 use intended_model::entry::{BreakerMeasure, BreakerMetric, BreakerRules, BreakerWindow};
+use serde::{Deserialize, Serialize};
 
 /// A window of time slides in so many steps: what leaves it does so up to one step late.
 const STEPS: i64 = 60;
 /// Nothing in a window of calls is older.
 const OLDEST_MS: i64 = 3_600_000;
+
+/// For so long it is known by the second what happened, so that what is written down of a window can end
+/// at any second and not at a step. More than [`super::keep::LAG_MS`].
+const FINE_MS: i64 = 60_000;
 
 /// One thing that happened.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +32,7 @@ pub enum Sample {
     },
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sums {
     /// Decisions, or outcomes.
     all: u64,
@@ -60,25 +65,65 @@ impl Sums {
     }
 }
 
+/// What happened, with its time: of a window of time that of the step, of the last minute that of the
+/// second.
+type Past = VecDeque<(i64, Sums)>;
+
 #[derive(Debug, Default)]
 struct Ring {
-    /// With their time; of a window of time, that of the step.
-    kept: VecDeque<(i64, Sums)>,
+    kept: Past,
+    /// Of a window of time, the last minute of it once more.
+    fine: Past,
     total: Sums,
+}
+
+/// Adds to what there is of a time. What is recorded by many at once comes a little out of order.
+fn add(past: &mut Past, place: i64, sums: &Sums) {
+    match past.iter().rposition(|(at, _)| *at <= place) {
+        Some(at) => match past.get_mut(at) {
+            Some((same, there)) if *same == place => there.add(sums),
+            _ => past.insert(at + 1, (place, *sums)),
+        },
+        None => past.push_front((place, *sums)),
+    }
 }
 
 impl Ring {
     fn push(&mut self, window: BreakerWindow, at: i64, sums: Sums) {
         self.total.add(&sums);
-        let place = match window {
-            BreakerWindow::Calls(_) => at,
-            BreakerWindow::Secs(secs) => at.div_euclid(step(secs)) * step(secs),
-        };
-        match self.kept.back_mut() {
-            Some((last, kept)) if matches!(window, BreakerWindow::Secs(_)) && *last >= place => kept.add(&sums),
-            _ => self.kept.push_back((place, sums)),
+        match window {
+            BreakerWindow::Calls(_) => self.kept.push_back((at, sums)),
+            BreakerWindow::Secs(secs) => {
+                add(&mut self.kept, place(secs, at), &sums);
+                add(&mut self.fine, second(at), &sums);
+                while self.fine.front().is_some_and(|(first, _)| first + FINE_MS < at) {
+                    self.fine.pop_front();
+                }
+            }
         }
         self.slide(window, at);
+    }
+
+    /// What of it happened before the second of a time.
+    fn before(&self, window: BreakerWindow, until: i64) -> Vec<(i64, Sums)> {
+        let mut past: Vec<(i64, Sums)> = self.kept.iter().copied().collect();
+        match window {
+            BreakerWindow::Calls(_) => past.retain(|(at, _)| *at < until),
+            BreakerWindow::Secs(secs) => {
+                for (at, sums) in self.fine.iter().filter(|(at, _)| *at >= until) {
+                    let of = past.iter_mut().find(|(step, _)| *step == place(secs, *at));
+                    of.into_iter().for_each(|(_, there)| there.take(sums));
+                }
+                past.retain(|(_, sums)| sums.all > 0);
+            }
+        }
+        past
+    }
+
+    fn recalled(past: &[(i64, Sums)]) -> Self {
+        let mut ring = Self { kept: past.iter().copied().collect(), ..Self::default() };
+        past.iter().for_each(|(_, sums)| ring.total.add(sums));
+        ring
     }
 
     fn slide(&mut self, window: BreakerWindow, now: i64) {
@@ -99,6 +144,12 @@ impl Ring {
 fn step(secs: u32) -> i64 {
     (i64::from(secs) * 1000 / STEPS).max(1)
 }
+fn place(secs: u32, at: i64) -> i64 {
+    at.div_euclid(step(secs)) * step(secs)
+}
+fn second(at: i64) -> i64 {
+    at.div_euclid(1000) * 1000
+}
 
 /// How far back a window reaches, in milliseconds.
 #[must_use]
@@ -116,17 +167,75 @@ pub struct Window {
     decisions: Ring,
     outcomes: Ring,
     last: i64,
+    /// When the first thing happened that is not written down.
+    unkept: i64,
+    /// Of one that was written down: what happened before is in it.
+    since: i64,
+}
+
+/// A window as it is written down: everything in it from before a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    of: BreakerWindow,
+    pub target: Box<str>,
+    pub until: i64,
+    decisions: Vec<(i64, Sums)>,
+    outcomes: Vec<(i64, Sums)>,
+}
+
+impl Kept {
+    /// How much is in it.
+    pub fn weight(&self) -> u64 {
+        self.decisions.iter().chain(&self.outcomes).map(|(_, sums)| sums.all).sum()
+    }
 }
 
 impl Window {
     #[must_use]
     pub fn new(of: BreakerWindow) -> Self {
-        Self { of, decisions: Ring::default(), outcomes: Ring::default(), last: i64::MIN }
+        let (decisions, outcomes) = (Ring::default(), Ring::default());
+        Self { of, decisions, outcomes, last: i64::MIN, unkept: i64::MAX, since: i64::MIN }
+    }
+
+    /// What was written down of one, if it is of the same kind. All of it is to be written down again.
+    #[must_use]
+    pub fn recalled(of: BreakerWindow, kept: &Kept) -> Option<Self> {
+        let all = kept.decisions.iter().chain(&kept.outcomes);
+        let last = all.map(|(at, _)| *at).max().filter(|_| kept.of == of)?;
+        let (decisions, outcomes) = (Ring::recalled(&kept.decisions), Ring::recalled(&kept.outcomes));
+        Some(Self { of, decisions, outcomes, last, unkept: i64::MIN, since: kept.until })
+    }
+
+    /// Whether something happened before a time that is not written down.
+    #[must_use]
+    pub const fn is_unkept(&self, until: i64) -> bool {
+        self.unkept < until
+    }
+    /// All of it is to be written down again.
+    pub const fn unkeep(&mut self) {
+        self.unkept = i64::MIN;
+    }
+    /// What is to be written down: what happened before the second of a time.
+    #[must_use]
+    pub fn keep(&mut self, target: &str, until: i64) -> Kept {
+        self.unkept = if self.last < until { i64::MAX } else { until };
+        Kept {
+            of: self.of,
+            target: target.into(),
+            until,
+            decisions: self.decisions.before(self.of, until),
+            outcomes: self.outcomes.before(self.of, until),
+        }
     }
 
     pub fn push(&mut self, at: Timestamp, sample: Sample) {
         let at = at.as_millis();
+        if at < self.since {
+            return;
+        }
         self.last = self.last.max(at);
+        self.unkept = self.unkept.min(at);
         match sample {
             Sample::Decision { denied, allowed, spent } => {
                 let sums = Sums { all: 1, bad: denied.into(), some: allowed.into(), amount: spent };
@@ -142,6 +251,19 @@ impl Window {
                 self.outcomes.push(self.of, at, sums);
             }
         }
+    }
+
+    /// How close it is to a threshold, in thousandths of what is missing least: of its number of calls,
+    /// and of what is measured of them.
+    #[must_use]
+    pub fn closeness(&mut self, rules: &BreakerRules, now: Timestamp) -> i64 {
+        let minimum = i64::from(rules.minimum_calls);
+        let part = |value: i64, of: i64| value.saturating_mul(1000) / of.max(1);
+        let of = |m: BreakerMeasure| {
+            let calls = i64::try_from(m.calls).unwrap_or(i64::MAX);
+            part(calls, minimum).min(part(m.value, m.threshold))
+        };
+        self.measure(rules, now).map(of).max().unwrap_or(0)
     }
 
     /// When it last saw something.
@@ -271,6 +393,45 @@ mod tests {
         assert_eq!((found.calls, found.value), (5, 600));
         assert_eq!(window.crossed(&rules, at(8 + OLDEST_MS)), None);
         assert_eq!(window.measure(&rules, at(8 + OLDEST_MS)).next().unwrap().calls, 0);
+    }
+
+    /// What was written down and what happened after it is, together, what there was.
+    #[test]
+    fn a_window_that_is_written_down_at_any_second_and_read_again_is_the_same_window() {
+        for of in [BreakerWindow::Secs(60), BreakerWindow::Secs(7_200), BreakerWindow::Calls(40)] {
+            let rules = BreakerRules {
+                velocity: Some(1000),
+                denial_rate_permille: Some(999),
+                latency_ms: Some(10_000),
+                ..rules(of, 1000)
+            };
+            // Some of it comes out of order, by up to a second.
+            let happened: Vec<(i64, Sample)> = (0..120_i64)
+                .map(|n| (n * 700 + (n * 389) % 1000, [ALLOWED, DENIED, FAILED, DONE][n as usize % 4]))
+                .collect();
+            let mut whole = Window::new(of);
+            happened.iter().for_each(|(time, sample)| whole.push(at(*time), *sample));
+            for until in [30_000, 45_000, 61_000, 84_000, 90_000] {
+                let mut first = Window::new(of);
+                happened.iter().for_each(|(time, sample)| first.push(at(*time), *sample));
+                assert!(first.is_unkept(until));
+                let kept = first.keep("t", until);
+                assert_eq!(first.is_unkept(until), false);
+                assert_eq!(first.is_unkept(until + 10_000), until <= 84_000, "{until}");
+                let text = serde_json::to_vec(&kept).unwrap();
+                let mut again = Window::recalled(of, &serde_json::from_slice(&text).unwrap()).unwrap();
+                // Read again from further back than it was written down.
+                happened.iter().filter(|(time, _)| *time > 10_000).for_each(|(time, s)| again.push(at(*time), *s));
+                for now in [85_000, 100_000, 140_000] {
+                    let (a, b): (Vec<_>, Vec<_>) =
+                        (whole.measure(&rules, at(now)).collect(), again.measure(&rules, at(now)).collect());
+                    assert_eq!(a, b, "{of} written down until {until}, looked at {now}");
+                }
+                whole = Window::new(of);
+                happened.iter().for_each(|(time, sample)| whole.push(at(*time), *sample));
+            }
+            assert_eq!(Window::recalled(BreakerWindow::Secs(61), &whole.keep("t", 90_000)).is_none(), true);
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use intended_model::decision::{GateName, Outcome};
-use intended_model::entry::{ActionOutcome, BreakerRules, BreakerTarget, Scope};
-use intended_model::{Code, IntentId, Name};
+use intended_model::entry::{ActionOutcome, BreakerRules, BreakerTarget, Role, RoleGrant, Scope};
+use intended_model::{Code, CredentialId, IntentId, MemberId, Name};
+use intended_runtime::access::{CredentialSpec, MemberSpec};
 use intended_runtime::breakers::{BreakerSpec, HoldSpec};
 use intended_runtime::outcomes::Report;
 use intended_runtime::{Decided, Principal, Submission};
@@ -14,47 +15,82 @@ use intended_verify::Check;
 use serde_json::{Value, json};
 
 use crate::http_edge::{GOOD, INTENTS, app, call, raw};
+use crate::slow;
 use crate::tampering::{Forge, verify};
 
-fn named(text: &str) -> Name {
+pub fn named(text: &str) -> Name {
     Name::new(text).unwrap()
 }
-fn on(target: Value) -> BreakerTarget {
+pub fn on(target: Value) -> BreakerTarget {
     serde_json::from_value(target).unwrap()
 }
-fn rules(rules: Value) -> BreakerRules {
+pub fn rules(rules: Value) -> BreakerRules {
     serde_json::from_value(rules).unwrap()
 }
 
-async fn set(world: &World, name: &str, target: Value, its: Value) {
+pub async fn set(world: &World, name: &str, target: Value, its: Value) {
     let environment = Some(environment("production").unwrap());
     let spec = BreakerSpec { active: true, environment, on: Some(on(target)), rules: rules(its) };
     world.runtime.set_breaker(&world.owner, named(name), spec).await.unwrap();
 }
 
-async fn submit(world: &World, intent: intended_model::Intent) -> Decided {
+pub async fn submit(world: &World, intent: intended_model::Intent) -> Decided {
     let submission = Submission { intent, idempotency_key: None, audience: None };
     world.runtime.submit(&world.owner, submission).await.unwrap()
 }
-async fn small(world: &World) -> Decided {
+pub async fn small(world: &World) -> Decided {
     submit(world, refund(1, None).unwrap()).await
 }
 
-async fn consume(world: &World, decided: &Decided) {
+/// A person with a key of their own, who can do all that the owner can.
+pub async fn person(world: &World, id: &str) -> Principal {
+    let grants = vec![RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Owner, whole: true }];
+    let spec = MemberSpec { active: true, email: None, grants, groups: Vec::new(), name: None };
+    let member = MemberId::new(id).unwrap();
+    world.runtime.set_member(&world.owner, member.clone(), spec).await.unwrap();
+    key(world, &format!("{id}-key"), Some(member), &[Scope::EmergencyWrite, Scope::EmergencyRead]).await
+}
+
+pub async fn key(world: &World, id: &str, member: Option<MemberId>, scopes: &[Scope]) -> Principal {
+    let made = world.runtime.create_credential(&world.owner, spec_of(id, member, scopes)).await.unwrap();
+    world.runtime.authenticate(&made.key).unwrap()
+}
+
+/// A key for production.
+pub fn spec_of(id: &str, member: Option<MemberId>, scopes: &[Scope]) -> CredentialSpec {
+    CredentialSpec {
+        actions: Vec::new(),
+        agents: Vec::new(),
+        credential: CredentialId::new(id).unwrap(),
+        environments: vec![environment("production").unwrap()],
+        scopes: scopes.to_vec(),
+        expires_at: None,
+        live: true,
+        member,
+        networks: Vec::new(),
+        whole: false,
+    }
+}
+
+pub async fn consume(world: &World, decided: &Decided) {
+    consume_as(world, &world.owner, decided).await;
+}
+
+pub async fn consume_as(world: &World, by: &Principal, decided: &Decided) {
     let binding = Binding::IntentHash(decided.record.input.intent_hash);
     let token = decided.token.as_ref().unwrap().as_str();
     let production = environment("production").unwrap();
-    let used = world.runtime.verify_token(&world.owner, token, "intended", &production, &binding, true).await.unwrap();
+    let used = world.runtime.verify_token(by, token, "intended", &production, &binding, true).await.unwrap();
     assert!(matches!(used, intended_runtime::tokens::Verification::Accepted(_)), "{used:?}");
 }
 
-async fn report(world: &World, by: &Principal, id: IntentId, outcome: ActionOutcome) -> Result<u64, Code> {
+pub async fn report(world: &World, by: &Principal, id: IntentId, outcome: ActionOutcome) -> Result<u64, Code> {
     let report = Report { outcome, duration_ms: Some(100), detail: None };
     world.runtime.report_outcome(by, &id, report).await.map_err(|e| e.code)
 }
 
 /// An action that is allowed, carried out, and comes to that.
-async fn done(world: &World, outcome: ActionOutcome) -> Decided {
+pub async fn done(world: &World, outcome: ActionOutcome) -> Decided {
     let decided = small(world).await;
     assert!(decided.record.decision.decision.permits(), "{:?}", decided.record.decision);
     consume(world, &decided).await;
@@ -62,24 +98,24 @@ async fn done(world: &World, outcome: ActionOutcome) -> Decided {
     decided
 }
 
-fn denied_by_breaker(decided: &Decided) -> String {
+pub fn denied_by_breaker(decided: &Decided) -> String {
     let decision = &decided.record.decision;
     assert_eq!((decision.decision, decision.reason), (Outcome::Deny, Code::BreakerOpen), "{decision:?}");
     decision.gates.iter().find(|g| g.gate == GateName::Breaker).unwrap().detail.to_string()
 }
 
-fn standing(world: &World, name: &str) -> Option<&'static str> {
+pub fn standing(world: &World, name: &str) -> Option<&'static str> {
     let rows = world.runtime.breakers(&world.owner).unwrap();
     rows.iter().find(|r| r.breaker.as_str() == name).map(|r| r.state)
 }
 
-async fn kinds(world: &World) -> Vec<String> {
+pub async fn kinds(world: &World) -> Vec<String> {
     let (_, leaves) = world.export().await.unwrap();
     leaves.iter().map(|l| intended_ledger::Leaf::parse(l).unwrap().kind.to_owned()).collect()
 }
 
 /// Everything that verification holds, the working facts included.
-async fn holds(world: &World) {
+pub async fn holds(world: &World) {
     let (header, leaves) = world.export().await.unwrap();
     let mut verifier = intended_verify::Verifier::new(header, None).unwrap();
     leaves.iter().for_each(|leaf| verifier.entry(leaf).unwrap());
@@ -92,7 +128,7 @@ async fn holds(world: &World) {
     verifier.finish().unwrap();
 }
 
-const TOOL: &str = "stripe.create_refund";
+pub const TOOL: &str = "stripe.create_refund";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_rate_opens_at_its_threshold_and_the_next_decision_is_denied_with_what_and_until_when() {
@@ -309,9 +345,10 @@ async fn a_hold_survives_automatic_closing_and_a_restart_and_only_a_release_ends
     world.runtime.tend_breakers().await;
     denied_by_breaker(&small(&world).await);
     assert_eq!(standing(&world, "refunds"), Some("held"));
-    world.runtime.release_breaker(&world.owner, named("refunds"), "fixed").await.unwrap();
+    let ana = person(&world, "ana").await;
+    world.runtime.release_breaker(&ana, named("refunds"), "fixed").await.unwrap();
     assert!(small(&world).await.token.is_some());
-    let nobody = world.runtime.release_breaker(&world.owner, named("refunds"), "fixed").await.unwrap_err();
+    let nobody = world.runtime.release_breaker(&ana, named("refunds"), "fixed").await.unwrap_err();
     assert_eq!(nobody.code, Code::BreakerUnknown);
 
     // The other way round: a release does not close what has opened by itself.
@@ -319,7 +356,8 @@ async fn a_hold_survives_automatic_closing_and_a_restart_and_only_a_release_ends
     let probe = small(&world).await;
     let hold = HoldSpec { environment: None, on: None, reason: "r".into() };
     world.runtime.hold_breaker(&world.owner, named("refunds"), hold).await.unwrap();
-    world.runtime.release_breaker(&world.owner, named("refunds"), "r").await.unwrap();
+    let ana = person(&world, "ana").await;
+    world.runtime.release_breaker(&ana, named("refunds"), "r").await.unwrap();
     denied_by_breaker(&small(&world).await);
     assert_eq!(standing(&world, "refunds"), Some("half_open"));
     consume(&world, &probe).await;
@@ -327,7 +365,7 @@ async fn a_hold_survives_automatic_closing_and_a_restart_and_only_a_release_ends
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_forgets_nothing_of_a_window_and_no_probe() {
+async fn a_restart_reads_windows_and_probes_again_from_the_ledger() {
     let world = World::new().await.unwrap();
     let its =
         json!({"error_rate_permille": 800, "minimum_calls": 5, "window": {"calls": 5}, "probes": 2, "successes": 2});
@@ -363,15 +401,20 @@ async fn a_restart_forgets_nothing_of_a_window_and_no_probe() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_window_has_reached_when_the_server_is_killed_is_recorded_when_it_is_back() {
-    let world = World::new().await.unwrap();
-    let its = json!({"velocity": 3, "minimum_calls": 1});
-    for _ in 0..3 {
+    let (world, store) = slow::world().await;
+    set(&world, "refunds", json!({"scope": "tool", "target": TOOL}), json!({"velocity": 3, "minimum_calls": 1})).await;
+    for _ in 0..2 {
         small(&world).await;
     }
-    // Set after it happened: it measures from here on, and after a restart what is in its window.
-    set(&world, "refunds", json!({"scope": "tool", "target": TOOL}), its).await;
-    assert!(small(&world).await.token.is_some());
-    let world = world.reopen().await.unwrap();
+    // The third is durable; that it opens a breaker is not, and never will be.
+    store.after.close();
+    let (runtime, owner) = (world.runtime.clone(), world.owner.clone());
+    let submission = Submission { intent: refund(1, None).unwrap(), idempotency_key: None, audience: None };
+    let third = tokio::spawn(async move { runtime.submit(&owner, submission).await.map(drop) });
+    store.after.reached().await;
+    third.abort();
+    assert!(!kinds(&world).await.contains(&"breaker.opened".to_owned()));
+    let world = world.crash().await.unwrap().back().await.unwrap();
     denied_by_breaker(&small(&world).await);
     holds(&world).await;
 }
@@ -438,7 +481,8 @@ async fn what_a_halt_or_a_breaker_denied_is_nobodys_fault() {
     let hold = HoldSpec { environment: Some(environment("production").unwrap()), on: connector, reason: "r".into() };
     world.runtime.hold_breaker(&world.owner, named("stripe-down"), hold).await.unwrap();
     denied_by_breaker(&small(&world).await);
-    world.runtime.release_breaker(&world.owner, named("stripe-down"), "over").await.unwrap();
+    let ana = person(&world, "ana").await;
+    world.runtime.release_breaker(&ana, named("stripe-down"), "over").await.unwrap();
     assert_eq!(standing(&world, "agent"), Some("closed"));
     assert!(small(&world).await.token.is_some());
 }
@@ -465,7 +509,6 @@ async fn an_outcome_is_said_once_of_what_was_let_through_by_who_verifies_tokens_
     let escalated = submit(&world, refund(400, None).unwrap()).await;
     assert_eq!(say(&world.owner, id(&escalated)).await, Err(Code::OutcomeNotPermitted));
 
-    consume(&world, &unused).await;
     let credential = async |name: &str, environment_of: &str, scope| {
         let spec = intended_runtime::access::CredentialSpec {
             actions: Vec::new(),
@@ -487,6 +530,7 @@ async fn an_outcome_is_said_once_of_what_was_let_through_by_who_verifies_tokens_
     let reader = credential("reader", "production", Scope::IntentRead).await;
     assert_eq!(say(&reader, id(&unused)).await, Err(Code::ScopeMissing));
     let point = credential("point", "production", Scope::TokenVerify).await;
+    consume_as(&world, &point, &unused).await;
     let keyed = point.clone().once(Some("k".into()));
     let index = say(&keyed, id(&unused)).await.unwrap();
     assert_eq!(say(&keyed, id(&unused)).await, Ok(index), "the same key, the same answer");
@@ -726,8 +770,16 @@ async fn over_http_an_outcome_completes_the_receipt_and_breakers_are_set_held_se
     assert_eq!((&shown["state"], &shown["held"][0]["reason"]), (&json!("held"), &json!("loops")));
     assert_eq!(post("refunds/hold", json!({"reason": " "})).await.0, 400);
     let name = held["hold"].as_str().unwrap();
-    assert_eq!(post(&format!("{name}/release"), json!({"reason": "over"})).await.0, 200);
-    assert_eq!(post(&format!("{name}/release"), json!({"reason": "over"})).await.0, 404);
+    let release = format!("{name}/release");
+    assert_eq!(post(&release, json!({"reason": "over"})).await.1["code"], json!("breaker.person"));
+    person(&world, "ana").await;
+    let spec = spec_of("ana-2", Some(MemberId::new("ana").unwrap()), &[Scope::EmergencyWrite]);
+    let ana = world.runtime.create_credential(&world.owner, spec).await.unwrap().key;
+    let released = async || {
+        let body = json!({"reason": "over"});
+        call(&app, "POST", &format!("{BREAKERS}/{release}"), Some(&ana), Some(&body)).await.0
+    };
+    assert_eq!((released().await, released().await), (200, 404));
     assert_eq!(
         post("nothing/hold", json!({"reason": "r", "environment": "production"})).await.1["code"],
         json!("breaker.unknown")
@@ -741,7 +793,8 @@ async fn a_change_of_thresholds_and_a_hold_need_authority_in_their_environment()
     set(&world, "refunds", json!({"scope": "tool", "target": TOOL}), json!({"velocity": 50})).await;
     let hold = HoldSpec { environment: None, on: None, reason: "r".into() };
     world.runtime.hold_breaker(&world.owner, named("refunds"), hold).await.unwrap();
-    world.runtime.release_breaker(&world.owner, named("refunds"), "r").await.unwrap();
+    let ana = person(&world, "ana").await;
+    world.runtime.release_breaker(&ana, named("refunds"), "r").await.unwrap();
     let honest = Forge::of(&world.export().await.unwrap().1);
     for kind in ["breaker.set", "breaker.held", "breaker.released"] {
         let mut forge = Forge(honest.0.clone());

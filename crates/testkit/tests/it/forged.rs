@@ -2,7 +2,7 @@
 //! anew, and what names it.
 
 use intended_model::entry::{BODY_VERSION, BreakerHeld, BreakerReleased, BreakerScope, CredentialCreated, Scope};
-use intended_model::{CredentialId, Digest, EnvironmentId, Event, Name, Timestamp};
+use intended_model::{CredentialId, Digest, EnvironmentId, Event, MemberId, Name, Timestamp};
 use intended_runtime::{Decided, Submission};
 use intended_testkit::{NOON, World, environment, refund};
 use intended_token::{Alg, Binding};
@@ -460,6 +460,17 @@ fn named(text: &str) -> CredentialId {
 }
 
 async fn credential(world: &World, name: &str, environments: &[&str], scopes: &[Scope], expires_at: Option<i64>) {
+    credential_of(world, name, None, environments, scopes, expires_at).await;
+}
+
+async fn credential_of(
+    world: &World,
+    name: &str,
+    member: Option<&str>,
+    environments: &[&str],
+    scopes: &[Scope],
+    expires_at: Option<i64>,
+) {
     let environments: Vec<EnvironmentId> = environments.iter().map(|e| environment(e).unwrap()).collect();
     let created = CredentialCreated {
         by: world.owner.credential.clone(),
@@ -468,7 +479,7 @@ async fn credential(world: &World, name: &str, environments: &[&str], scopes: &[
         environments,
         expires_at: expires_at.map(Timestamp::from_millis),
         hash: Digest::of(name.as_bytes()),
-        member: None,
+        member: member.map(|m| MemberId::new(m).unwrap()),
         scopes: scopes.to_vec(),
         actions: Vec::new(),
         agents: Vec::new(),
@@ -516,10 +527,15 @@ async fn a_decision_is_submitted_by_who_could() {
 async fn what_a_credential_does_after_its_time_or_beyond_its_scope_is_found() {
     let world = World::new().await.unwrap();
     let scopes = [Scope::EmergencyWrite, Scope::TokenVerify, Scope::TokenRevoke];
-    credential(&world, "shortlived", &[], &scopes, Some(NOON + 5_000)).await;
-    credential(&world, "lately", &[], &scopes, Some(NOON + 11_000)).await;
-    credential(&world, "elsewhere", &["staging"], &scopes, None).await;
-    credential(&world, "reader", &[], &[Scope::IntentRead], None).await;
+    // Only a person releases what is held.
+    let ana = crate::breakers::person(&world, "ana").await;
+    let own = async |name: &str, environments: &[&str], scopes: &[Scope], expires_at| {
+        credential_of(&world, name, Some("ana"), environments, scopes, expires_at).await;
+    };
+    own("shortlived", &[], &scopes, Some(NOON + 5_000)).await;
+    own("lately", &[], &scopes, Some(NOON + 11_000)).await;
+    own("elsewhere", &["staging"], &scopes, None).await;
+    own("reader", &[], &[Scope::IntentRead], None).await;
     let held = BreakerHeld {
         breaker: Name::new("b").unwrap(),
         by: world.owner.credential.clone(),
@@ -537,8 +553,12 @@ async fn what_a_credential_does_after_its_time_or_beyond_its_scope_is_found() {
     world.runtime.revoke_token(&world.owner, &id, &jti, "test").await.unwrap();
     let (halt, _) = world.runtime.halt(&world.owner, Some(environment("production").unwrap()), "stop").await.unwrap();
     world.runtime.resume(&world.owner, halt, "go on").await.unwrap();
-    let released =
-        BreakerReleased { breaker: held.breaker.clone(), by: held.by.clone(), reason: "r".into(), v: BODY_VERSION };
+    let released = BreakerReleased {
+        breaker: held.breaker.clone(),
+        by: ana.credential.clone(),
+        reason: "r".into(),
+        v: BODY_VERSION,
+    };
     world.control(Event::BreakerHeld(held)).await.unwrap();
     world.control(Event::BreakerReleased(released)).await.unwrap();
     let honest = Forge::of(&world.export().await.unwrap().1);

@@ -31,6 +31,10 @@ impl Gate {
     pub fn open(&self) {
         self.go_on.notify_one();
     }
+    /// Stops nobody any more. Whether nobody has come by since it was closed.
+    pub fn leave(&self) -> bool {
+        self.closed.swap(false, Ordering::SeqCst)
+    }
     async fn pass(&self) {
         if self.closed.swap(false, Ordering::SeqCst) {
             self.reached.notify_one();
@@ -51,7 +55,7 @@ pub struct Slow {
 
 /// A world over such a store.
 pub async fn world() -> (World, Arc<Slow>) {
-    let mut world = World::new().await.unwrap();
+    let world = World::new().await.unwrap();
     world.runtime.close().await.unwrap();
     let dir = world.dir.path();
     let slow = Arc::new(Slow {
@@ -62,11 +66,16 @@ pub async fn world() -> (World, Arc<Slow>) {
         page: Gate::default(),
         takes: AtomicI64::new(0),
     });
-    let (store, clock, rng) = (Arc::clone(&slow), Arc::clone(&world.clock), Arc::new(SeededRng::new(99)));
+    (again(world, &slow, 99).await, slow)
+}
+
+/// Another runtime over the same store, which knows nothing but what is in it.
+pub async fn again(mut world: World, slow: &Arc<Slow>, seed: u64) -> World {
+    let (store, clock, rng) = (Arc::clone(slow), Arc::clone(&world.clock), Arc::new(SeededRng::new(seed)));
     let runtime = Runtime::open(store, clock, rng, root_key().unwrap(), "http://intended.test").await.unwrap();
     world.runtime = Arc::new(runtime);
     world.owner = world.runtime.authenticate(&world.owner_key).unwrap();
-    (world, slow)
+    world
 }
 
 impl Store for Slow {
