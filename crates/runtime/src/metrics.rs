@@ -151,6 +151,8 @@ pub struct Metrics {
     accepted: AtomicU64,
     /// In the order of the catalogue.
     refused: Box<[AtomicU64]>,
+    /// Submissions that were not decided, in the order of the catalogue.
+    undecided: Box<[AtomicU64]>,
     pub(crate) appends: Arc<Appends>,
 }
 
@@ -162,6 +164,7 @@ impl Default for Metrics {
             conflicts: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            undecided: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             appends: Arc::default(),
         }
     }
@@ -228,6 +231,18 @@ impl Metrics {
     pub fn verifications(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let refused = Code::ALL.iter().zip(&self.refused).map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)));
         [("accepted", self.accepted.load(Ordering::Relaxed))].into_iter().chain(refused.filter(|(_, n)| *n > 0))
+    }
+    /// A submission was not decided.
+    pub(crate) fn undecided(&self, code: Code) {
+        if let Some(counter) = self.undecided.get(code as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    /// Submissions that were not decided for a reason of the server's own. Each code from the start,
+    /// also with 0: a counter that begins with what happened shows no growth.
+    pub fn decision_errors(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let own = Code::ALL.iter().zip(&self.undecided).filter(|(code, _)| code.status() >= 500);
+        own.map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)))
     }
     /// How long entries took to become durable.
     #[must_use]
