@@ -16,8 +16,8 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_idle, default_key_days, default_requests, default_session, listen, open, reopen, send_webhooks, serve as run, stopped,
-    write_secret,
+    default_idle, default_key_days, default_requests, default_session, listen, open, reopen, send_webhooks,
+    serve as run, stopped, write_secret,
 };
 
 /// The environments that a tenant starts with.

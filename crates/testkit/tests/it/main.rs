@@ -22,6 +22,7 @@ mod changes;
 mod credentials;
 mod deferring;
 mod emergency;
+mod figures;
 mod forged;
 mod forged_access;
 mod forged_sign_in;
