@@ -1,5 +1,6 @@
 //! What `/metrics` says that alerts go by, held against what was done.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -62,13 +63,15 @@ async fn the_audit_lag_is_of_everything_that_was_handed_over_also_when_nobody_wa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_was_refused_waits_no_more() {
-    let (world, app, key) = app().await;
-    world.runtime.store().close().await.unwrap();
+    let (world, store) = slow::world().await;
+    let app = intended_api::router(intended_api::App::new(world.runtime.clone()));
+    store.close().await.unwrap();
     let refused = world.runtime.submit(&world.owner, submission(None)).await.unwrap_err();
     assert_eq!(refused.code, Code::NotReady);
     assert_eq!(world.runtime.metrics().audit_lag(), Duration::ZERO);
     // The page is there when the store is not, and says what is missing.
-    raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;
+    raw(&app, "POST", INTENTS, Some(&world.owner_key), Some(GOOD.into()), "application/json").await;
+    store.unreadable.store(true, Ordering::SeqCst);
     let page = text(&app, "/metrics", None).await;
     for (sample, expected) in [
         (r#"intended_decision_errors_total{code="not_ready"}"#, 2.0),
@@ -104,7 +107,9 @@ async fn answers_are_counted_by_class_and_those_to_probes_are_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_grows_stale_until_it_is_read_again() {
-    let (world, app, key) = app().await;
+    let (world, store) = slow::world().await;
+    let app = intended_api::router(intended_api::App::new(world.runtime.clone()));
+    let key = world.owner_key.clone();
     world.clock.advance_millis(31_000);
     let page = text(&app, "/metrics", Some(&key)).await;
     assert_eq!(value(&page, "intended_state_staleness_seconds"), Some(31.0), "{page}");
@@ -113,7 +118,7 @@ async fn a_state_grows_stale_until_it_is_read_again() {
     assert_eq!(value(&page, "intended_state_staleness_seconds"), Some(0.0));
     // What cannot be read is not confirmed.
     world.clock.advance_millis(5_000);
-    world.runtime.store().close().await.unwrap();
+    store.unreadable.store(true, Ordering::SeqCst);
     let _ = world.runtime.close_overdue().await;
     let page = text(&app, "/metrics", Some(&key)).await;
     assert_eq!(value(&page, "intended_state_staleness_seconds"), Some(5.0));
