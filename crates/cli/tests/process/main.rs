@@ -20,6 +20,7 @@ mod emergency;
 mod kill;
 mod options;
 mod policy;
+mod prometheus;
 mod siem;
 mod sign_in;
 mod stop;
