@@ -241,7 +241,9 @@ impl Metrics {
     /// Submissions that were not decided for a reason of the server's own. Each code from the start,
     /// also with 0: a counter that begins with what happened shows no growth.
     pub fn decision_errors(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        let own = Code::ALL.iter().zip(&self.undecided).filter(|(code, _)| code.status() >= 500);
+        // One concerns nobody but people who sign in.
+        let of_decisions = |code: Code| code.status() >= 500 && code != Code::SignInProvider;
+        let own = Code::ALL.iter().zip(&self.undecided).filter(move |(code, _)| of_decisions(**code));
         own.map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)))
     }
     /// How long entries took to become durable.

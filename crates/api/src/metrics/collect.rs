@@ -32,7 +32,7 @@ impl Collector for Snapshot {
         counter(to, "intended_http_requests", "Requests that were answered, without those of probes.", answers)?;
         let help = "How long it took until what was to be recorded was durable.";
         one_histogram(to, "intended_audit_append_duration_seconds", help, &self.append)?;
-        let help = "How long the oldest entries that were handed to the store have been waiting to be durable.";
+        let help = "How long the oldest entry that was handed to the store has been waiting to be durable.";
         one_gauge(to, "intended_audit_lag_seconds", help, self.audit_lag)?;
         one_gauge(to, "intended_ready", "Whether requests are taken: 1 or 0.", u64::from(self.ready))?;
         let help = "Tenants whose figures are missing here because the store did not give them.";
@@ -50,7 +50,7 @@ impl Collector for Snapshot {
         gauge(to, "intended_halt_active", "Halts in force.", halts)?;
         let help = "Escalations and deferrals that wait for an answer.";
         one_gauge(to, "intended_escalations_open", help, self.open)?;
-        let help = "How long the oldest of them has been waiting.";
+        let help = "How long the oldest escalation or deferral has been waiting for an answer.";
         one_gauge(to, "intended_escalation_age_seconds", help, self.escalation_age)?;
         let breakers = STATES.into_iter().zip(self.breakers.by_state).map(|(state, n)| ([("state", state)], n));
         gauge(to, "intended_breakers", "Breakers by what they are.", breakers)?;
@@ -66,7 +66,12 @@ impl Collector for Snapshot {
         let behind = self.sinks.iter().map(|(name, s)| (sink(name), s.lag_entries));
         gauge(to, "intended_siem_lag_entries", "Ledger entries that a collector has not acknowledged.", behind)?;
         let seconds = self.sinks.iter().map(|(name, s)| (sink(name), s.lag));
-        gauge(to, "intended_siem_lag_seconds", "How long the oldest of them has been waiting.", seconds)?;
+        gauge(
+            to,
+            "intended_siem_lag_seconds",
+            "How long the oldest entry that a collector has not acknowledged has been waiting.",
+            seconds,
+        )?;
         let sent = self.sinks.iter().map(|(name, s)| (sink(name), s.exported));
         counter(to, "intended_siem_events", "Events that collectors have acknowledged.", sent)?;
         let failed = self.sinks.iter().map(|(name, s)| (sink(name), s.failures));
