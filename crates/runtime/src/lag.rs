@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use intended_store::{Commit, Committed, StoreError};
+use intended_store::{BoxFuture, Commit, Committed, StoreError};
 
 use crate::metrics::{Histogram, Stopwatch, Times};
 use crate::{Follower, Metrics, Runtime};
@@ -99,7 +99,7 @@ impl Metrics {
 /// A commit that was handed over. From then on it goes on by itself, as what is queued in the store
 /// does: who lets it go no longer learns its outcome, and that is all.
 pub(crate) struct Handed {
-    left: Option<Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>>,
+    left: Option<BoxFuture<'static, Result<Committed, StoreError>>>,
     begun: bool,
 }
 
@@ -131,7 +131,7 @@ impl Follower {
     /// Commits. Entries are measured from here until the store has answered; facts alone are not.
     pub(crate) fn commit(&self, commit: Commit) -> Handed {
         let (store, appends) = (Arc::clone(&self.store), Arc::clone(&self.appends));
-        let left = Box::pin(async move {
+        let left: BoxFuture<'static, _> = Box::pin(async move {
             let waiting = (!commit.entries.is_empty()).then(|| appends.enter());
             let committed = store.commit(commit).await;
             if let (Some(waiting), Ok(_)) = (&waiting, &committed) {
