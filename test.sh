@@ -10,6 +10,8 @@ command -v curl >/dev/null 2>&1 || need_debian+=(curl)
 command -v git >/dev/null 2>&1 || need_debian+=(git)
 command -v node >/dev/null 2>&1 || need_debian+=(nodejs)
 command -v npm >/dev/null 2>&1 || need_debian+=(npm)
+# The server and promtool, for the alert rules.
+{ command -v prometheus && command -v promtool; } >/dev/null 2>&1 || need_debian+=(prometheus)
 if ! command -v initdb >/dev/null 2>&1 && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
   need_debian+=(postgresql)
 fi

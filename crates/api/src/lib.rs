@@ -17,6 +17,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
 pub mod access_request;
+pub mod answers;
 pub mod auth;
 pub mod authzen;
 pub mod exchange;
@@ -40,6 +41,7 @@ pub struct App {
     pub runtime: Arc<Runtime>,
     /// Set when the server begins to shut down: not ready first, then drained.
     pub draining: Arc<AtomicBool>,
+    answers: Arc<answers::Answers>,
     kept: Arc<Keeps>,
     streams: Arc<watch::Streams>,
     simulations: Arc<v1::simulations::Jobs>,
@@ -61,6 +63,7 @@ impl App {
         Self {
             runtime,
             draining: Arc::default(),
+            answers: Arc::default(),
             kept: Arc::default(),
             streams: Arc::default(),
             simulations: Arc::default(),
@@ -134,6 +137,7 @@ pub fn router(app: App) -> Router {
         // Larger bodies are refused while they are read; what a route takes is said in `input`.
         .layer(DefaultBodyLimit::max(input::MAX_POLICY_BODY))
         .layer(axum::middleware::from_fn(exchange::run))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), answers::count))
         .with_state(app)
 }
 

@@ -1,21 +1,31 @@
-//! `/metrics` in the OpenMetrics text format.
+//! `/metrics`, in the OpenMetrics text format for who asks for it, else in Prometheus' own.
 //!
 //! Without a credential nothing is said of any tenant: figures are sums over all of them, and what is
 //! counted by environment is counted by `tier`, whose three words are the same for everyone. Who
-//! brings a credential with `status:read` gets their tenant's own, by `environment`, and which policy
-//! version each of them decides by.
+//! brings a credential with `status:read` gets their tenant's own, by `environment`, which policy
+//! version each of them decides by, and their breakers by name. What is the server's (the log, its
+//! answers, the process) is the same for all.
+//!
+//! A store that does not answer takes away the figures that it would have given and no others: the page
+//! is needed most when something is broken.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use intended_model::entry::Tier;
-use intended_runtime::metrics::{BOUNDS, PHASES, Times};
+use intended_runtime::metrics::{PHASES, Times};
 use intended_runtime::{Principal, RuntimeError, Tenant};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::App;
+
+mod breakers;
+mod collect;
+mod encode;
+mod plain;
+mod process;
+
+pub use plain::{CONTENT_TYPE as PLAIN, plain, wants_open_metrics};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -29,21 +39,57 @@ struct Snapshot {
     by: &'static str,
     decisions: BTreeMap<(String, &'static str, &'static str), u64>,
     phases: BTreeMap<String, [Times; PHASES.len()]>,
+    decision_errors: Vec<(&'static str, u64)>,
+    answers: [u64; crate::answers::CLASSES.len()],
     tokens_issued: u64,
-    conflicts: u64,
     synthetic: Vec<(&'static str, u64)>,
+    conflicts: u64,
     verifications: Vec<(&'static str, u64)>,
     append: Times,
+    audit_lag: f64,
+    ready: bool,
+    /// Tenants whose figures could not be read.
+    unread: u64,
+    staleness: f64,
     ledger_size: u64,
     checkpoint_age: f64,
-    /// Of the tenant, of an environment.
+    /// Of the tenant, of an environment, …
     halts: [u64; HALTS.len()],
+    breakers: breakers::Counted,
     open: u64,
+    escalation_age: f64,
+    /// By environment or tier: the one that is due first.
+    key_expiry: BTreeMap<String, f64>,
     policies: Vec<(String, String)>,
-    /// By sink: entries and seconds behind, events, failures. Strangers get them as one.
-    sinks: BTreeMap<String, (u64, f64, u64, u64)>,
-    process: Process,
+    /// By sink. Strangers get them as one.
+    sinks: BTreeMap<String, Sink>,
+    process: process::Process,
     started: f64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Sink {
+    lag_entries: u64,
+    lag: f64,
+    exported: u64,
+    failures: u64,
+}
+
+/// What the store says of one tenant.
+#[derive(Debug, Default)]
+struct Read {
+    ledger_size: u64,
+    checkpoint_age: f64,
+    open: u64,
+    escalation_age: f64,
+    sinks: Vec<(String, Sink)>,
+    /// By environment or tier.
+    key_expiry: Vec<(String, f64)>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds fit for many thousand years")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
 }
 
 /// The page for a caller, or for nobody in particular.
@@ -54,44 +100,27 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
     let tenants: Vec<_> = runtime.tenants().into_iter().filter(|t| own(t)).collect();
     let mut page = Snapshot {
         by: if caller.is_some() { "environment" } else { "tier" },
+        decision_errors: metrics.decision_errors().collect(),
+        answers: app.answers.read(),
         tokens_issued: metrics.tokens_issued(),
-        conflicts: metrics.conflicts(),
         synthetic: metrics.synthetic().map(|(outcome, n)| (outcome.as_str(), n)).collect(),
+        conflicts: metrics.conflicts(),
         verifications: metrics.verifications().collect(),
         append: metrics.append(),
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit for many thousand years")]
-        started: runtime.started().as_millis() as f64 / 1000.0,
-        process: Process::read(),
+        audit_lag: metrics.audit_lag().as_secs_f64(),
+        ready: !app.draining.load(Ordering::Acquire) && runtime.ready().await,
+        started: seconds(runtime.started().as_millis()),
+        process: process::Process::read(),
         ..Snapshot::default()
     };
     for tenant in &tenants {
-        page.ledger_size += runtime.store().head(&tenant.id).await.map_err(RuntimeError::from)?.size;
-        #[expect(clippy::cast_precision_loss, reason = "a time in milliseconds")]
-        let age = runtime.checkpoint_age(tenant).await? as f64 / 1000.0;
-        page.checkpoint_age = page.checkpoint_age.max(age);
-        page.open += runtime.open_escalations(tenant).await?;
-        for standing in runtime.siem(tenant).await? {
-            let label = if caller.is_some() { standing.sink.spec.name.to_string() } else { "all".to_owned() };
-            let sink = page.sinks.entry(label).or_default();
-            sink.0 += standing.lag_entries;
-            #[expect(clippy::cast_precision_loss, reason = "a time in milliseconds")]
-            let lag = standing.lag_ms as f64 / 1000.0;
-            sink.1 = sink.1.max(lag);
-            sink.2 += standing.progress.exported;
-            sink.3 += standing.progress.failures;
-        }
-        let state = tenant.state();
-        for halt in state.halts.values() {
-            let kind = halt.on.as_ref().map(intended_model::emergency::HaltTarget::kind);
-            let kind = kind.unwrap_or(if halt.environment.is_none() { "tenant" } else { "environment" });
-            if let Some((_, n)) = HALTS.iter().zip(&mut page.halts).find(|(scope, _)| **scope == kind) {
-                *n += 1;
-            }
-        }
-        for environment in state.environments.values() {
-            let named = caller.is_some_and(|c| c.sees(&environment.id));
-            if let (true, Some(version)) = (named, &environment.deployed) {
-                page.policies.push((environment.id.to_string(), format!("{} {}", version.pack, version.version)));
+        page.add_state(tenant, caller);
+        page.staleness = page.staleness.max(runtime.staleness(tenant).as_secs_f64());
+        match read(app, tenant, caller).await {
+            Ok(read) => page.add(read),
+            Err(error) => {
+                tracing::warn!(tenant = %tenant.id, %error, "figures of a tenant are missing");
+                page.unread += 1;
             }
         }
     }
@@ -120,153 +149,72 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
     Ok(out)
 }
 
-type Written = Result<(), std::fmt::Error>;
-
-fn counter<L: EncodeLabelSet>(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    samples: impl IntoIterator<Item = (L, u64)>,
-) -> Written {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in samples {
-        family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(&value, None)?;
+/// What the store says of a tenant.
+async fn read(app: &App, tenant: &Tenant, caller: Option<&Principal>) -> Result<Read, RuntimeError> {
+    let runtime = &app.runtime;
+    let mut out = Read {
+        ledger_size: runtime.store().head(&tenant.id).await.map_err(RuntimeError::from)?.size,
+        checkpoint_age: seconds(runtime.checkpoint_age(tenant).await?),
+        open: runtime.open_escalations(tenant).await?,
+        escalation_age: seconds(runtime.escalation_age(tenant).await?),
+        ..Read::default()
+    };
+    for standing in runtime.siem(tenant).await? {
+        let label = if caller.is_some() { standing.sink.spec.name.to_string() } else { "all".to_owned() };
+        let sink = Sink {
+            lag_entries: standing.lag_entries,
+            lag: seconds(standing.lag_ms),
+            exported: standing.progress.exported,
+            failures: standing.progress.failures,
+        };
+        out.sinks.push((label, sink));
     }
-    Ok(())
-}
-
-fn gauge<L: EncodeLabelSet, V: EncodeGaugeValue>(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    samples: impl IntoIterator<Item = (L, V)>,
-) -> Written {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in samples {
-        family.encode_family(&labels)?.encode_gauge(&value)?;
-    }
-    Ok(())
-}
-
-fn histogram<L: EncodeLabelSet>(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    samples: impl IntoIterator<Item = (L, Times)>,
-) -> Written {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    for (labels, times) in samples {
-        let mut sample = family.encode_family(&labels)?;
-        sample.encode_histogram::<NoLabelSet>(times.seconds, times.count(), &buckets(&times), None)?;
-    }
-    Ok(())
-}
-
-fn one_counter(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Written {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
-    family.encode_counter::<NoLabelSet, u64, u64>(&value, None)
-}
-
-fn one_gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: impl EncodeGaugeValue) -> Written {
-    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
-}
-
-fn buckets(times: &Times) -> Vec<(f64, u64)> {
-    BOUNDS.iter().copied().chain([f64::INFINITY]).zip(times.buckets).collect()
-}
-
-impl Collector for Snapshot {
-    fn encode(&self, mut to: DescriptorEncoder<'_>) -> Written {
-        let to = &mut to;
-        let by = self.by;
-        let decisions = self.decisions.iter().map(|((environment, decision, reason), n)| {
-            ([(by, environment.as_str()), ("decision", *decision), ("reason", *reason)], *n)
-        });
-        counter(to, "intended_decisions", "Decisions recorded since the start.", decisions)?;
-        let phases = self.phases.iter().flat_map(|(environment, phases)| {
-            let phases = PHASES.iter().zip(phases);
-            phases.map(move |(phase, times)| ([(by, environment.as_str()), ("phase", *phase)], *times))
-        });
-        histogram(to, "intended_decision_duration_seconds", "How long the phases of a decision took.", phases)?;
-        one_counter(to, "intended_tokens_issued", "Tokens issued since the start.", self.tokens_issued)?;
-        let synthetic = self.synthetic.iter().map(|(decision, n)| ([("decision", *decision)], *n));
-        let help = "Self-tests decided since the start, which are counted here alone.";
-        counter(to, "intended_synthetic", help, synthetic)?;
-        let verifications = self.verifications.iter().map(|(result, n)| ([("result", *result)], *n));
-        counter(to, "intended_token_verifications", "Online token verifications since the start.", verifications)?;
-        let help = "How long it took until what was to be recorded was durable.";
-        let mut family =
-            to.encode_descriptor("intended_audit_append_duration_seconds", help, None, MetricType::Histogram)?;
-        let append = &self.append;
-        family.encode_histogram::<NoLabelSet>(append.seconds, append.count(), &buckets(append), None)?;
-        one_gauge(to, "intended_ledger_size", "Entries in the ledger.", self.ledger_size)?;
-        let help = "How long the oldest entry has been waiting for a kept checkpoint; 0 when all have one.";
-        one_gauge(to, "intended_checkpoint_age_seconds", help, self.checkpoint_age)?;
-        let policies = self.policies.iter().map(|(environment, version)| {
-            ([("environment", environment.as_str()), ("version", version.as_str())], 1_u64)
-        });
-        gauge(to, "intended_policy_info", "The policy version that an environment decides by.", policies)?;
-        let halts = HALTS.into_iter().zip(self.halts).map(|(scope, n)| ([("scope", scope)], n));
-        gauge(to, "intended_halt_active", "Halts in force.", halts)?;
-        let help = "Escalations and deferrals that wait for an answer.";
-        one_gauge(to, "intended_escalations_open", help, self.open)?;
-        let help = "Commits of decisions that lost a race and were decided again.";
-        one_counter(to, "intended_commit_conflicts", help, self.conflicts)?;
-        let sink = |name: &String| [("sink", name.clone())];
-        let behind = self.sinks.iter().map(|(name, s)| (sink(name), s.0));
-        gauge(to, "intended_siem_lag_entries", "Ledger entries that a collector has not acknowledged.", behind)?;
-        let seconds = self.sinks.iter().map(|(name, s)| (sink(name), s.1));
-        gauge(to, "intended_siem_lag_seconds", "How long the oldest of them has been waiting.", seconds)?;
-        let sent = self.sinks.iter().map(|(name, s)| (sink(name), s.2));
-        counter(to, "intended_siem_events", "Events that collectors have acknowledged.", sent)?;
-        let failed = self.sinks.iter().map(|(name, s)| (sink(name), s.3));
-        counter(to, "intended_siem_failures", "Batches that were not taken.", failed)?;
-        self.process.encode(to)?;
-        one_gauge(to, "process_start_time_seconds", "When it started, since the epoch.", self.started)
-    }
-}
-
-/// What the system says of this process; absent where it does not say it like Linux.
-#[derive(Debug, Default)]
-struct Process {
-    resident_bytes: Option<u64>,
-    cpu_seconds: Option<f64>,
-    open_files: Option<u64>,
-}
-
-/// Clock ticks in a second, in which Linux tells processor time to programs on every architecture.
-const TICKS: f64 = 100.0;
-
-impl Process {
-    fn read() -> Self {
-        let text = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
-        let resident_bytes = text("status").and_then(|status| {
-            let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-            line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
-        });
-        let cpu_seconds = text("stat").and_then(|stat| {
-            // After the name, which may hold anything, also brackets.
-            let (_, fields) = stat.rsplit_once(')')?;
-            let mut fields = fields.split_ascii_whitespace().skip(11);
-            let mut ticks = || fields.next()?.parse::<f64>().ok();
-            Some((ticks()? + ticks()?) / TICKS)
-        });
-        let open_files = std::fs::read_dir("/proc/self/fd").ok().map(|all| all.count() as u64);
-        Self { resident_bytes, cpu_seconds, open_files }
-    }
-
-    fn encode(&self, to: &mut DescriptorEncoder<'_>) -> Written {
-        if let Some(bytes) = self.resident_bytes {
-            one_gauge(to, "process_resident_memory_bytes", "Memory in use.", bytes)?;
+    for environment in tenant.state().environments.values() {
+        if caller.is_some_and(|c| !c.sees(&environment.id)) {
+            continue;
         }
-        if let Some(seconds) = self.cpu_seconds {
-            let mut family =
-                to.encode_descriptor("process_cpu_seconds", "Processor time.", None, MetricType::Counter)?;
-            family.encode_counter::<NoLabelSet, f64, f64>(&seconds, None)?;
+        let Some(due) = runtime.key_age(tenant, &environment.id).await?.and_then(|key| key.due) else { continue };
+        let label = caller.map_or_else(|| environment.tier.as_str().to_owned(), |_| environment.id.to_string());
+        out.key_expiry.push((label, seconds(due.millis_since(runtime.now()))));
+    }
+    Ok(out)
+}
+
+impl Snapshot {
+    fn add(&mut self, read: Read) {
+        self.ledger_size += read.ledger_size;
+        self.checkpoint_age = self.checkpoint_age.max(read.checkpoint_age);
+        self.open += read.open;
+        self.escalation_age = self.escalation_age.max(read.escalation_age);
+        for (label, of) in read.sinks {
+            let sink = self.sinks.entry(label).or_default();
+            sink.lag_entries += of.lag_entries;
+            sink.lag = sink.lag.max(of.lag);
+            sink.exported += of.exported;
+            sink.failures += of.failures;
         }
-        if let Some(files) = self.open_files {
-            one_gauge(to, "process_open_fds", "Open files and connections.", files)?;
+        for (label, left) in read.key_expiry {
+            let first = self.key_expiry.entry(label).or_insert(left);
+            *first = first.min(left);
         }
-        Ok(())
+    }
+
+    /// What is in memory of a tenant.
+    fn add_state(&mut self, tenant: &Tenant, caller: Option<&Principal>) {
+        let state = tenant.state();
+        for halt in state.halts.values() {
+            let kind = halt.on.as_ref().map(intended_model::emergency::HaltTarget::kind);
+            let kind = kind.unwrap_or(if halt.environment.is_none() { "tenant" } else { "environment" });
+            if let Some((_, n)) = HALTS.iter().zip(&mut self.halts).find(|(scope, _)| **scope == kind) {
+                *n += 1;
+            }
+        }
+        self.breakers.add(&state.breakers, caller);
+        for environment in state.environments.values() {
+            let named = caller.is_some_and(|c| c.sees(&environment.id));
+            if let (true, Some(version)) = (named, &environment.deployed) {
+                self.policies.push((environment.id.to_string(), format!("{} {}", version.pack, version.version)));
+            }
+        }
     }
 }

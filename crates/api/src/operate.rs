@@ -140,18 +140,22 @@ async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> 
     })
 }
 
-/// OpenMetrics text. Without a credential: sums over all tenants, by tier, at most a second old. With
-/// one that has `status:read`: its tenant's own, by environment.
-#[utoipa::path(get, path = "/metrics", tag = "operate", security((), ("bearer" = [])), responses((status = 200, description = "metrics", content_type = "application/openmetrics-text")))]
+/// OpenMetrics text for who accepts it, else Prometheus' own. Without a credential: sums over all
+/// tenants, by tier, at most a second old. With one that has `status:read`: its tenant's own, by environment.
+#[utoipa::path(get, path = "/metrics", tag = "operate", security((), ("bearer" = [])), responses((status = 200, description = "metrics", content((String = "text/plain"), (String = "application/openmetrics-text")))))]
 async fn metrics(State(app): State<App>, headers: HeaderMap) -> Answer {
     let make = async |caller: Option<&Principal>| {
         let body = page::page(&app, caller).await?.into();
         Ok(Kept { status: 200, kind: page::CONTENT_TYPE, body })
     };
-    let kept = match caller(&app, &headers)? {
+    let mut kept = match caller(&app, &headers)? {
         Some(caller) => make(Some(&caller)).await?,
         None => app.kept.metrics.get(make(None)).await?,
     };
+    if !page::wants_open_metrics(headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok())) {
+        let text = page::plain(&String::from_utf8_lossy(&kept.body));
+        kept = Kept { kind: page::PLAIN, body: text.into(), ..kept };
+    }
     Ok(kept.into_response())
 }
 

@@ -51,6 +51,9 @@ pub struct Config {
     /// Requests that one credential may make in a second; 0 for no limit.
     #[serde(default = "default_requests")]
     pub requests_per_second: u32,
+    /// The age at which an active signing key is to have a successor; 0 for no such policy.
+    #[serde(default = "default_key_days")]
+    pub signing_key_days: u32,
     /// Networks that webhooks may be sent to although they are not public, such as 10.1.0.0/16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub webhook_networks: Vec<ipnet::IpNet>,
@@ -80,6 +83,9 @@ pub struct Config {
     pub session_idle_minutes: u32,
 }
 
+pub const fn default_key_days() -> u32 {
+    intended_runtime::key_age::DEFAULT_KEY_DAYS
+}
 pub const fn default_session() -> u32 {
     8 * 60
 }

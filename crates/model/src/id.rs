@@ -166,6 +166,12 @@ pub struct IntentId([u8; 16]);
 pub struct IntentIdError;
 
 impl IntentId {
+    /// When it was made (RFC 9562 version 7: the first 48 bits).
+    #[must_use]
+    pub const fn made_at(&self) -> crate::Timestamp {
+        let [a, b, c, d, e, f, ..] = self.0;
+        crate::Timestamp::from_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)

@@ -114,7 +114,7 @@ impl Runtime {
             writes,
             entries: Vec::new(),
         };
-        self.store().commit(commit).await?;
+        self.follower.commit(commit).await?;
         *tenant.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((head.size, hour));
         Ok(())
     }
@@ -625,6 +625,14 @@ impl Runtime {
         }
         let waiting = self.store().entry(&tenant.id, kept).await?;
         Ok(waiting.map_or(0, |e| self.now().millis_since(e.at).max(0)))
+    }
+
+    /// How long the oldest open escalation or deferral has been waiting, in milliseconds; 0 when none is.
+    pub async fn escalation_age(&self, tenant: &Tenant) -> Result<i64, RuntimeError> {
+        // Their names begin with the time at which they were submitted.
+        let first = self.store().facts(&tenant.id, keys::OPEN_PREFIX, "", 1).await?;
+        let id = first.first().and_then(|(key, _)| key.strip_prefix(keys::OPEN_PREFIX)?.parse::<IntentId>().ok());
+        Ok(id.map_or(0, |id| self.now().millis_since(id.made_at()).max(0)))
     }
 
     /// How many escalations and deferrals are open.

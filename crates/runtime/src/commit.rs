@@ -11,7 +11,6 @@ use intended_model::IntentId;
 use intended_model::decision::DecisionRecord;
 use intended_store::{Commit, Committed, StoreError, Write};
 
-use crate::metrics::Stopwatch;
 use crate::submit::{DEADLINE_MS, IDEMPOTENCY_TTL_MS, answer_of};
 use crate::{Runtime, RuntimeError, Tenant};
 
@@ -29,13 +28,11 @@ impl Runtime {
         commit: Commit,
         once: Option<&str>,
     ) -> Result<Came, RuntimeError> {
-        let (store, clock) = (Arc::clone(&self.follower.store), Arc::clone(&self.clock));
+        let (follower, clock) = (self.follower.clone(), Arc::clone(&self.clock));
         let (metrics, tenant, once) = (Arc::clone(&self.metrics), Arc::clone(tenant), once.map(Box::<str>::from));
         let committing = tokio::spawn(async move {
-            let watch = Stopwatch::start();
-            let committed = store.commit(commit).await;
+            let committed = follower.commit(commit).await;
             let Ok(Committed { recorded_at, .. }) = &committed else { return (record, committed) };
-            metrics.appended(watch.elapsed());
             // The self-test is nobody's doing: it is counted as what it is, and as nothing else.
             if record.input.class.is_synthetic() {
                 metrics.tested(record.decision.decision);
@@ -47,7 +44,7 @@ impl Runtime {
             let now = clock.now().max(*recorded_at);
             if let Some(key) = once.filter(|_| now.millis_since(record.input.at) > DEADLINE_MS) {
                 let note = late(&tenant, record.input.id, key, &record, now);
-                if let Err(error) = store.commit(note).await {
+                if let Err(error) = follower.commit(note).await {
                     tracing::warn!(intent = %record.input.id, %error, "it could not be noted that a decision was late");
                 }
             }

@@ -9,6 +9,7 @@
 //! * [`siem`]: the ledger as it is streamed to collectors
 //! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
 //! * [`simulation`]: recorded decisions made again by another version
+//! * [`staleness`]: since when memory is what the ledger says
 //! * [`standing`]: where each version stands, and why
 //! * [`tokens`]: online verification, single use, revocation, keys
 //! * [`audit`]: entries, proofs, receipts, exports, replay
@@ -21,6 +22,8 @@
 //! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
+//! * [`key_age`]: when signing keys are to be rotated
+//! * `lag`: the one way to the store's log, measured
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
 //! * [`tenants`]: who operates the server; suspending a tenant or an environment
@@ -60,6 +63,8 @@ mod error;
 pub mod escalations;
 pub mod health;
 pub mod incidents;
+pub mod key_age;
+mod lag;
 pub mod lockout;
 pub mod metrics;
 pub mod outcomes;
@@ -71,6 +76,7 @@ pub mod rotation;
 pub mod siem;
 pub mod sign_in;
 pub mod simulation;
+pub mod staleness;
 pub mod standing;
 pub mod submit;
 pub mod tenant;
@@ -104,6 +110,8 @@ pub struct Runtime {
     metrics: Arc<Metrics>,
     /// Most entries that breakers are filled from: see [`breakers`].
     recalled: u64,
+    /// See [`key_age`].
+    key_days: AtomicU32,
     /// What sends requests, where something does.
     notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
     /// Where the ledger is streamed to.
@@ -140,6 +148,7 @@ const MAX_REPLAYS: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Follower {
     pub(crate) store: Arc<dyn Store>,
+    appends: Arc<lag::Appends>,
     root: Arc<RootKey>,
     /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
     /// each time, so that a revocation takes effect at once.
@@ -361,16 +370,19 @@ impl Runtime {
         recalled: u64,
     ) -> Result<Self, RuntimeError> {
         let started = clock.now();
+        let metrics = Arc::new(Metrics::default());
+        let appends = Arc::clone(&metrics.appends);
         let runtime = Self {
-            follower: Follower { store, root: Arc::new(root), credentials: Arc::default() },
+            follower: Follower { store, appends, root: Arc::new(root), credentials: Arc::default() },
             clock,
             rng,
             issuer: issuer.into(),
             tenants: Arc::default(),
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
-            metrics: Arc::default(),
             recalled,
+            key_days: AtomicU32::new(key_age::DEFAULT_KEY_DAYS),
+            metrics,
             notifier: std::sync::OnceLock::new(),
             sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),
@@ -404,7 +416,9 @@ impl Runtime {
     }
 
     async fn load_tenant(&self, id: &TenantId) -> Result<Arc<Tenant>, RuntimeError> {
+        let before = self.clock.now();
         let tenant = Arc::new(Tenant::load(self.store(), id, self.root_key()).await?);
+        tenant.confirmed.store(before.as_millis(), Ordering::Release);
         self.saw(self.store().head(id).await?.at);
         self.recall_breakers(&tenant).await?;
         self.tenants.rcu(|tenants| {
@@ -421,11 +435,6 @@ impl Runtime {
     pub(crate) fn current(&self, by: &Principal, state: &State, now: Timestamp) -> Result<Principal, RuntimeError> {
         self.session_stands(by, state, now)?;
         by.as_of(state, now)
-    }
-
-    /// Makes memory what the ledger says.
-    pub(crate) async fn follow(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
-        self.follower.follow(tenant).await
     }
 
     /// Who an API key belongs to, or whose session it is the key of. An API key is checked for typing errors before anything is looked

@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use intended_model::decision::{DecisionRecord, Outcome};
 use intended_model::{Code, EnvironmentId, TenantId};
-use intended_store::{Commit, Committed, StoreError};
 use intended_token::Refusal;
 
-use crate::Runtime;
+use crate::lag::Appends;
 
 /// Measures how long something takes. Nothing is decided by it.
 #[derive(Debug, Clone, Copy)]
@@ -152,9 +151,11 @@ pub struct Metrics {
     accepted: AtomicU64,
     /// In the order of the catalogue.
     refused: Box<[AtomicU64]>,
-    append: Histogram,
     /// Self-tests, by outcome.
     synthetic: [AtomicU64; Outcome::ALL.len()],
+    /// Submissions that were not decided, in the order of the catalogue.
+    undecided: Box<[AtomicU64]>,
+    pub(crate) appends: Arc<Appends>,
 }
 
 impl Default for Metrics {
@@ -165,8 +166,9 @@ impl Default for Metrics {
             conflicts: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            append: Histogram::default(),
             synthetic: Default::default(),
+            undecided: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            appends: Arc::default(),
         }
     }
 }
@@ -244,24 +246,24 @@ impl Metrics {
         let refused = Code::ALL.iter().zip(&self.refused).map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)));
         [("accepted", self.accepted.load(Ordering::Relaxed))].into_iter().chain(refused.filter(|(_, n)| *n > 0))
     }
-    /// Counts an append that took so long.
-    pub(crate) fn appended(&self, took: Duration) {
-        self.append.observe(took);
+    /// A submission was not decided.
+    pub(crate) fn undecided(&self, code: Code) {
+        if let Some(counter) = self.undecided.get(code as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    /// Submissions that were not decided for a reason of the server's own. Each code from the start,
+    /// also with 0: a counter that begins with what happened shows no growth.
+    pub fn decision_errors(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        // One concerns nobody but people who sign in.
+        let of_decisions = |code: Code| code.status() >= 500 && code != Code::SignInProvider;
+        let own = Code::ALL.iter().zip(&self.undecided).filter(move |(code, _)| of_decisions(**code));
+        own.map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)))
     }
     /// How long entries took to become durable.
     #[must_use]
     pub fn append(&self) -> Times {
-        self.append.read()
-    }
-}
-
-impl Runtime {
-    /// Commits to the ledger, and measures how long that takes.
-    pub(crate) async fn append(&self, commit: Commit) -> Result<Committed, StoreError> {
-        let watch = Stopwatch::start();
-        let committed = self.store().commit(commit).await?;
-        self.metrics().append.observe(watch.elapsed());
-        Ok(committed)
+        self.appends.times()
     }
 }
 

@@ -79,6 +79,14 @@ impl Authority {
 impl Runtime {
     /// Decides an intent. An `Err` means that nothing was decided and nothing is allowed.
     pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
+        let decided = self.decide(principal, submission).await;
+        if let Err(error) = &decided {
+            self.metrics().undecided(error.code);
+        }
+        decided
+    }
+
+    async fn decide(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
         let total = Stopwatch::start();
         may_submit(principal, &submission.intent)?;
         let intent_hash = submission.intent.digest().map_err(RuntimeError::internal)?;

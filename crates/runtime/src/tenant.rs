@@ -2,7 +2,7 @@
 //! checkpoint. Everything here is a copy of what the ledger says; `catch_up` makes it current.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -35,6 +35,8 @@ pub struct Tenant {
     pub(crate) kept: Mutex<Option<(u64, i64)>>,
     /// Who did something where, and when.
     pub(crate) activity: crate::activity::Activity,
+    /// When the state was last seen to be current, in milliseconds: see [`crate::staleness`].
+    pub(crate) confirmed: AtomicI64,
 }
 
 /// A state, and the index after the last control entry that it is the fold of. Whatever commits
@@ -77,6 +79,7 @@ impl Tenant {
             breakers: crate::breakers::Monitor::default(),
             kept: Mutex::new(None),
             activity: crate::activity::Activity::default(),
+            confirmed: AtomicI64::new(i64::MIN),
         };
         tenant.catch_up(store, root).await?;
         tenant.meters.load(store, id).await?;

@@ -16,8 +16,8 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_idle, default_requests, default_session, listen, open, reopen, send_webhooks, serve as run, stopped,
-    write_secret,
+    default_idle, default_key_days, default_requests, default_session, listen, open, reopen, send_webhooks,
+    serve as run, stopped, write_secret,
 };
 
 /// The environments that a tenant starts with.
@@ -129,6 +129,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         finish_millis: default_finish(),
         max_bytes: None,
         requests_per_second: default_requests(),
+        signing_key_days: default_key_days(),
         webhook_networks: Vec::new(),
         siem: Vec::new(),
         identity_provider_networks: Vec::new(),
@@ -223,6 +224,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     runtime.limit_requests(config.requests_per_second);
+    runtime.rotate_keys_within(config.signing_key_days);
     send_webhooks(&runtime, config.webhook_networks)?;
     runtime.reach_providers(intended_runtime::webhooks::Reach::new(config.identity_provider_networks));
     runtime.operated_by(config.operator_key_sha256);

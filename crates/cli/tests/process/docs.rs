@@ -87,11 +87,12 @@ fn every_command_that_is_named_somewhere_exists() {
 }
 
 /// The documents with shell blocks that are run, in the order in which they are read.
-const RUN: [&str; 7] = [
+const RUN: [&str; 8] = [
     "README.md",
     "docs/api.md",
     "docs/policy.md",
     "docs/ledger.md",
+    "docs/alerts.md",
     "docs/emergency.md",
     "docs/breakers.md",
     "docs/cli.md",

@@ -21,6 +21,7 @@ mod kill;
 mod options;
 mod policy;
 mod self_test;
+mod prometheus;
 mod siem;
 mod sign_in;
 mod stop;

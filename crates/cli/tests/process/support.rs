@@ -27,7 +27,7 @@ pub fn intended(arguments: &[&str]) -> Command {
 }
 
 /// A child that is killed when it is let go.
-struct Owned(Child);
+pub struct Owned(pub Child);
 
 impl Owned {
     /// How it ended, if it ends in time.

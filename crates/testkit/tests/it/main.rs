@@ -24,6 +24,7 @@ mod covered;
 mod credentials;
 mod deferring;
 mod emergency;
+mod figures;
 mod forged;
 mod forged_access;
 mod forged_sign_in;

@@ -1,5 +1,5 @@
 //! A store that can be made to take its time: before it commits, after it has, before it reads a page,
-//! or by the clock.
+//! or by the clock; and to give nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
 use intended_runtime::{ManualClock, Runtime};
-use intended_store::{BoxFuture, Commit, Committed, Fact, Result, Store, StoreHealth, StoredEntry, TreeHead};
+use intended_store::{
+    BoxFuture, Commit, Committed, Fact, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
+};
 use intended_store_sqlite::{Options, SqliteStore};
 use intended_testkit::{SeededRng, World, root_key};
 use tokio::sync::Notify;
@@ -51,6 +53,8 @@ pub struct Slow {
     pub page: Gate,
     /// How long the next commit takes, in milliseconds.
     pub takes: AtomicI64,
+    /// Neither a head nor control entries can be read.
+    pub unreadable: AtomicBool,
 }
 
 /// A world over such a store.
@@ -65,6 +69,7 @@ pub async fn world() -> (World, Arc<Slow>) {
         after: Gate::default(),
         page: Gate::default(),
         takes: AtomicI64::new(0),
+        unreadable: AtomicBool::new(false),
     });
     (again(world, &slow, 99).await, slow)
 }
@@ -76,6 +81,10 @@ pub async fn again(mut world: World, slow: &Arc<Slow>, seed: u64) -> World {
     world.runtime = Arc::new(runtime);
     world.owner = world.runtime.authenticate(&world.owner_key).unwrap();
     world
+}
+
+fn gone<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T>> {
+    Box::pin(std::future::ready(Err(StoreError::Unavailable("it is gone".to_owned()))))
 }
 
 impl Store for Slow {
@@ -95,6 +104,9 @@ impl Store for Slow {
         self.inner.tenants()
     }
     fn head<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<TreeHead>> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return gone();
+        }
         self.inner.head(tenant)
     }
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
@@ -132,6 +144,9 @@ impl Store for Slow {
         from: u64,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return gone();
+        }
         self.inner.control_entries(tenant, from, limit)
     }
     fn entries_of<'a>(&'a self, tenant: &'a TenantId, subject: [u8; 16]) -> BoxFuture<'a, Result<Vec<StoredEntry>>> {
