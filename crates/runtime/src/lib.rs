@@ -20,7 +20,8 @@
 //! * [`webhooks`]: telling others what happens to approvals
 //! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
-//! * [`health`]: what works and what does not
+//! * [`health`]: what works and what does not; [`nodes`]: who else serves
+//! * [`housekeeping`]: what a node does by itself
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
 //! * [`tenants`]: who operates the server; suspending a tenant or an environment
@@ -58,9 +59,11 @@ pub mod emergency;
 mod error;
 pub mod escalations;
 pub mod health;
+pub mod housekeeping;
 pub mod incidents;
 pub mod lockout;
 pub mod metrics;
+pub mod nodes;
 pub mod outcomes;
 pub mod policy;
 pub mod ports;
@@ -109,6 +112,10 @@ pub struct Runtime {
     reaches: audit::Reaches,
     verifications: verification::Verifications,
     started: Timestamp,
+    identity: nodes::Identity,
+    door: Arc<health::Door>,
+    loops: Arc<health::Loops>,
+    probes: health::Probes,
     /// The SHA-256 of the operator's key.
     operator: ArcSwapOption<Digest>,
     lockout: lockout::Lockout,
@@ -346,6 +353,7 @@ impl Runtime {
         issuer: &str,
     ) -> Result<Self, RuntimeError> {
         let started = clock.now();
+        let loops = Arc::new(health::Loops::new(Arc::clone(&clock)));
         let runtime = Self {
             follower: Follower { store, root: Arc::new(root), credentials: Arc::default() },
             clock,
@@ -361,6 +369,10 @@ impl Runtime {
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
             started,
+            identity: nodes::Identity::default(),
+            door: Arc::default(),
+            loops,
+            probes: health::Probes::default(),
             operator: ArcSwapOption::empty(),
             lockout: lockout::Lockout::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
@@ -556,6 +568,9 @@ impl Runtime {
         }
         if let Err(error) = self.flush_usage(true).await {
             tracing::warn!(%error, "when credentials were last used was not written down");
+        }
+        if let Err(error) = self.leave().await {
+            tracing::warn!(%error, "other nodes were not told that this one goes");
         }
         for tenant in self.tenants() {
             if let Err(error) = self.save_checkpoint(&tenant).await {

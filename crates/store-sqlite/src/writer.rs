@@ -167,7 +167,7 @@ fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, s
         }
         Err(Failure { error, stop }) => {
             tracing::error!(%error, stop, commits = batch.len(), "a batch was not written");
-            *lock(&shared.trouble) = Some(error.to_string());
+            *lock(&shared.trouble) = Some(error.clone());
             if stop {
                 shared.stop(error.clone());
             }
