@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use intended_model::Code;
-use intended_runtime::health::Status;
+use intended_runtime::health::{STORE, Status};
 use intended_runtime::{Principal, RuntimeError};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -85,7 +85,11 @@ async fn readyz(State(app): State<App>, uri: http::Uri, headers: HeaderMap) -> A
     if query.verbose.is_none() {
         return if ready { Ok("ok\n".into_response()) } else { Err(Problem::from(Code::NotReady)) };
     }
-    let store = app.runtime.store().health().await.code.unwrap_or("ok");
+    let store = if said.parts.iter().any(|p| p.component == STORE && p.failed.is_some()) {
+        app.runtime.store().health().await.code.unwrap_or(Code::StoreUnavailable.as_str())
+    } else {
+        "ok"
+    };
     let checks = said.parts.into_iter().map(|part| PartBody {
         component: part.component,
         ok: part.failed.is_none(),

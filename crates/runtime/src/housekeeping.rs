@@ -27,6 +27,13 @@ impl Runtime {
             pulse.at("waiting for the next second");
             second.tick().await;
             ticks += 1;
+            pulse.at("following the ledger");
+            for tenant in self.tenants() {
+                // What other nodes have changed; where there are none, this says so.
+                if let Err(error) = self.follow(&tenant).await {
+                    tracing::warn!(tenant = %tenant.id, %error, "what is recorded is not yet known here");
+                }
+            }
             pulse.at("settling deployments");
             self.settle_deployments().await;
             pulse.at("trying breakers again");

@@ -1,13 +1,14 @@
 //! The enforcement runtime: the time it goes by, whether it knows what the ledger says, and who else
 //! serves the same tenants.
 
+use std::sync::Arc;
+
 use intended_store::TreeHead;
 
 use super::ledger::CLOCK_AHEAD_MS;
 use super::probes::Measured;
 use super::{ENFORCEMENT, Sheet, degraded, healthy, unavailable};
 use crate::{Runtime, RuntimeError, Tenant};
-use std::sync::Arc;
 
 /// A node that has not seen a change of state for this long is not one that may be asked.
 const STALE_MS: i64 = 10_000;

@@ -221,12 +221,10 @@ fn readiness_of(checks: &[Check]) -> Readiness {
             checks.iter().filter(|c| c.component == *component && needed.contains(&c.check)).collect();
         // Of a tenant's environments it takes one that has everything.
         of.sort_by_key(|c| (c.tenant.clone(), c.environment.clone()));
-        let mut groups =
-            of.chunk_by(|a, b| (&a.tenant, &a.environment) == (&b.tenant, &b.environment)).peekable();
-        let none = groups.peek().is_none();
+        let groups = of.chunk_by(|a, b| (&a.tenant, &a.environment) == (&b.tenant, &b.environment));
         let fails = |group: &[&Check]| group.iter().find(|c| c.status == Status::Unavailable).copied().cloned();
         let failed: Vec<Option<Check>> = groups.map(fails).collect();
-        let failed = if none || failed.iter().any(Option::is_none) { None } else { failed.into_iter().flatten().next() };
+        let failed = if failed.iter().any(Option::is_none) { None } else { failed.into_iter().flatten().next() };
         let todo = failed.as_ref().map_or("", |c| c.todo);
         parts.push(Part { component, failed: failed.map(|c| c.check), todo });
     }

@@ -1,6 +1,6 @@
 //! What costs something to know: a write, entries read again, keys unsealed, decisions made up. It is
-//! measured once for all who ask, at most once a second, and for no more than a tenth of the time:
-//! however many ask, it is no load.
+//! measured once for all who ask, at most once a second, and where it takes long for about a tenth of the
+//! time: however many ask, it is no load.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +19,15 @@ use crate::{Runtime, RuntimeError, Tenant};
 pub(super) const FRESH: Duration = Duration::from_secs(1);
 /// And for whoever asks whether the node is ready: heartbeats measure twice in this time.
 pub(super) const ROUND: Duration = Duration::from_secs(30);
-/// What was measured is kept for so many times as long as it took.
+/// What was measured is kept for so many times as long as it took, but not for longer than is good to
+/// know that it is well again.
 const SHARE: u32 = 10;
+const STALE: Duration = Duration::from_secs(10);
 /// All of it takes no longer than this: what is left is said not to have been looked at.
 const DEADLINE: Duration = Duration::from_secs(8);
 
 /// What was measured.
-pub(crate) struct Measured {
+pub(super) struct Measured {
     pub wrote: Wrote,
     pub not_served: Result<usize, RuntimeError>,
     /// Of the tenants.
@@ -48,23 +50,24 @@ impl Runtime {
     pub(super) async fn measured(&self, fresh: Duration) -> Arc<Measured> {
         let mut slot = self.probes.0.lock().await;
         if let Some((made, took, measured)) = &slot.last
-            && made.elapsed() < fresh.max(*took * SHARE)
+            && made.elapsed() < fresh.max((*took * SHARE).min(STALE))
         {
             return Arc::clone(measured);
         }
         if let Some(since) = slot.began.map(|began| began.elapsed()).filter(|since| *since < FRESH) {
             tokio::time::sleep(FRESH - since).await;
         }
+        slot.began = Some(Stopwatch::start());
+        // Whoever waits for an answer works nothing.
+        let wrote = self.try_writing().await;
         let watch = Stopwatch::start();
-        slot.began = Some(watch);
-        let measured = Arc::new(self.measure_all(&mut slot.sweeps).await);
+        let measured = Arc::new(self.measure_all(wrote, &mut slot.sweeps).await);
         slot.last = Some((Stopwatch::start(), watch.elapsed(), Arc::clone(&measured)));
         measured
     }
 
-    async fn measure_all(&self, sweeps: &mut HashMap<TenantId, Sweep>) -> Measured {
+    async fn measure_all(&self, wrote: Wrote, sweeps: &mut HashMap<TenantId, Sweep>) -> Measured {
         let watch = Stopwatch::start();
-        let wrote = self.try_writing().await;
         let mut sheet = Sheet::default();
         for tenant in self.tenants() {
             let left = DEADLINE.saturating_sub(watch.elapsed());

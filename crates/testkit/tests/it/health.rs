@@ -240,7 +240,7 @@ async fn a_clock_that_was_set_back_is_told_by_the_node_and_by_the_ledger() {
 async fn an_environment_without_a_policy_and_names_that_are_gone_are_told() {
     let world = World::new().await.unwrap();
     let (lab, tier) = (environment("lab").unwrap(), Tier::Development);
-    world.runtime.set_environment(&world.owner, &lab, tier, Settings::default()).await.unwrap();
+    world.runtime.set_environment(&world.owner, lab.clone(), tier, |_| Ok(Settings::default())).await.unwrap();
     let found = until(&world.runtime, "policy engine", "policy version", Status::Degraded).await;
     assert_eq!(sick(&found, "acme/lab: nothing deployed", "intended policy deploy").environment, Some(lab));
 
@@ -410,7 +410,7 @@ async fn readyz_says_each_component_as_text_or_as_json_and_names_nothing_of_a_te
     let (status, kind, json) = readyz(&app, Some("text/html, application/json;q=0.9")).await;
     assert_eq!((status, &*kind), (503, "application/json"));
     let body: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&body["ready"], &body["draining"], &body["store"]), (&json!(false), &json!(false), &json!("ok")));
+    assert_eq!((&body["ready"], &body["draining"], &body["store"]), (&json!(false), &json!(false), &json!("store.unavailable")));
     let store = body["checks"].as_array().unwrap().iter().find(|c| c["component"] == "store").unwrap();
     assert_eq!((&store["ok"], &store["check"]), (&json!(false), &json!("writable")));
     assert!(store["do"].as_str().unwrap().contains("evidence"), "{store}");

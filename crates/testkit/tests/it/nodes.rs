@@ -152,6 +152,26 @@ async fn a_node_that_has_the_store_for_itself_does_not_wait_for_those_before_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_nobody_asks_anything_still_learns_what_others_have_changed() {
+    let world = World::new().await.unwrap();
+    let two = join(&world, "two", 2).await;
+    let house = tokio::spawn(Arc::clone(&two).keep_house());
+    world.runtime.rotate_key(&world.owner, &environment("production").unwrap(), Alg::EdDSA).await.unwrap();
+    let (there, control) = (two.tenant(&world.owner.tenant.id).unwrap(), world.owner.tenant.state().control);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while there.state().control < control {
+        assert!(std::time::Instant::now() < end, "it never learns of it");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // And says that it is there, by itself.
+    while world.runtime.store().facts(&there.id, "h/n/two", "", 1).await.unwrap().is_empty() {
+        assert!(std::time::Instant::now() < end, "it never says so");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    house.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_cannot_follow_the_ledger_says_since_when_and_why() {
     let world = World::new().await.unwrap();
     let two = join(&world, "two", 2).await;
