@@ -154,11 +154,7 @@ impl Runtime {
         let status = checks.iter().filter(own).map(|c| c.status).max().unwrap_or(Status::Healthy);
         let troubled = checks.iter().filter(own).filter(|c| c.status > Status::Healthy);
         let mut trouble: Vec<Trouble> = troubled
-            .map(|c| Trouble {
-                component: c.component.into(),
-                check: c.check.into(),
-                status: c.status.as_str().into(),
-            })
+            .map(|c| Trouble { component: c.component.into(), check: c.check.into(), status: c.status.as_str().into() })
             .collect();
         trouble.dedup();
         Ok(Said {

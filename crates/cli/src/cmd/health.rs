@@ -44,8 +44,10 @@ fn components(body: &Value, verbose: bool) -> String {
     for component in rows(body, "components") {
         let mut name = text(component, "component").to_owned();
         if !verbose {
-            let wrong: Vec<&str> =
-                rows(component, "checks").filter(|c| text(c, "status") != "healthy").map(|c| text(c, "check")).collect();
+            let wrong: Vec<&str> = rows(component, "checks")
+                .filter(|c| text(c, "status") != "healthy")
+                .map(|c| text(c, "check"))
+                .collect();
             lines.push(vec![name, text(component, "status").to_owned(), unique(wrong).join(", ")]);
             continue;
         }
@@ -90,7 +92,12 @@ fn todo(body: &Value) -> Vec<String> {
             let mut said = "";
             for check in rows(component, "checks").filter(|c| text(c, "status") == level) {
                 out.push(String::new());
-                out.push(format!("{}: {}, {}", text(component, "component"), text(check, "check"), level.to_uppercase()));
+                out.push(format!(
+                    "{}: {}, {}",
+                    text(component, "component"),
+                    text(check, "check"),
+                    level.to_uppercase()
+                ));
                 out.extend(wrapped("  ", text(check, "detail")));
                 // Several of a kind want the same.
                 if text(check, "do") != said {
@@ -130,7 +137,8 @@ mod tests {
 
     #[test]
     fn the_worst_comes_first_with_what_to_do_once_for_several_of_a_kind() {
-        let check = |check, status, detail, todo| json!({"check": check, "status": status, "detail": detail, "do": todo});
+        let check =
+            |check, status, detail, todo| json!({"check": check, "status": status, "detail": detail, "do": todo});
         let body = json!({"components": [
             {"component": "gateway", "status": "degraded", "checks": [check("workers", "degraded", "slow", "look")]},
             {"component": "store", "status": "unavailable", "checks": [check("writable", "unavailable", "full", "make room")]},

@@ -49,7 +49,8 @@ fn health_check_says_each_check_with_what_to_do_beneath_and_which_loops_go_on() 
     assert!(ran.out.contains("  acme/development: nothing deployed"), "{}", ran.out);
     assert!(ran.out.contains("  do: Deploy a version") && ran.out.contains("  see: docs/health.md#policy-version"));
     let all = site.cli(&server, &["health", "check", "--verbose"]).expect(0).out;
-    for check in ["workers", "evaluation", "signature", "sealed keys", "entries", "writable", "latency", "clock", "state"]
+    for check in
+        ["workers", "evaluation", "signature", "sealed keys", "entries", "writable", "latency", "clock", "state"]
     {
         assert!(all.lines().any(|l| l.contains(check)), "{check}: {all}");
     }

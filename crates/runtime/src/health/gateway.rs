@@ -80,8 +80,7 @@ impl Runtime {
             };
             sheet.add(GATEWAY, "workers", found);
         }
-        let (inside, places) =
-            (self.door.inside.load(Ordering::Relaxed), self.door.places.load(Ordering::Relaxed));
+        let (inside, places) = (self.door.inside.load(Ordering::Relaxed), self.door.places.load(Ordering::Relaxed));
         if places > 0 {
             let detail = format!("{inside} of {places} in use");
             let full = u64::from(inside) * 100 >= u64::from(places) * NEARLY_FULL_PERCENT;

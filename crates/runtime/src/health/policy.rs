@@ -57,7 +57,13 @@ impl Runtime {
 
     /// Decides something that nobody asked for, on the state as it is. It is a function of values:
     /// nothing is recorded or counted.
-    pub(super) async fn check_evaluation(&self, sheet: &mut Sheet, tenant: &Tenant, state: &Arc<State>, of: &EnvironmentId) {
+    pub(super) async fn check_evaluation(
+        &self,
+        sheet: &mut Sheet,
+        tenant: &Tenant,
+        state: &Arc<State>,
+        of: &EnvironmentId,
+    ) {
         let (state, environment, at) = (Arc::clone(state), of.clone(), self.now());
         let trying = tokio::task::spawn_blocking(move || try_tools(&state, &environment, at));
         let found = match tokio::time::timeout(STUCK, trying).await {

@@ -78,7 +78,11 @@ impl Runtime {
                 Err(_) => {
                     own.about(Some(&tenant.id), None);
                     let detail = format!("not looked at: the checks took more than {} s", DEADLINE.as_secs());
-                    own.add(LEDGER, "entries", degraded(detail, "See the store's checks: reading takes long.").of(&tenant.id));
+                    own.add(
+                        LEDGER,
+                        "entries",
+                        degraded(detail, "See the store's checks: reading takes long.").of(&tenant.id),
+                    );
                 }
             }
             sheet.checks.append(&mut own.checks);

@@ -23,7 +23,6 @@ use crate::slow;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until a check is as is said, and answers with those of its name.
-#[track_caller]
 pub async fn until(runtime: &Runtime, component: &str, name: &str, status: Status) -> Vec<Check> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -51,7 +50,6 @@ pub fn sick(found: &[Check], detail: &str, todo: &str) -> Check {
 }
 
 /// Everything else is well: what is broken is told from what is not.
-#[track_caller]
 async fn alone(runtime: &Runtime, component: &str, names: &[&str]) {
     let also: Vec<Check> = runtime
         .health()
@@ -191,7 +189,8 @@ async fn a_key_that_does_not_unseal_any_more_is_named_while_the_one_in_memory_st
     let other = store.fact_now(&world.owner.tenant.id, &other).unwrap().unwrap().value;
     let mut flipped = whole.clone();
     *flipped.last_mut().unwrap() ^= 1;
-    for (value, what) in [(flipped, "does not unseal"), (b"nonsense".to_vec(), "does not unseal"), (other, "another key")]
+    for (value, what) in
+        [(flipped, "does not unseal"), (b"nonsense".to_vec(), "does not unseal"), (other, "another key")]
     {
         put(&world, &name, &value).await;
         let found = until(&world.runtime, "token service", "sealed keys", Status::Degraded).await;
@@ -312,7 +311,12 @@ async fn a_checkpoint_that_is_of_another_ledger_or_does_not_come_is_told() {
     sick(&found, "121 s ago", "housekeeping");
     world.runtime.save_checkpoint(&world.owner.tenant).await.unwrap();
     until(&world.runtime, "audit ledger", "checkpoint", Status::Healthy).await;
-    assert!(sql(&world, "UPDATE facts SET value = CAST(replace(CAST(value AS TEXT), 'acme', 'evil') AS BLOB) WHERE key LIKE 'c/%'") > 0);
+    assert!(
+        sql(
+            &world,
+            "UPDATE facts SET value = CAST(replace(CAST(value AS TEXT), 'acme', 'evil') AS BLOB) WHERE key LIKE 'c/%'"
+        ) > 0
+    );
     let found = until(&world.runtime, "audit ledger", "checkpoint", Status::Unavailable).await;
     sick(&found, "the newest kept checkpoint", "evidence");
     assert!(!world.runtime.ready().await, "no tenant has a ledger that holds");
@@ -323,7 +327,10 @@ async fn a_verification_that_failed_stays_said() {
     let (world, app, key) = app().await;
     raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;
     assert!(of(&world.runtime.health().await, "audit ledger", "verification").is_empty(), "nothing was verified");
-    sql(&world, "UPDATE entries SET leaf = CAST(replace(CAST(leaf AS TEXT), 'support-agent', 'support-agenT') AS BLOB) WHERE control = 0");
+    sql(
+        &world,
+        "UPDATE entries SET leaf = CAST(replace(CAST(leaf AS TEXT), 'support-agent', 'support-agenT') AS BLOB) WHERE control = 0",
+    );
     world.runtime.start_verification(&world.owner.tenant).await.unwrap();
     let found = until(&world.runtime, "audit ledger", "verification", Status::Unavailable).await;
     sick(&found, "acme: ", "intended verify");
@@ -410,7 +417,10 @@ async fn readyz_says_each_component_as_text_or_as_json_and_names_nothing_of_a_te
     let (status, kind, json) = readyz(&app, Some("text/html, application/json;q=0.9")).await;
     assert_eq!((status, &*kind), (503, "application/json"));
     let body: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&body["ready"], &body["draining"], &body["store"]), (&json!(false), &json!(false), &json!("store.unavailable")));
+    assert_eq!(
+        (&body["ready"], &body["draining"], &body["store"]),
+        (&json!(false), &json!(false), &json!("store.unavailable"))
+    );
     let store = body["checks"].as_array().unwrap().iter().find(|c| c["component"] == "store").unwrap();
     assert_eq!((&store["ok"], &store["check"]), (&json!(false), &json!("writable")));
     assert!(store["do"].as_str().unwrap().contains("evidence"), "{store}");
