@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::exchange::AsItIs;
 use crate::keep::Kept;
 use crate::v1::nodes::{self, NodeRow};
 use crate::{Answer, App, Problem, auth, input, json, metrics as page, schema};
@@ -102,7 +104,8 @@ async fn readyz(State(app): State<App>, uri: http::Uri, headers: HeaderMap) -> A
         return json(status, &body);
     }
     let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::SERVICE_UNAVAILABLE);
-    Ok((status, [(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.text()).into_response())
+    let kind = [(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    Ok((status, Extension(AsItIs), kind, body.text()).into_response())
 }
 
 /// Whether somebody asks for JSON by its name.

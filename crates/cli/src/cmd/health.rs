@@ -84,27 +84,20 @@ fn others(nodes: &[&Value]) -> String {
     table(&["node", "status", "last seen", "version", "not well"], lines.collect())
 }
 
-/// What is wrong and what to do about it, the worst first.
+/// What is wrong and what to do about it, the worst first. Several of a kind are one trouble.
 fn todo(body: &Value) -> Vec<String> {
     let mut out = Vec::new();
     for level in ["unavailable", "degraded"] {
         for component in rows(body, "components") {
-            let mut said = "";
-            for check in rows(component, "checks").filter(|c| text(c, "status") == level) {
+            let bad: Vec<&Value> = rows(component, "checks").filter(|c| text(c, "status") == level).collect();
+            for kind in bad.chunk_by(|a, b| (text(a, "check"), text(a, "do")) == (text(b, "check"), text(b, "do"))) {
+                let Some(first) = kind.first() else { continue };
+                let name = text(component, "component");
                 out.push(String::new());
-                out.push(format!(
-                    "{}: {}, {}",
-                    text(component, "component"),
-                    text(check, "check"),
-                    level.to_uppercase()
-                ));
-                out.extend(wrapped("  ", text(check, "detail")));
-                // Several of a kind want the same.
-                if text(check, "do") != said {
-                    said = text(check, "do");
-                    out.extend(wrapped("  do: ", said));
-                    out.extend(Some(text(check, "see")).filter(|s| !s.is_empty()).map(|see| format!("  see: {see}")));
-                }
+                out.push(format!("{name}: {}, {}", text(first, "check"), level.to_uppercase()));
+                out.extend(kind.iter().flat_map(|check| wrapped("  ", text(check, "detail"))));
+                out.extend(wrapped("  do: ", text(first, "do")));
+                out.extend(Some(text(first, "see")).filter(|s| !s.is_empty()).map(|see| format!("  see: {see}")));
             }
         }
     }

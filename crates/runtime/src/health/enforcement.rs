@@ -89,7 +89,10 @@ impl Runtime {
                         "Give each node a name of its own: `node` in `intended.toml`.",
                     )
                 } else if gone.is_empty() {
-                    healthy(format!("{} besides this one", others.len()))
+                    healthy(match others.len() {
+                        0 => "the only one".to_owned(),
+                        n => format!("{n} besides this one"),
+                    })
                 } else {
                     degraded(
                         format!("silent: {}", gone.join(", ")),

@@ -41,7 +41,11 @@ impl Runtime {
             }
             (Err(error), _) | (_, Err(error)) => unavailable(error.to_string(), "See the store's checks."),
             (Ok(()), Ok(age)) => {
-                let detail = format!("{} entries, signed for up to {} s ago", head.size, age / 1000);
+                let detail = if age < 1_000 {
+                    format!("{} entries, all signed for", head.size)
+                } else {
+                    format!("{} entries, signed for up to {} s ago", head.size, age / 1000)
+                };
                 if age > OLD_CHECKPOINT_MS {
                     degraded(
                         detail,
@@ -70,7 +74,8 @@ impl Runtime {
         let other = if sweep < blocks { sweep } else { 0 };
         let mut next = other + 1;
         let found = match self.hold(tenant, head, [newest, other]).await {
-            Ok(Held::All) => healthy(format!("of {blocks} blocks, {} and {} read again", newest + 1, other + 1)),
+            Ok(Held::All) if blocks < 2 => healthy("all read again"),
+            Ok(Held::All) => healthy(format!("blocks {} and {} of {blocks} read again", newest + 1, other + 1)),
             Ok(Held::Not(block)) => {
                 next = if block == newest { next } else { block };
                 let last = ((block + 1) * BLOCK).min(head.size).saturating_sub(1);
@@ -114,7 +119,7 @@ impl Runtime {
                  go back, so it goes on from there until the clock has caught up.",
             )
         } else {
-            healthy(format!("newest entry or fact at {}", head.at))
+            healthy(format!("it is {}", head.at))
         };
         sheet.add(LEDGER, "time", found.of(&tenant.id));
     }

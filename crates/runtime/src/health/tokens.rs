@@ -83,7 +83,7 @@ impl Runtime {
                     None => note_signer(&tenant.id, &key).is_ok_and(|signer| signer.vkey() == vkey),
                 };
                 if own {
-                    healthy(format!("{name} unseals"))
+                    healthy(if kid.is_some() { "unseals" } else { "the ledger's key unseals" })
                 } else {
                     degraded(format!("another key is sealed in the place of {name}"), SEALED)
                 }
