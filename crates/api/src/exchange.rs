@@ -116,11 +116,16 @@ pub async fn run(request: Request, next: Next) -> Response {
 /// Longest text of a refusal that is passed on.
 const MAX_DETAIL: usize = 1024;
 
+/// In an answer's extensions: its text is what is meant, whatever its status.
+#[derive(Clone, Copy)]
+pub(crate) struct AsItIs;
+
 /// A refusal that the web framework made before a handler was reached (a body that is too large, a
 /// path that is not UTF-8) says only what in plain text. Here it gets its code like every other.
 async fn named(response: Response) -> Response {
     let status = response.status();
-    if !status.is_client_error() && !status.is_server_error() {
+    let meant = response.extensions().get::<AsItIs>().is_some();
+    if meant || (!status.is_client_error() && !status.is_server_error()) {
         return response;
     }
     let kind = response.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();

@@ -79,6 +79,7 @@ impl App {
     /// From here on `/readyz` says no.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+        self.runtime.door().drain();
     }
 }
 

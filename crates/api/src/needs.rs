@@ -199,6 +199,7 @@ const AREAS: &[Line] = table! {
     GET "incidents/{incident}/evidence": EmergencyRead & AuditRead;
     POST "incidents/{incident}/notes": EmergencyWrite;
     POST "incidents/{incident}/close": EmergencyWrite;
+    GET "nodes": StatusRead;
     GET "siem": StatusRead;
     POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;

@@ -2,17 +2,20 @@
 
 use std::sync::atomic::Ordering;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use intended_model::Code;
-use intended_runtime::health::Status;
+use intended_runtime::health::{STORE, Status};
 use intended_runtime::{Principal, RuntimeError};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::exchange::AsItIs;
 use crate::keep::Kept;
+use crate::v1::nodes::{self, NodeRow};
 use crate::{Answer, App, Problem, auth, input, json, metrics as page, schema};
 
 pub fn router() -> OpenApiRouter<App> {
@@ -35,25 +38,81 @@ struct Ready {
     verbose: Option<String>,
 }
 
-/// Whether requests can be served; says no before the server shuts down.
-#[utoipa::path(get, path = "/readyz", tag = "operate", security(()), params(("verbose" = Option<String>, Query, description = "say it per check")),
-    responses((status = 200, description = "ready"), (status = 503, description = "not ready")))]
-async fn readyz(State(app): State<App>, uri: http::Uri) -> Answer {
+/// One line of `/readyz?verbose`.
+#[derive(Serialize)]
+struct PartBody {
+    component: &'static str,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'static str>,
+    #[serde(rename = "do", skip_serializing_if = "str::is_empty")]
+    todo: &'static str,
+}
+#[derive(Serialize)]
+struct ReadyBody {
+    ready: bool,
+    draining: bool,
+    /// `ok`, or why not as a code of the catalogue.
+    store: &'static str,
+    checks: Vec<PartBody>,
+}
+
+impl ReadyBody {
+    /// As Kubernetes' components say it.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for part in &self.checks {
+            match part.check {
+                None => text.push_str(&format!("[+]{} ok\n", part.component)),
+                Some(check) => {
+                    text.push_str(&format!("[-]{} failed: {check}\n", part.component));
+                    text.push_str(&format!("   {}\n", part.todo));
+                }
+            }
+        }
+        text.push_str(if self.ready { "ready\n" } else { "not ready\n" });
+        text
+    }
+}
+
+/// Whether requests can be served; says no before the server shuts down, and while nothing could be
+/// decided. With `verbose` it says so per component, as text or, where that is accepted, as JSON.
+#[utoipa::path(get, path = "/readyz", tag = "operate", security(()), params(("verbose" = Option<String>, Query, description = "say it per component")),
+    responses((status = 200, description = "ready", content((schema::Ready = "application/json"), (String = "text/plain"))), (status = 503, description = "not ready", content((schema::Ready = "application/json"), (String = "text/plain")))))]
+async fn readyz(State(app): State<App>, uri: http::Uri, headers: HeaderMap) -> Answer {
     let query: Ready = input::query(&uri)?;
     let draining = app.draining.load(Ordering::Acquire);
-    let store = app.runtime.store().health().await;
-    let ready = !draining && store.writable;
+    let said = app.runtime.readiness().await;
+    let ready = said.ready && !draining;
     if query.verbose.is_none() {
         return if ready { Ok("ok\n".into_response()) } else { Err(Problem::from(Code::NotReady)) };
     }
-    #[derive(Serialize)]
-    struct Body<'a> {
-        ready: bool,
-        draining: bool,
-        store: &'a str,
+    let store = if said.parts.iter().any(|p| p.component == STORE && p.failed.is_some()) {
+        app.runtime.store().health().await.code.unwrap_or(Code::StoreUnavailable.as_str())
+    } else {
+        "ok"
+    };
+    let checks = said.parts.into_iter().map(|part| PartBody {
+        component: part.component,
+        ok: part.failed.is_none(),
+        check: part.failed,
+        todo: part.todo,
+    });
+    let body = ReadyBody { ready, draining, store, checks: checks.collect() };
+    let status = if ready { 200 } else { 503 };
+    if wants_json(&headers) {
+        return json(status, &body);
     }
-    let store = if store.writable { "ok" } else { &store.detail };
-    json(if ready { 200 } else { 503 }, &Body { ready, draining, store })
+    let status = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::SERVICE_UNAVAILABLE);
+    let kind = [(http::header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    Ok((status, Extension(AsItIs), kind, body.text()).into_response())
+}
+
+/// Whether somebody asks for JSON by its name.
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(http::header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let mut kinds = accepted.flat_map(|v| v.split(',')).map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    kinds.any(|kind| kind.eq_ignore_ascii_case("application/json"))
 }
 
 #[derive(Serialize)]
@@ -62,6 +121,11 @@ struct CheckBody {
     status: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
+    /// What to do, where it is not healthy.
+    #[serde(rename = "do", skip_serializing_if = "str::is_empty")]
+    todo: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    see: Option<String>,
 }
 #[derive(Serialize)]
 struct ComponentBody {
@@ -78,6 +142,9 @@ struct HealthBody {
     version: &'static str,
     uptime_seconds: i64,
     components: Vec<ComponentBody>,
+    /// For whoever may see them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<NodeRow>,
 }
 
 /// Who asks, where somebody says who they are.
@@ -88,9 +155,9 @@ fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Principal>, Problem> 
     Ok(Some(auth::principal(app, headers)?))
 }
 
-/// Every component with its checks. Who brings a credential with `status:read` gets the details of
-/// its tenant; without one, nothing is said of tenants, environments, keys or policies, and the
-/// answer may be a second old.
+/// Every component of the node that answers, with its checks. Who brings a credential with `status:read`
+/// gets the details of its tenant, and the nodes that serve it; without one, nothing is said of tenants,
+/// environments, keys, policies or nodes, and the answer may be a second old.
 #[utoipa::path(get, path = "/healthz", tag = "operate", security((), ("bearer" = [])),
     responses((status = 200, description = "healthy or degraded", body = schema::Health), (status = 503, description = "unavailable", body = schema::Health)))]
 async fn healthz(State(app): State<App>, headers: HeaderMap) -> Answer {
@@ -106,7 +173,12 @@ async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> 
     let version = env!("CARGO_PKG_VERSION");
     let mut worst = Status::Healthy;
     let mut components: Vec<(Status, ComponentBody)> = Vec::new();
-    for check in app.runtime.health().await {
+    let checks = app.runtime.health().await;
+    let nodes = match caller {
+        Some(caller) => nodes::rows(app, &caller.tenant, &checks).await?,
+        None => Vec::new(),
+    };
+    for check in checks {
         worst = worst.max(check.status);
         let own = caller.is_some_and(|c| {
             check.tenant.as_ref().is_none_or(|t| *t == c.tenant.id)
@@ -114,8 +186,15 @@ async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> 
         });
         // Of the others only what it means for the component.
         let told = own || check.tenant.is_none();
+        let see = (check.status != Status::Healthy).then(|| check.see());
         let detail = if own { check.detail } else { String::new() };
-        let body = told.then_some(CheckBody { check: check.check, status: check.status.as_str(), detail });
+        let body = told.then_some(CheckBody {
+            check: check.check,
+            status: check.status.as_str(),
+            detail,
+            todo: check.todo,
+            see,
+        });
         let at = match components.iter().position(|(_, c)| c.component == check.component) {
             Some(at) => at,
             None => {
@@ -132,7 +211,7 @@ async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> 
         }
     }
     let components = components.into_iter().map(|(_, c)| c).collect();
-    let body = HealthBody { status: worst.as_str(), version, uptime_seconds, components };
+    let body = HealthBody { status: worst.as_str(), version, uptime_seconds, components, nodes };
     Ok(Kept {
         status: if worst == Status::Unavailable { 503 } else { 200 },
         kind: "application/json",

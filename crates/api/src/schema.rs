@@ -527,6 +527,52 @@ pub struct Health {
     version: String,
     uptime_seconds: i64,
     components: Vec<Component>,
+    /// Those that serve the caller's tenant.
+    nodes: Option<Vec<NodeRow>>,
+}
+#[derive(ToSchema)]
+pub struct NodeRow {
+    node: String,
+    /// Whether it is the one that answers.
+    here: bool,
+    /// What it said; `unavailable` when it is late.
+    status: String,
+    version: String,
+    started_at: String,
+    /// When it last said something.
+    beat_at: String,
+    late: bool,
+    /// Of the state that it knows.
+    control_version: u64,
+    /// Changes of state that another node knows and this one did not when it last said something.
+    behind: u64,
+    trouble: Vec<TroubleRow>,
+}
+/// A check that was not healthy.
+#[derive(ToSchema)]
+pub struct TroubleRow {
+    component: String,
+    check: String,
+    status: String,
+}
+#[derive(ToSchema)]
+pub struct Ready {
+    ready: bool,
+    /// Whether it was asked to stop.
+    draining: bool,
+    /// `ok`, or why not as a code of the catalogue.
+    store: String,
+    checks: Vec<ReadyPart>,
+}
+/// Whether a component can do its part of a decision.
+#[derive(ToSchema)]
+pub struct ReadyPart {
+    component: String,
+    ok: bool,
+    /// Which check says no.
+    check: Option<String>,
+    #[schema(rename = "do")]
+    todo: Option<String>,
 }
 #[derive(ToSchema)]
 pub struct Component {
@@ -542,6 +588,11 @@ pub struct Check {
     check: String,
     status: String,
     detail: Option<String>,
+    /// What to do, where it is not healthy.
+    #[schema(rename = "do")]
+    todo: Option<String>,
+    /// Where the documentation tells of it.
+    see: Option<String>,
 }
 
 /// What is left out stays as it is.

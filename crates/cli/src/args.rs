@@ -521,7 +521,10 @@ pub struct Verify {
 
 #[derive(Subcommand)]
 pub enum Health {
-    /// Every component; with --verbose every check.
-    #[command(before_help = "Examples:\n  intended health check\n  intended health check --verbose")]
+    /// Every component and what to do about what is not well; with --verbose every check. Exits 5 when
+    /// something is unavailable, and 0 when it is degraded.
+    #[command(
+        before_help = "Examples:\n  intended health check\n  intended health check --verbose\n  intended health check -o json | jq .status"
+    )]
     Check,
 }

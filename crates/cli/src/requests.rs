@@ -21,6 +21,8 @@ use crate::server::write_secret;
 const PLACE: &str = "emergency";
 /// How often the server looks.
 const LOOK: Duration = Duration::from_millis(200);
+/// A halt that takes longer than this to apply does not do what it is for.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 /// How long an answer is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// A request that is older has nobody who waits for it: its asker was interrupted, and it is not
@@ -131,11 +133,14 @@ pub async fn serve(runtime: Arc<Runtime>, dir: PathBuf) {
     }
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let pulse = runtime.loops().begin("emergency requests", TAKEN_WITHIN);
     loop {
+        pulse.at("looking for a request");
         look.tick().await;
         let Ok(found) = std::fs::read_dir(&place) else { continue };
         for path in found.filter_map(|entry| entry.ok().map(|e| e.path())) {
             if path.extension().is_some_and(|e| e == "request") {
+                pulse.at("applying a request");
                 apply(&runtime, &path).await;
             }
         }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use intended_api::App;
 use intended_api::origin::Peer;
 use intended_keyring::{RootKey, SystemRng};
-use intended_model::{Digest, ExitCode};
+use intended_model::{Digest, ExitCode, Name};
+use intended_runtime::health::Door;
 use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
 use ipnet::IpNet;
@@ -30,6 +31,9 @@ pub struct Config {
     pub listen: String,
     /// `iss` of the tokens: where the server is reached.
     pub issuer: String,
+    /// What this node is called; absent: as its host is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
     /// The root key, of exactly one of these: a file, relative to the data directory;
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_key_file: Option<PathBuf>,
@@ -193,6 +197,14 @@ fn printed(command: &[String]) -> Result<Zeroizing<String>, CliError> {
     Ok(text)
 }
 
+/// What a node is called that nobody has named: as its host is, as far as that can be a name.
+pub fn host() -> Option<Name> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c.to_ascii_lowercase() } else { '-' };
+    let host: String = host.trim().chars().map(plain).take(60).collect();
+    Name::new(host.trim_start_matches(['.', '-', '_'])).ok()
+}
+
 /// Opens the store and the runtime of a data directory.
 pub async fn open(dir: &Path, root: RootKey, issuer: &str, max_bytes: Option<u64>) -> Result<Arc<Runtime>, CliError> {
     let options = Options { max_bytes, shared: false };
@@ -277,9 +289,12 @@ pub async fn serve(
     dir: &Path,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
-    let housekeeping = tokio::spawn(housekeeping(Arc::clone(&app.runtime)));
+    let housekeeping = tokio::spawn(Arc::clone(&app.runtime).keep_house());
+    let delivering = tokio::spawn(Arc::clone(&app.runtime).keep_delivering());
     let requests = tokio::spawn(crate::requests::serve(Arc::clone(&app.runtime), dir.to_path_buf()));
     let (runtime, draining) = (Arc::clone(&app.runtime), app.clone());
+    let door = Arc::clone(app.runtime.door());
+    door.places(limits.connections.max(1));
     let (drained, overtime) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move {
         stop.await;
@@ -295,13 +310,14 @@ pub async fn serve(
         tokio::time::sleep(stopping.finish).await;
     };
     let cut = tokio::select! {
-        () = accept(listener, intended_api::router(app), limits, shutdown) => false,
+        () = accept(listener, intended_api::router(app), limits, door, shutdown) => false,
         () = overtime => true,
     };
     if cut {
         tracing::warn!("some connections did not end in time and were cut");
     }
     housekeeping.abort();
+    delivering.abort();
     requests.abort();
     runtime.close().await?;
     Ok(())
@@ -312,6 +328,7 @@ async fn accept(
     listener: tokio::net::TcpListener,
     router: axum::Router,
     limits: Limits,
+    door: Arc<Door>,
     shutdown: impl Future<Output = ()>,
 ) {
     let service = hyper_util::service::TowerToHyperService::new(router);
@@ -344,9 +361,9 @@ async fn accept(
             .timer(hyper_util::rt::TokioTimer::new())
             .header_read_timeout(limits.head)
             .serve_connection(hyper_util::rt::TokioIo::new(stream), From { peer: peer.ip(), service: service.clone() });
-        let mut close = close.clone();
+        let (mut close, inside) = (close.clone(), door.enter());
         tokio::spawn(rewake::at_once(async move {
-            let _place = place;
+            let _inside = (place, inside);
             let mut connection = std::pin::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
@@ -390,57 +407,6 @@ where
 fn of_the_client(error: &std::io::Error) -> bool {
     use std::io::ErrorKind;
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
-}
-
-/// Timeouts that deny, breakers that are tried again, facts past their time, kept checkpoints, and finding out that there is room again.
-async fn housekeeping(runtime: Arc<Runtime>) {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    let mut ticks = 0_u64;
-    let mut kept = std::collections::HashMap::new();
-    loop {
-        second.tick().await;
-        ticks += 1;
-        runtime.settle_deployments().await;
-        runtime.tend_breakers().await;
-        if runtime.has_webhooks() {
-            // Beside the rest: a receiver may take its time, a timeout that denies may not.
-            let runtime = Arc::clone(&runtime);
-            tokio::spawn(async move { runtime.deliver_webhooks().await });
-        }
-        if let Err(error) = runtime.close_overdue().await {
-            tracing::warn!(%error, "overdue escalations were not closed");
-        }
-        if let Err(error) = runtime.flush_usage(false).await {
-            tracing::warn!(%error, "when credentials were last used was not written down");
-        }
-        if ticks.is_multiple_of(60)
-            && let Err(error) = runtime.save_activity().await
-        {
-            tracing::warn!(%error, "when agents and callers were last seen was not written down");
-        }
-        if ticks.is_multiple_of(60)
-            && let Err(error) = runtime.purge().await
-        {
-            tracing::warn!(%error, "old facts were not removed");
-        }
-        // While a failed write has it not ready nobody may be sending anything, so it tries by itself.
-        let ready = runtime.ready().await;
-        if ticks.is_multiple_of(10) || !ready {
-            for tenant in runtime.tenants() {
-                // Not what was signed last: a halt without a decision after it is kept too.
-                let Ok(head) = runtime.store().head(&tenant.id).await else { continue };
-                let size = head.size;
-                if ready && kept.get(&tenant.id) == Some(&size) {
-                    continue;
-                }
-                match runtime.save_checkpoint(&tenant).await {
-                    Ok(()) => drop(kept.insert(tenant.id.clone(), size)),
-                    Err(error) if ready => tracing::warn!(%error, "no checkpoint was kept"),
-                    Err(error) => tracing::debug!(%error, "still nothing can be written"),
-                }
-            }
-        }
-    }
 }
 
 /// Until the process is asked to stop. From the call on, not only once it is waited for: a request

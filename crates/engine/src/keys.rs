@@ -131,6 +131,18 @@ pub const AGENT_PLACES_PREFIX: &str = "w/a/";
 pub const CALLER_PLACES_PREFIX: &str = "w/c/";
 /// Since when that is noted.
 pub const PLACES_SINCE: &str = "w/since";
+/// What a node of the server last said: see `intended-runtime`'s `nodes`.
+#[must_use]
+pub fn node(node: &Name) -> String {
+    format!("{NODE_PREFIX}{node}")
+}
+/// All nodes.
+pub const NODE_PREFIX: &str = "h/n/";
+/// What a node writes to see whether it can.
+#[must_use]
+pub fn written_by(node: &Name) -> String {
+    format!("h/w/{node}")
+}
 /// One part of the report of a review.
 #[must_use]
 pub fn review_part(report: Digest, part: usize) -> String {

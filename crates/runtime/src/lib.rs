@@ -21,7 +21,8 @@
 //! * [`webhooks`]: telling others what happens to approvals
 //! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
-//! * [`health`]: what works and what does not
+//! * [`health`]: what works and what does not; [`nodes`]: who else serves
+//! * [`housekeeping`]: what a node does by itself
 //! * [`key_age`]: when signing keys are to be rotated
 //! * `lag`: the one way to the store's log, measured
 //! * [`ports`]: where time comes from
@@ -62,11 +63,13 @@ pub mod emergency;
 mod error;
 pub mod escalations;
 pub mod health;
+pub mod housekeeping;
 pub mod incidents;
 pub mod key_age;
 mod lag;
 pub mod lockout;
 pub mod metrics;
+pub mod nodes;
 pub mod outcomes;
 pub mod policy;
 pub mod ports;
@@ -120,6 +123,10 @@ pub struct Runtime {
     reaches: audit::Reaches,
     verifications: verification::Verifications,
     started: Timestamp,
+    identity: nodes::Identity,
+    door: Arc<health::Door>,
+    loops: Arc<health::Loops>,
+    probes: health::Probes,
     /// The SHA-256 of the operator's key.
     operator: ArcSwapOption<Digest>,
     lockout: lockout::Lockout,
@@ -372,6 +379,7 @@ impl Runtime {
         let started = clock.now();
         let metrics = Arc::new(Metrics::default());
         let appends = Arc::clone(&metrics.appends);
+        let loops = Arc::new(health::Loops::new(Arc::clone(&clock)));
         let runtime = Self {
             follower: Follower { store, appends, root: Arc::new(root), credentials: Arc::default() },
             clock,
@@ -389,6 +397,10 @@ impl Runtime {
             reaches: audit::Reaches::default(),
             verifications: verification::Verifications::default(),
             started,
+            identity: nodes::Identity::default(),
+            door: Arc::default(),
+            loops,
+            probes: health::Probes::default(),
             operator: ArcSwapOption::empty(),
             lockout: lockout::Lockout::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),
@@ -581,6 +593,9 @@ impl Runtime {
         }
         if let Err(error) = self.flush_usage(true).await {
             tracing::warn!(%error, "when credentials were last used was not written down");
+        }
+        if let Err(error) = self.leave().await {
+            tracing::warn!(%error, "other nodes were not told that this one goes");
         }
         for tenant in self.tenants() {
             if let Err(error) = self.save_checkpoint(&tenant).await {

@@ -154,13 +154,10 @@ impl Runtime {
         commit: Commit,
         said: IntentOutcome,
     ) -> Result<Came, RuntimeError> {
-        let (store, metrics, tenant) =
-            (Arc::clone(&self.follower.store), Arc::clone(&self.metrics), Arc::clone(tenant));
+        let (follower, tenant) = (self.follower.clone(), Arc::clone(tenant));
         let committing = tokio::spawn(async move {
-            let watch = Stopwatch::start();
-            let committed = store.commit(commit).await;
+            let committed = follower.commit(commit).await;
             if let Ok(committed) = &committed {
-                metrics.appended(watch.elapsed());
                 let of = (&record.input.intent, &record.input.classification);
                 tenant.reported(of, &said, committed.recorded_at);
             }

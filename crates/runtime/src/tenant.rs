@@ -260,7 +260,7 @@ fn read_control_count(note: &str, key: &NoteVerifier, id: &TenantId) -> Option<(
 
 /// Holds the tree against the newest kept checkpoint: it was signed with a key that is not in the
 /// store unsealed.
-async fn hold_against_checkpoint(store: &dyn Store, id: &TenantId, vkey: &str) -> Result<(), RuntimeError> {
+pub(crate) async fn hold_against_checkpoint(store: &dyn Store, id: &TenantId, vkey: &str) -> Result<(), RuntimeError> {
     let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, format!("tenant `{id}`: {what}"));
     let size = store.head(id).await?.size;
     let mut back = 1_u64;

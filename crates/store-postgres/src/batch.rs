@@ -85,7 +85,7 @@ async fn write(pool: &Pool, batch: &mut Vec<Waiting>, shared: &Shared) {
         }
         Err(error) => {
             tracing::error!(%error, commits = batch.len(), "a batch was not written");
-            shared.trouble(Some(error.to_string()));
+            shared.trouble(Some(error.clone()));
             for (_, answer) in batch.drain(..) {
                 let _ = answer.send(Err(error.clone()));
             }

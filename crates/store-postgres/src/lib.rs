@@ -70,7 +70,7 @@ struct Shared {
     closed: AtomicBool,
     backlog: Backlog,
     /// Why the last commit failed, if it did.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<StoreError>>,
     /// How long the last batch took; 0 before the first.
     commit_micros: AtomicU64,
     /// A tenant's number never changes and a tenant never goes away.
@@ -82,7 +82,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn trouble(&self, why: Option<String>) {
+    fn trouble(&self, why: Option<StoreError>) {
         *lock(&self.trouble) = why;
     }
 
@@ -424,13 +424,15 @@ impl Store for PostgresStore {
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
-        let closed = self.shared.closed.load(Ordering::Acquire).then(|| "closed".to_owned());
-        let detail = closed.or_else(|| lock(&self.shared.trouble).clone());
+        let closed = self.shared.closed.load(Ordering::Acquire).then_some(StoreError::Closed);
+        let why = closed.or_else(|| lock(&self.shared.trouble).clone());
         let micros = self.shared.commit_micros.load(Ordering::Relaxed);
         let health = StoreHealth {
-            writable: detail.is_none(),
-            detail: detail.unwrap_or_default(),
+            writable: why.is_none(),
+            code: why.as_ref().map(StoreError::code),
+            detail: why.map(|w| w.to_string()).unwrap_or_default(),
             free_bytes: None,
+            used_bytes: None,
             wal_bytes: None,
             commit_micros: (micros > 0).then_some(micros),
         };

@@ -87,6 +87,7 @@ pub struct SqliteStore {
     desk: Arc<Mutex<writer::Desk>>,
     readers: Arc<Readers>,
     shared: Arc<Shared>,
+    max_bytes: Option<u64>,
     threads: Vec<JoinHandle<()>>,
     /// After everything that has a connection.
     _files: Option<Arc<Files>>,
@@ -140,7 +141,7 @@ struct Shared {
     /// Why the writer stopped for good, if it did.
     stopped: Mutex<Option<StoreError>>,
     /// Why the last commit failed, if it did (a full disk, say); cleared by the next that works.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<StoreError>>,
     /// Commits between start and answer.
     in_flight: AtomicUsize,
     /// How long the last batch took; 0 before the first.
@@ -249,7 +250,8 @@ impl SqliteStore {
             checkpoint::spawn(connect(&path, false)?, files.clone(), Arc::clone(&shared))?,
             writer::spawn(Arc::clone(&desk), queue, Arc::clone(&shared))?,
         ];
-        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, threads, _files: files, _lock: held })
+        let max_bytes = options.max_bytes;
+        Ok(Self { path, jobs: Some(jobs), desk, readers, shared, max_bytes, threads, _files: files, _lock: held })
     }
 
     /// The path of the database file.
@@ -618,19 +620,29 @@ impl Store for SqliteStore {
     }
 
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
-        let stopped = lock(&self.shared.stopped).as_ref().map(ToString::to_string);
+        let stopped = lock(&self.shared.stopped).clone();
         let trouble = lock(&self.shared.trouble).clone();
-        let closed = self.shared.closed.load(Ordering::Acquire).then(|| "closed".to_owned());
-        let detail = closed.or(stopped).or(trouble);
+        let closed = self.shared.closed.load(Ordering::Acquire).then_some(StoreError::Closed);
+        let why = closed.or(stopped).or(trouble);
         let micros = self.shared.commit_micros.load(Ordering::Relaxed);
         let health = StoreHealth {
-            writable: detail.is_none(),
-            detail: detail.unwrap_or_default(),
+            writable: why.is_none(),
+            code: why.as_ref().map(StoreError::code),
+            detail: why.map(|w| w.to_string()).unwrap_or_default(),
             free_bytes: self.path.parent().and_then(|d| rustix::fs::statvfs(d).ok()).map(|s| s.f_bavail * s.f_frsize),
+            used_bytes: None,
             wal_bytes: std::fs::metadata(self.path.with_extension("db-wal")).map(|m| m.len()).ok(),
             commit_micros: (micros > 0).then_some(micros),
         };
-        Box::pin(std::future::ready(health))
+        Box::pin(async move {
+            let Some(max) = self.max_bytes else { return health };
+            let used = self.read_all(reads::used_bytes).await.ok();
+            StoreHealth { used_bytes: used.map(|used| (used, max)), ..health }
+        })
+    }
+
+    fn alone(&self) -> bool {
+        self.shared.exclusive
     }
 
     fn close(&self) -> BoxFuture<'_, Result<()>> {

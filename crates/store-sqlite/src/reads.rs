@@ -43,6 +43,13 @@ pub fn tenants(c: &Connection) -> Result<Vec<(i64, TenantId)>> {
     .collect()
 }
 
+/// Bytes that are stored: pages that are free are written to before the file grows.
+pub fn used_bytes(c: &Connection) -> Result<u64> {
+    let value = |name| c.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(sql);
+    let used = (value("page_count")? - value("freelist_count")?).saturating_mul(value("page_size")?);
+    Ok(u64::try_from(used).unwrap_or(0))
+}
+
 pub fn number(c: &Connection, tenant: &TenantId) -> Result<i64> {
     let mut statement = c.prepare_cached("SELECT number FROM tenants WHERE name = ?1").map_err(sql)?;
     let found = statement.query_row([tenant.as_str()], |r| r.get(0)).optional().map_err(sql)?;

@@ -167,7 +167,11 @@ fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, s
         }
         Err(Failure { error, stop }) => {
             tracing::error!(%error, stop, commits = batch.len(), "a batch was not written");
-            *lock(&shared.trouble) = Some(error.to_string());
+            // One that was waited for (a file that somebody else holds locked) is not waited for again
+            // where it keeps an async thread from its work.
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            shared.commit_micros.fetch_max(micros, Ordering::Relaxed);
+            *lock(&shared.trouble) = Some(error.clone());
             if stop {
                 shared.stop(error.clone());
             }

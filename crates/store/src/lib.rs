@@ -171,8 +171,13 @@ pub struct StoredEntry {
 #[derive(Debug, Clone)]
 pub struct StoreHealth {
     pub writable: bool,
+    /// Why it takes no writes: for whoever operates it, as it can name tenants and places.
     pub detail: String,
+    /// The same as a code of the catalogue, which names nothing.
+    pub code: Option<&'static str>,
     pub free_bytes: Option<u64>,
+    /// What is stored, where that has a bound; and the bound.
+    pub used_bytes: Option<(u64, u64)>,
     /// Bytes in the write-ahead log, where there is one.
     pub wal_bytes: Option<u64>,
     /// How long the last batch took to become durable, microseconds; `None` before the first.
@@ -251,6 +256,10 @@ pub trait Store: Send + Sync + 'static {
     /// Removes facts that expired before `now`. Until then an expired fact counts as present.
     fn purge_expired(&self, now: Timestamp) -> BoxFuture<'_, Result<u64>>;
     fn health(&self) -> BoxFuture<'_, StoreHealth>;
+    /// Whether nobody else can write while this is open: then there is one node.
+    fn alone(&self) -> bool {
+        false
+    }
     /// Finishes what is queued and closes. Later commits are refused.
     fn close(&self) -> BoxFuture<'_, Result<()>>;
 }

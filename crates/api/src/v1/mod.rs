@@ -15,6 +15,7 @@ pub mod emergency;
 pub mod incidents;
 pub mod intents;
 pub mod ledger;
+pub mod nodes;
 pub mod policy;
 pub mod reviews;
 pub mod roles;
@@ -42,6 +43,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(deployments::router())
         .merge(simulations::router())
         .merge(siem::router())
+        .merge(nodes::router())
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(breakers::router())

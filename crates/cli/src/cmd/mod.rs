@@ -14,6 +14,7 @@ mod audit;
 mod breaker;
 mod dev;
 mod emergency;
+mod health;
 mod incident;
 mod intent;
 mod login;
@@ -41,7 +42,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Token(args) => token::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
-        Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
+        Command::Health(crate::args::Health::Check) => health::check(&Client::new(&global)?, &global).await,
         Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,

@@ -16,7 +16,7 @@ use crate::error::{CliError, file};
 use crate::output::{note, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
-    default_idle, default_key_days, default_requests, default_session, listen, open, reopen, send_webhooks,
+    default_idle, default_key_days, default_requests, default_session, host, listen, open, reopen, send_webhooks,
     serve as run, stopped, write_secret,
 };
 
@@ -122,6 +122,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
     let config = Config {
         listen: args.listen.clone(),
         issuer: issuer.clone(),
+        node: None,
         root_key_file: Some(ROOT_KEY.into()),
         root_key_env: None,
         root_key_command: None,
@@ -223,6 +224,9 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     }
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
+    if let Some(node) = config.node.or_else(host) {
+        runtime.name_node(node);
+    }
     runtime.limit_requests(config.requests_per_second);
     runtime.rotate_keys_within(config.signing_key_days);
     send_webhooks(&runtime, config.webhook_networks)?;

@@ -41,6 +41,11 @@ fn full(site: &Site, server: &Server, allowed: &[Value], refused: &Value) {
     assert_eq!(owner.get("audit/checkpoint").expect(200)["size"], checkpoint["size"]);
     let health = site.cli(server, &["health", "check", "-o", "json"]).expect(5);
     assert_eq!(health.json()["status"], "unavailable");
+    let told = site.cli(server, &["health", "check"]).expect(5).out;
+    assert!(told.contains("store: writable, UNAVAILABLE") && told.contains("do: Make room"), "{told}");
+    let ready = owner.get("/readyz?verbose");
+    let said = ready.body.as_str().unwrap();
+    assert!(ready.status == 503 && said.contains("[-]store failed: writable") && said.ends_with("not ready"), "{said}");
     for decision in [allowed.first().unwrap(), allowed.last().unwrap()] {
         let receipt = owner.get(&format!("intents/{}/receipt", decision["id"].as_str().unwrap())).expect(200);
         assert_eq!(receipt["entry"], decision["receipt"]["entry"]);

@@ -17,6 +17,7 @@ mod cli;
 mod disk;
 mod docs;
 mod emergency;
+mod health;
 mod kill;
 mod options;
 mod policy;

@@ -22,7 +22,10 @@ fn sigterm_is_not_ready_first_then_answers_what_runs_then_ends_with_0() {
     until("/readyz says no", || agent.get("/readyz").status == 503);
     // Not ready is not yet closed: whoever has not noticed is served.
     agent.post("intents", &intents::lookup("2")).expect(200);
-    assert_eq!(agent.get("/readyz?verbose=1").body["draining"], true);
+    assert_eq!(
+        agent.send("GET", "/readyz?verbose=1", None, &[("accept", "application/json")]).unwrap().body["draining"],
+        true
+    );
     until("no more connections are taken", || agent.send("GET", "/livez", None, &[]).is_err());
     under_way.write_all(body.as_bytes()).unwrap();
     let answer = read_reply(&mut under_way).unwrap().expect(200);

@@ -194,7 +194,7 @@ impl Runtime {
                 writes: batch,
                 entries: Vec::new(),
             };
-            self.store().commit(commit).await?;
+            self.follower.commit(commit).await?;
         }
         Ok(())
     }

@@ -46,6 +46,8 @@ const MAX_UNKEPT: u64 = 1_000;
 /// How often it looks for new entries.
 const LOOK: Duration = Duration::from_millis(250);
 /// After the first failure; doubled each time, up to the last.
+/// Collectors give up by themselves long before this.
+const SENT_WITHIN: Duration = Duration::from_secs(120);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LAST_WAIT: Duration = Duration::from_secs(60);
 /// Longest message of a failure that is kept.
@@ -300,8 +302,11 @@ impl Runtime {
     /// Exports for as long as it is polled.
     pub async fn export(self: Arc<Self>, mut exporter: Exporter) {
         let mut tests = exporter.sink.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pulse = self.loops().begin("siem", SENT_WITHIN);
         loop {
+            pulse.at("waiting for a collector");
             let moved = self.export_round(&mut exporter).await;
+            pulse.at("waiting for something to send");
             let pause = if moved { Duration::ZERO } else { LOOK };
             let test = async {
                 match &mut tests {

@@ -1,14 +1,14 @@
 //! A store that can be made to take its time: before it commits, after it has, before it reads a page,
 //! or by the clock; and to give nothing.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
 use intended_runtime::{ManualClock, Runtime};
 use intended_store::{
-    BoxFuture, Commit, Committed, Fact, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
+    BoxFuture, Commit, Committed, Fact, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead, Write,
 };
 use intended_store_sqlite::{Options, SqliteStore};
 use intended_testkit::{SeededRng, World, root_key};
@@ -55,6 +55,12 @@ pub struct Slow {
     pub takes: AtomicI64,
     /// Neither a head nor control entries can be read.
     pub unreadable: AtomicBool,
+    /// Why every commit is refused.
+    pub refuses: Mutex<Option<StoreError>>,
+    /// Commits that write a fact whose name begins so never end.
+    pub hangs: Mutex<Option<&'static str>>,
+    /// How many were asked for.
+    pub commits: AtomicUsize,
 }
 
 /// A world over such a store.
@@ -70,6 +76,9 @@ pub async fn world() -> (World, Arc<Slow>) {
         page: Gate::default(),
         takes: AtomicI64::new(0),
         unreadable: AtomicBool::new(false),
+        refuses: Mutex::default(),
+        hangs: Mutex::default(),
+        commits: AtomicUsize::new(0),
     });
     (again(world, &slow, 99).await, slow)
 }
@@ -89,7 +98,19 @@ fn gone<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T>> {
 
 impl Store for Slow {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        let refused = self.refuses.lock().unwrap().clone();
+        let begins = |key: &str| self.hangs.lock().unwrap().is_some_and(|prefix| key.starts_with(prefix));
+        let hangs = commit.writes.iter().any(|write| match write {
+            Write::Put { key, .. } | Write::Delete { key } | Write::Add { key, .. } => begins(key),
+        });
         Box::pin(async move {
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            if hangs {
+                std::future::pending::<()>().await;
+            }
             self.before.pass().await;
             let committed = self.inner.commit(commit).await;
             self.clock.advance_millis(self.takes.swap(0, Ordering::SeqCst));
