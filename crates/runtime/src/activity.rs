@@ -193,7 +193,7 @@ impl Runtime {
         }
         let now = self.now();
         let (tenant, reads, entries) = (tenant.id.clone(), Vec::new(), Vec::new());
-        self.store().commit(Commit { tenant, now, control_version: None, reads, writes, entries }).await?;
+        self.follower.commit(Commit { tenant, now, control_version: None, reads, writes, entries }).await?;
         Ok(())
     }
 

@@ -25,7 +25,6 @@ use intended_token::Alg;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::metrics::Stopwatch;
 use crate::submit::IDEMPOTENCY_TTL_MS;
 use crate::tenant::{Folded, control_count, ledger_key_fact, note_signer};
 use crate::{Member, Principal, Runtime, RuntimeError, Tenant, pointer_step};
@@ -190,7 +189,7 @@ impl Runtime {
         let count = control_count(&signer, id, first.size, first.size);
         writes.push(Write::Put { key: keys::CONTROL_COUNT.into(), value: count.into_bytes(), expires_at: None });
         let commit = Commit { tenant: id.clone(), now, control_version: Some(0), reads: Vec::new(), writes, entries };
-        self.store().commit(commit).await?;
+        self.follower.commit(commit).await?;
         self.load_tenant(id).await?;
         let index = u64::try_from(events.len()).unwrap_or(1) - 1;
         Ok(Bootstrap { tenant: id.clone(), owner: NewKey { credential: owner, key: key.expose().to_owned(), index } })
@@ -268,18 +267,15 @@ impl Runtime {
                 entries: events.iter().map(entry_of).collect::<Result<_, _>>()?,
             };
             let (follower, of) = (self.follower.clone(), Arc::clone(tenant));
-            let watch = Stopwatch::start();
             let committed = tokio::spawn(async move {
-                let committed = follower.store.commit(commit).await?;
-                let took = watch.elapsed();
-                Ok::<_, StoreError>((committed.first_index, took, follower.follow(&of).await))
+                let committed = follower.commit(commit).await?;
+                Ok::<_, StoreError>((committed.first_index, follower.follow(&of).await))
             });
             match committed.await.map_err(RuntimeError::internal)? {
-                Ok((first, took, followed)) => {
+                Ok((first, followed)) => {
                     if let Some(by) = &by {
                         tenant.activity.changed(&by.credential, &events, now);
                     }
-                    self.metrics().appended(took);
                     followed?;
                     return Ok(Changed { answer, index: first + at, repeated: false });
                 }

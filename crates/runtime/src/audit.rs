@@ -113,7 +113,7 @@ impl Runtime {
             writes,
             entries: Vec::new(),
         };
-        self.store().commit(commit).await?;
+        self.follower.commit(commit).await?;
         *tenant.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((head.size, hour));
         Ok(())
     }

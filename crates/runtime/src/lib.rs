@@ -21,6 +21,7 @@
 //! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
+//! * `lag`: the one way to the store's log, measured
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
 //! * [`tenants`]: who operates the server; suspending a tenant or an environment
@@ -59,6 +60,7 @@ mod error;
 pub mod escalations;
 pub mod health;
 pub mod incidents;
+mod lag;
 pub mod lockout;
 pub mod metrics;
 pub mod outcomes;
@@ -137,6 +139,7 @@ const MAX_REPLAYS: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Follower {
     pub(crate) store: Arc<dyn Store>,
+    appends: Arc<lag::Appends>,
     root: Arc<RootKey>,
     /// SHA-256 of an API key → whose it is. What it may do is looked up in the tenant's state,
     /// each time, so that a revocation takes effect at once.
@@ -346,15 +349,17 @@ impl Runtime {
         issuer: &str,
     ) -> Result<Self, RuntimeError> {
         let started = clock.now();
+        let metrics = Metrics::default();
+        let appends = Arc::clone(&metrics.appends);
         let runtime = Self {
-            follower: Follower { store, root: Arc::new(root), credentials: Arc::default() },
+            follower: Follower { store, appends, root: Arc::new(root), credentials: Arc::default() },
             clock,
             rng,
             issuer: issuer.into(),
             tenants: Arc::default(),
             floor: AtomicI64::new(0),
             rate: AtomicU32::new(0),
-            metrics: Metrics::default(),
+            metrics,
             notifier: std::sync::OnceLock::new(),
             sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),

@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use intended_model::decision::{DecisionRecord, Outcome};
 use intended_model::{Code, EnvironmentId, TenantId};
-use intended_store::{Commit, Committed, StoreError};
 use intended_token::Refusal;
 
-use crate::Runtime;
+use crate::lag::Appends;
 
 /// Measures how long something takes. Nothing is decided by it.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +151,7 @@ pub struct Metrics {
     accepted: AtomicU64,
     /// In the order of the catalogue.
     refused: Box<[AtomicU64]>,
-    append: Histogram,
+    pub(crate) appends: Arc<Appends>,
 }
 
 impl Default for Metrics {
@@ -163,7 +162,7 @@ impl Default for Metrics {
             conflicts: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
-            append: Histogram::default(),
+            appends: Arc::default(),
         }
     }
 }
@@ -230,24 +229,10 @@ impl Metrics {
         let refused = Code::ALL.iter().zip(&self.refused).map(|(code, n)| (code.as_str(), n.load(Ordering::Relaxed)));
         [("accepted", self.accepted.load(Ordering::Relaxed))].into_iter().chain(refused.filter(|(_, n)| *n > 0))
     }
-    /// Counts an append that took so long.
-    pub(crate) fn appended(&self, took: Duration) {
-        self.append.observe(took);
-    }
     /// How long entries took to become durable.
     #[must_use]
     pub fn append(&self) -> Times {
-        self.append.read()
-    }
-}
-
-impl Runtime {
-    /// Commits to the ledger, and measures how long that takes.
-    pub(crate) async fn append(&self, commit: Commit) -> Result<Committed, StoreError> {
-        let watch = Stopwatch::start();
-        let committed = self.store().commit(commit).await?;
-        self.metrics().append.observe(watch.elapsed());
-        Ok(committed)
+        self.appends.times()
     }
 }
 

@@ -168,10 +168,10 @@ impl Runtime {
         key: &str,
         id: IntentId,
     ) -> Result<Result<Committed, StoreError>, RuntimeError> {
-        let (store, clock) = (Arc::clone(&self.follower.store), Arc::clone(&self.clock));
+        let (follower, clock) = (self.follower.clone(), Arc::clone(&self.clock));
         let (tenant, at, key) = (commit.tenant.clone(), commit.now, Box::<str>::from(key));
         let committing = tokio::spawn(async move {
-            let committed = store.commit(commit).await;
+            let committed = follower.commit(commit).await;
             let Ok(Committed { recorded_at, .. }) = &committed else { return committed };
             let now = clock.now().max(*recorded_at);
             if now.millis_since(at) > DEADLINE_MS {
@@ -179,18 +179,13 @@ impl Runtime {
                 let late = Write::Put { key, value: answer_of(id, true), expires_at };
                 let (reads, writes, entries) = (Vec::new(), vec![late], Vec::new());
                 let note = Commit { tenant, now, control_version: None, reads, writes, entries };
-                if let Err(error) = store.commit(note).await {
+                if let Err(error) = follower.commit(note).await {
                     tracing::warn!(intent = %id, %error, "it could not be noted that a decision was late");
                 }
             }
             committed
         });
-        let watch = Stopwatch::start();
-        let committed = committing.await.map_err(RuntimeError::internal)?;
-        if committed.is_ok() {
-            self.metrics().appended(watch.elapsed());
-        }
-        Ok(committed)
+        committing.await.map_err(RuntimeError::internal)
     }
 
     /// What the caller may do can have become less since it was authenticated.

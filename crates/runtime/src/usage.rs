@@ -198,7 +198,7 @@ impl Runtime {
                 writes,
                 entries: Vec::new(),
             };
-            self.store().commit(commit).await?;
+            self.follower.commit(commit).await?;
             for (meter, at, bits) in written {
                 meter.flushed.store(at, Ordering::Relaxed);
                 meter.flushed_scopes.store(bits, Ordering::Relaxed);

@@ -142,7 +142,7 @@ impl Runtime {
             writes: vec![put],
             entries: Vec::new(),
         };
-        match self.store().commit(commit).await {
+        match self.follower.commit(commit).await {
             Ok(_) => Ok(()),
             Err(StoreError::Conflict(_)) => match self.store().fact_now(&by.tenant.id, &name)? {
                 Some(fact) if fact.value == digest.as_bytes() => Ok(()),

@@ -149,7 +149,7 @@ impl Runtime {
 
     async fn write_parts(&self, tenant: &Tenant, writes: Vec<Write>) -> Result<(), RuntimeError> {
         let (id, now, reads, entries) = (tenant.id.clone(), self.now(), Vec::new(), Vec::new());
-        self.store().commit(Commit { tenant: id, now, control_version: None, reads, writes, entries }).await?;
+        self.follower.commit(Commit { tenant: id, now, control_version: None, reads, writes, entries }).await?;
         Ok(())
     }
 

@@ -488,7 +488,7 @@ impl Runtime {
             writes: vec![Write::Put { key: key.as_str().into(), value, expires_at: None }],
             entries: Vec::new(),
         };
-        let moved = match self.store().commit(commit).await {
+        let moved = match self.follower.commit(commit).await {
             Ok(_) => true,
             Err(StoreError::Conflict(_)) => false,
             Err(error) => return Err(error.into()),

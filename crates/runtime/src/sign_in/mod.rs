@@ -26,7 +26,6 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::admin::entry_of;
-use crate::metrics::Stopwatch;
 use crate::tenant::Folded;
 use crate::{Runtime, RuntimeError, Tenant};
 
@@ -199,17 +198,14 @@ impl Runtime {
             entries: record.events.iter().map(entry_of).collect::<Result<_, _>>()?,
         };
         let (follower, of) = (self.follower.clone(), Arc::clone(tenant));
-        let watch = Stopwatch::start();
         // From here on it does not depend on being waited for.
         let committed = tokio::spawn(async move {
-            let committed = follower.store.commit(commit).await?;
-            let took = watch.elapsed();
+            let committed = follower.commit(commit).await?;
             let followed = if control { follower.follow(&of).await } else { Ok(()) };
-            Ok::<_, StoreError>((committed.first_index, took, followed))
+            Ok::<_, StoreError>((committed.first_index, followed))
         });
         match committed.await.map_err(RuntimeError::internal)? {
-            Ok((first, took, followed)) => {
-                self.metrics().appended(took);
+            Ok((first, followed)) => {
                 followed?;
                 Ok(Some(first))
             }

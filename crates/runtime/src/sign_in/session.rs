@@ -347,9 +347,9 @@ impl Runtime {
                 writes: vec![put(touched(id), now.as_millis().to_string(), Some(kept.expires_at))],
                 entries: Vec::new(),
             };
-            let store = Arc::clone(&self.follower.store);
+            let follower = self.follower.clone();
             executor.spawn(async move {
-                if let Err(error) = store.commit(commit).await {
+                if let Err(error) = follower.commit(commit).await {
                     tracing::debug!(%error, "the use of a session was not written down");
                 }
             });

@@ -420,7 +420,7 @@ impl Runtime {
             writes: vec![put(key.clone(), cursor)?],
             entries: Vec::new(),
         };
-        match self.store().commit(commit).await {
+        match self.follower.commit(commit).await {
             Ok(_) => Ok(self.store().fact_now(&tenant.id, &key)?.map_or(0, |f| f.version)),
             Err(StoreError::Conflict(_)) => Err(RuntimeError::new(Code::Conflict, "the webhook was changed")),
             Err(error) => Err(error.into()),
