@@ -197,6 +197,8 @@ const AREAS: &[Line] = table! {
     GET "incidents/{incident}/evidence": EmergencyRead & AuditRead;
     POST "incidents/{incident}/notes": EmergencyWrite;
     POST "incidents/{incident}/close": EmergencyWrite;
+    POST "readiness": StatusRead;
+    GET "readiness": StatusRead;
     GET "siem": StatusRead;
     POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;

@@ -235,6 +235,8 @@ impl KeyStatus {
 /// The public half of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
+    /// The ledger position that made it.
+    pub added: u64,
     pub alg: Box<str>,
     pub jwk: Value,
     pub kid: Box<str>,
@@ -569,6 +571,7 @@ impl State {
             Event::BreakerClosed(e) => Arc::make_mut(&mut self.breakers).closed(e)?,
             Event::KeyAdded(added) => {
                 let key = Key {
+                    added: index,
                     alg: added.alg.clone(),
                     jwk: added.jwk.clone(),
                     kid: added.kid.clone(),

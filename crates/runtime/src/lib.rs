@@ -21,6 +21,7 @@
 //! * [`incidents`]: what happened while something was wrong, and a proof of it
 //! * [`verification`]: the ledger decided again, in the background
 //! * [`health`]: what works and what does not
+//! * [`readiness`]: whether that is good enough, in figures
 //! * `lag`: the one way to the store's log, measured
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
@@ -67,6 +68,7 @@ pub mod outcomes;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod readiness;
 pub mod review;
 pub mod rotation;
 pub mod siem;
@@ -129,6 +131,7 @@ pub struct Runtime {
     open: approvals::Cache,
     /// Told when something that was open no longer is.
     settled: tokio::sync::Notify,
+    readiness: readiness::Readiness,
 }
 
 /// How many decisions are made again at once.
@@ -376,6 +379,7 @@ impl Runtime {
             desk: sign_in::Desk::default(),
             open: approvals::Cache::default(),
             settled: tokio::sync::Notify::new(),
+            readiness: readiness::Readiness::default(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {

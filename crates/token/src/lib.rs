@@ -5,6 +5,7 @@
 //! * [`keys`]: algorithms, JWK sets, key sets
 //! * [`verify`]: the checks, in a fixed order, stopping at the first that fails
 //! * [`revocation`]: the signed list of revoked tokens for offline verifiers
+//! * [`probe`]: a signature that is worth nothing, to see that a key signs
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
@@ -12,11 +13,13 @@
 
 pub mod claims;
 pub mod keys;
+pub mod probe;
 pub mod revocation;
 pub mod verify;
 
 pub use claims::{Action, Claims, LedgerPosition};
 pub use keys::{Alg, Jwk, JwkError, JwkSet, KeySet};
+pub use probe::{PROBE_AUDIENCE, PROBE_TYPE, issue_probe, verify_probe};
 pub use revocation::{HaltCut, InForce, Listed, RevocationList, RevokedCut, issue_list, issue_revocation_list};
 pub use verify::{Accepted, Binding, Call, Expectations, Known, Refusal, SingleUse, Verifier, open_jws};
 

@@ -16,6 +16,7 @@ pub mod incidents;
 pub mod intents;
 pub mod ledger;
 pub mod policy;
+pub mod readiness;
 pub mod reviews;
 pub mod roles;
 pub mod siem;
@@ -47,4 +48,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(sign_in::router())
         .merge(approvals::router())
         .merge(drills::router())
+        .merge(readiness::router())
 }

@@ -19,6 +19,7 @@ mod intent;
 mod login;
 mod operate;
 mod policy;
+mod readiness;
 mod serve;
 mod siem;
 mod tail;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
+        Command::Readiness(args) => readiness::run(&global, args).await,
         Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,
