@@ -99,7 +99,7 @@ struct ReadinessRun {
     version: String,
     /// Whether it was about every environment of the tenant that is not suspended.
     whole: bool,
-    environments: Vec<EnvironmentId>,
+    environments: Vec<String>,
     /// Whether it was held against stricter thresholds than the server's.
     stricter: bool,
     /// `pass`, `warn` or `fail`: as bad as the worst measurement.
@@ -145,7 +145,7 @@ fn answer(state: &Tenancy, run: Run) -> ReadinessRun {
         node: run.node.into(),
         version: run.version.into(),
         whole: run.whole,
-        environments: run.environments,
+        environments: run.environments.iter().map(ToString::to_string).collect(),
         stricter: run.stricter,
         verdict: run.verdict.as_str(),
         took_micros: run.took_micros,

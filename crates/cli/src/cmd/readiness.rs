@@ -6,7 +6,7 @@ use intended_model::{EnvironmentId, ExitCode};
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use crate::args::{Format, ReadinessCheck, Readiness};
+use crate::args::{Format, Readiness, ReadinessCheck};
 use crate::client::Client;
 use crate::config::Global;
 use crate::error::CliError;
@@ -40,7 +40,8 @@ async fn check(global: &Global, args: &ReadinessCheck) -> Outcome {
         body.insert("environments".to_owned(), json!([id]));
     }
     if !args.thresholds.is_empty() {
-        let bounds = args.thresholds.iter().map(|(name, warn, fail)| (name.clone(), json!({"warn": warn, "fail": fail})));
+        let bounds =
+            args.thresholds.iter().map(|(name, warn, fail)| (name.clone(), json!({"warn": warn, "fail": fail})));
         body.insert("thresholds".to_owned(), Value::Object(bounds.collect()));
     }
     if !client.says_only() {
@@ -132,11 +133,12 @@ fn shown(run: &Value, every: bool) -> String {
 fn worst(measurement: &Value) -> Option<&Value> {
     let rank = |f: &Value| ["pass", "warn", "fail"].iter().position(|v| *v == text(f, "verdict")).unwrap_or(2);
     // Thousandths of what fails it. What could not be measured comes first of its kind.
-    let share = |f: &Value| match (f.get("value").and_then(Value::as_u64), f.pointer("/bound/fail").and_then(Value::as_u64)) {
-        (Some(value), Some(fail)) => u128::from(value) * 1000 / u128::from(fail.max(1)),
-        _ if rank(f) > 0 => u128::MAX,
-        _ => 0,
-    };
+    let share =
+        |f: &Value| match (f.get("value").and_then(Value::as_u64), f.pointer("/bound/fail").and_then(Value::as_u64)) {
+            (Some(value), Some(fail)) => u128::from(value) * 1000 / u128::from(fail.max(1)),
+            _ if rank(f) > 0 => u128::MAX,
+            _ => 0,
+        };
     rows(measurement, "figures").iter().max_by_key(|f| (rank(f), share(f)))
 }
 
@@ -149,7 +151,8 @@ fn figure(of: &Value) -> String {
 
 fn bound(of: &Value) -> String {
     let Some(bound) = of.get("bound") else { return String::new() };
-    let side = |name: &str| bound.get(name).and_then(Value::as_u64).map(|v| amount(v, &text(of, "unit"))).unwrap_or_default();
+    let side =
+        |name: &str| bound.get(name).and_then(Value::as_u64).map(|v| amount(v, &text(of, "unit"))).unwrap_or_default();
     format!("{}, {}", side("warn"), side("fail"))
 }
 

@@ -26,7 +26,11 @@ pub(super) struct Times(Vec<Duration>);
 
 impl Times {
     /// Does something up to `most` times. What it is given is how often it was done before.
-    pub fn of(most: usize, budget: Duration, mut work: impl FnMut(usize) -> Result<(), String>) -> Result<Self, String> {
+    pub fn of(
+        most: usize,
+        budget: Duration,
+        mut work: impl FnMut(usize) -> Result<(), String>,
+    ) -> Result<Self, String> {
         let whole = Stopwatch::start();
         let mut times = Vec::with_capacity(most);
         for n in 0..most {
@@ -60,9 +64,8 @@ impl Times {
 
     /// The two figures of a burst.
     pub fn figures(&self, context: &Context<'_>, p50: Limit, p99: Limit, what: &str) -> Vec<Figure> {
-        let held = |name, limit, percent| {
-            Figure::held(name, limit, context.thresholds, micros(self.percentile(percent)))
-        };
+        let held =
+            |name, limit, percent| Figure::held(name, limit, context.thresholds, micros(self.percentile(percent)));
         let longest = format!("the longest took {} µs", micros(self.longest()));
         vec![held("p50", p50, 50).with(what), held("p99", p99, 99).with(longest)]
     }

@@ -127,7 +127,12 @@ impl Measurement {
     pub fn new(measurement: &str, mut figures: Vec<Figure>) -> Self {
         if figures.is_empty() {
             let what = "there is no environment to measure in";
-            figures.push(Figure::stated("environments", Verdict::Fail, what, "set one up, or name one that takes part"));
+            figures.push(Figure::stated(
+                "environments",
+                Verdict::Fail,
+                what,
+                "set one up, or name one that takes part",
+            ));
         }
         let verdict = figures.iter().map(|f| f.verdict).max().unwrap_or(Verdict::Fail);
         Self { measurement: measurement.into(), verdict, figures }

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use intended_engine::keys;
-use intended_model::entry::Scope;
 use intended_model::Code;
+use intended_model::entry::Scope;
 use intended_store::{Commit, Conflict, Fact, StoreError, Write};
 
 use super::{Run, blocking};

@@ -178,11 +178,7 @@ impl Runtime {
 }
 
 /// The environments that a run is about, and whether those are all.
-fn places(
-    by: &Principal,
-    state: &State,
-    asked: &[EnvironmentId],
-) -> Result<(Vec<EnvironmentId>, bool), RuntimeError> {
+fn places(by: &Principal, state: &State, asked: &[EnvironmentId]) -> Result<(Vec<EnvironmentId>, bool), RuntimeError> {
     if asked.is_empty() {
         let taking_part = || state.environments.values().filter(|e| e.suspended.is_none());
         let seen: Vec<EnvironmentId> = taking_part().map(|e| &e.id).filter(|e| by.sees(e)).cloned().collect();
@@ -192,10 +188,11 @@ fn places(
     }
     let mut out = Vec::new();
     for environment in asked {
-        by.require(Scope::StatusRead, Some(environment))?;
-        if !state.environments.contains_key(environment) {
+        // Whoever does not see all of them is not told which there are.
+        if by.sees_all() && !state.environments.contains_key(environment) {
             return Err(RuntimeError::new(Code::EnvironmentUnknown, format!("`{environment}`")));
         }
+        by.require(Scope::StatusRead, Some(environment))?;
         if !out.contains(environment) {
             out.push(environment.clone());
         }

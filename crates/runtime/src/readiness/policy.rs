@@ -84,7 +84,9 @@ async fn recorded(context: &Context<'_>) -> Vec<Input> {
     let mut out: Vec<Input> = Vec::new();
     for environment in context.environments {
         let decisions = page.iter().filter_map(|entry| match event_of(&entry.leaf) {
-            Ok(Event::Decision(DecisionRecord { input, .. })) if input.intent.environment == *environment => Some(input),
+            Ok(Event::Decision(DecisionRecord { input, .. })) if input.intent.environment == *environment => {
+                Some(input)
+            }
             _ => None,
         });
         out.extend(decisions.take(RECORDED));
@@ -107,16 +109,14 @@ fn as_of(state: &State, now: Timestamp, input: Input) -> Input {
 /// What the agents of an environment could ask: of the tools that its policy names, on the kinds of
 /// resources that are registered.
 fn made_up(state: &State, environment: &Environment, now: Timestamp) -> Vec<Input> {
-    let names = |tool: &&str| {
-        environment.deployed.as_ref().is_some_and(|v| v.files.values().any(|text| text.contains(tool)))
-    };
-    let registered = state.agents.iter().filter(|(_, a)| {
-        a.state == AgentState::Active && a.environments.contains(&environment.id)
-    });
+    let names =
+        |tool: &&str| environment.deployed.as_ref().is_some_and(|v| v.files.values().any(|text| text.contains(tool)));
+    let registered =
+        state.agents.iter().filter(|(_, a)| a.state == AgentState::Active && a.environments.contains(&environment.id));
     let agents = or(registered.take(AGENTS).map(|(name, _)| name.to_string()).collect(), "readiness-check");
     let tools = state.catalogue.tools().map(|(tool, ..)| tool).filter(names).take(TOOLS).map(str::to_owned);
     let tools = or(tools.collect(), "readiness.check");
-    let kinds = state.capabilities.values().map(|c| c.resource_type.to_string()).take(KINDS);
+    let kinds = state.capabilities.iter().map(|c| c.resource_type.to_string()).take(KINDS);
     let kinds = or(kinds.collect(), "thing");
     let mut out = Vec::new();
     for agent in &agents {

@@ -235,7 +235,10 @@ mod tests {
     #[test]
     fn a_check_is_as_strict_as_the_server_or_stricter_in_both_bounds() {
         let server = Thresholds::try_from(one("key_age_days", 30, 60)).unwrap();
-        assert_eq!(server.stricter(&one("key_age_days", 1, 60)).unwrap().of(Limit::KeyAge), Bound { warn: 1, fail: 60 });
+        assert_eq!(
+            server.stricter(&one("key_age_days", 1, 60)).unwrap().of(Limit::KeyAge),
+            Bound { warn: 1, fail: 60 }
+        );
         for (warn, fail) in [(31, 60), (30, 61), (1, 61)] {
             let error = server.stricter(&one("key_age_days", warn, fail)).unwrap_err();
             assert_eq!(error.name(), "key_age_days", "{error}");

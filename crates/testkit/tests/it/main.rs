@@ -40,6 +40,8 @@ mod once;
 mod one_person;
 mod operate;
 mod policy_http;
+mod readiness;
+mod readiness_faults;
 mod refusals;
 mod reviews;
 mod rollback;

@@ -1,13 +1,15 @@
-//! A store that can be made to take its time: before it commits, after it has, before it reads a page,
-//! or by the clock.
+//! A store that can be made to take its time: before it commits, after it has, before it reads a page or
+//! the head, or by the clock; or to refuse.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
 use intended_runtime::{ManualClock, Runtime};
-use intended_store::{BoxFuture, Commit, Committed, Fact, Result, Store, StoreHealth, StoredEntry, TreeHead};
+use intended_store::{
+    BoxFuture, Commit, Committed, Fact, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
+};
 use intended_store_sqlite::{Options, SqliteStore};
 use intended_testkit::{SeededRng, World, root_key};
 use tokio::sync::Notify;
@@ -45,6 +47,9 @@ pub struct Slow {
     pub before: Gate,
     pub after: Gate,
     pub page: Gate,
+    pub head: Gate,
+    /// What every commit is answered with.
+    pub refuses: Mutex<Option<StoreError>>,
     /// How long the next commit takes, in milliseconds.
     pub takes: AtomicI64,
 }
@@ -60,6 +65,8 @@ pub async fn world() -> (World, Arc<Slow>) {
         before: Gate::default(),
         after: Gate::default(),
         page: Gate::default(),
+        head: Gate::default(),
+        refuses: Mutex::new(None),
         takes: AtomicI64::new(0),
     });
     let (store, clock, rng) = (Arc::clone(&slow), Arc::clone(&world.clock), Arc::new(SeededRng::new(99)));
@@ -73,6 +80,10 @@ impl Store for Slow {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(async move {
             self.before.pass().await;
+            let refused = self.refuses.lock().unwrap().clone();
+            if let Some(error) = refused {
+                return Err(error);
+            }
             let committed = self.inner.commit(commit).await;
             self.clock.advance_millis(self.takes.swap(0, Ordering::SeqCst));
             self.after.pass().await;
@@ -86,7 +97,10 @@ impl Store for Slow {
         self.inner.tenants()
     }
     fn head<'a>(&'a self, tenant: &'a TenantId) -> BoxFuture<'a, Result<TreeHead>> {
-        self.inner.head(tenant)
+        Box::pin(async move {
+            self.head.pass().await;
+            self.inner.head(tenant).await
+        })
     }
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
         self.inner.fact_now(tenant, key)
