@@ -20,6 +20,7 @@ mod emergency;
 mod kill;
 mod options;
 mod policy;
+mod readiness;
 mod siem;
 mod sign_in;
 mod stop;
