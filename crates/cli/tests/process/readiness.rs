@@ -70,7 +70,7 @@ fn the_whole_of_a_check_is_in_its_json_and_every_figure_in_the_verbose_table() {
     let (site, server) = patient();
     site.agent(&server).post("intents", &intents::refund(10)).expect(200);
     let whole = site.cli(&server, &["readiness", "check", "-o", "json"]).expect(0).json();
-    assert_eq!((&whole["run"], &whole["whole"], &whole["by"]), (&json!(1), &json!(true), &json!("owner")));
+    assert_eq!((&whole["run"], &whole["whole"], &whole["by"]), (&json!(1), &json!(true), &json!("credential owner")));
     let names: Vec<&str> =
         whole["measurements"].as_array().unwrap().iter().map(|m| m["measurement"].as_str().unwrap()).collect();
     assert_eq!(names.len(), 5);

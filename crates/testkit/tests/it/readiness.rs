@@ -140,7 +140,7 @@ async fn runs_under_load_leave_every_decision_as_it_would_have_been() {
     let submits = async {
         let mut outcomes = Vec::new();
         for n in 0..120 {
-            let intent = refund(if n % 3 == 0 { 400 } else { 10 }, None).unwrap();
+            let intent = refund(if n % 3 == 0 { 400 } else { 1 }, None).unwrap();
             let submission = Submission { intent, idempotency_key: None, audience: None };
             outcomes.push(world.runtime.submit(&world.owner, submission).await.unwrap());
         }
@@ -255,7 +255,7 @@ async fn a_run_is_its_tenants_and_of_the_environments_that_the_caller_sees() {
     let (_, all) = call(&app, "GET", READINESS, Some(&key), None).await;
     let numbers: Vec<u64> = all["runs"].as_array().unwrap().iter().map(|r| r["run"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [2, 1]);
-    assert_eq!(all["runs"][0]["by"], "watch");
+    assert_eq!(all["runs"][0]["by"], "credential watch");
     let asked = json!({"environments": ["production"]});
     let (status, problem) = call(&app, "POST", READINESS, watch, Some(&asked)).await;
     assert_eq!((status, problem["code"].as_str()), (403, Some("credential.environment")), "{problem}");
