@@ -111,7 +111,7 @@ fn shown(run: &Value, every: bool) -> String {
             if of.get("bound").is_none() || of.get("value").is_none() {
                 out.push_str(&format!("\n  {}", text(of, "detail")));
             } else {
-                out.push_str(&format!(", above {}", exceeded(of)));
+                out.push_str(&format!(", above {} ({})", exceeded(of), text(of, "threshold")));
             }
             out.push_str(&format!("\n  do: {}", text(of, "do")));
         }
@@ -129,17 +129,19 @@ fn shown(run: &Value, every: bool) -> String {
 }
 
 /// The figure that says most of a measurement: the worst, and of those the one that is closest to its
-/// threshold or furthest above.
+/// threshold or furthest above. What could not be measured at all comes first of what did not pass; what
+/// has no number comes last of what did.
 fn worst(measurement: &Value) -> Option<&Value> {
     let rank = |f: &Value| ["pass", "warn", "fail"].iter().position(|v| *v == text(f, "verdict")).unwrap_or(2);
-    // Thousandths of what fails it. What could not be measured comes first of its kind.
-    let share =
-        |f: &Value| match (f.get("value").and_then(Value::as_u64), f.pointer("/bound/fail").and_then(Value::as_u64)) {
-            (Some(value), Some(fail)) => u128::from(value) * 1000 / u128::from(fail.max(1)),
-            _ if rank(f) > 0 => u128::MAX,
-            _ => 0,
-        };
-    rows(measurement, "figures").iter().max_by_key(|f| (rank(f), share(f)))
+    let number = |f: &Value, at: &str| f.pointer(at).and_then(Value::as_u64);
+    // Thousandths of what fails it.
+    let share = |f: &Value| match (number(f, "/value"), number(f, "/bound/fail")) {
+        (Some(value), Some(fail)) => u128::from(value) * 1000 / u128::from(fail.max(1)) + 1,
+        _ if rank(f) > 0 => u128::MAX,
+        _ => 0,
+    };
+    // Of equals the first.
+    rows(measurement, "figures").iter().rev().max_by_key(|f| (rank(f), share(f)))
 }
 
 /// `production p99 0.041 ms`.
@@ -247,6 +249,7 @@ mod tests {
         assert_eq!(name(&[of("pass", "a", Some(3)), of("pass", "b", Some(7)), of("pass", "c", Some(5))]), "b");
         assert_eq!(name(&[of("warn", "a", Some(99)), of("fail", "b", Some(101)), of("pass", "c", Some(5))]), "b");
         assert_eq!(name(&[of("fail", "a", Some(5_000)), of("fail", "b", None)]), "b", "what did not come at all");
+        assert_eq!(name(&[of("pass", "a", None), of("pass", "b", Some(0)), of("pass", "c", Some(0))]), "b", "a number");
     }
 
     #[test]
@@ -254,12 +257,16 @@ mod tests {
         let mut slow = of("warn", "p99", Some(50));
         slow["environment"] = json!("production");
         slow["do"] = json!("make it faster");
+        slow["threshold"] = json!("signing_p99_micros");
         let run = json!({"environments": ["production"], "measurements": [
             {"measurement": "token signing latency", "verdict": "warn", "figures": [slow]},
             {"measurement": "key material available", "verdict": "pass", "figures": [of("pass", "x", Some(1))]},
         ]});
         let text = shown(&run, false);
-        assert!(text.contains("warn: token signing latency, production p99 50 µs, above 10 µs"), "{text}");
+        assert!(
+            text.contains("warn: token signing latency, production p99 50 µs, above 10 µs (signing_p99_micros)"),
+            "{text}"
+        );
         assert!(text.contains("\n  do: make it faster"), "{text}");
         assert!(text.ends_with("ready, with warnings: 1 of 2 measurements warn (production)"), "{text}");
     }

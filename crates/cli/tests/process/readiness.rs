@@ -48,7 +48,7 @@ fn a_check_ends_with_0_for_pass_and_warn_6_for_fail_or_a_strict_warning_and_5_wi
     let failed = site.cli(&server, &["readiness", "check", "-e", "production", "--threshold", at]).expect(6);
     assert!(failed.out.contains("not ready: 1 of 5 measurements failed (production)"), "{}", failed.out);
     assert!(failed.out.contains("fail: token signing latency, production p50 "), "{}", failed.out);
-    assert!(failed.out.contains(", above 0 µs\n  do: "), "{}", failed.out);
+    assert!(failed.out.contains(", above 0 µs (signing_p50_micros)\n  do: "), "{}", failed.out);
     let looser = ["readiness", "check", "--threshold", "key_age_days=100,400"];
     let refused = site.cli(&server, &looser).expect(6);
     assert!(refused.err.contains("key_age_days") && refused.err.contains("not looser"), "{}", refused.err);

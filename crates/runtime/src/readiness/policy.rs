@@ -65,7 +65,7 @@ async fn of_environment(context: &Context<'_>, environment: &Environment, record
     let mut out = vec![deployed];
     match times.await {
         Ok(times) => {
-            let what = format!("{} decisions on {count} {source} intents", times.count());
+            let what = format!("{} decisions on {source} intents ({count})", times.count());
             out.extend(times.figures(context, Limit::PolicyP50, Limit::PolicyP99, &what));
         }
         Err(why) => out.push(Figure::without("p99", Limit::PolicyP99, context.thresholds, why)),

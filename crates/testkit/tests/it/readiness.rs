@@ -97,7 +97,7 @@ async fn what_works_passes_all_five_and_each_figure_stands_beside_its_threshold(
     // What was asked before is asked again.
     assert!(figure(&run, "p50").detail.contains("made-up"), "{}", figure(&run, "p50").detail);
     submit(&world, 40).await;
-    assert!(figure(&check(&world).await, "p50").detail.contains("on 1 recorded intents"));
+    assert!(figure(&check(&world).await, "p50").detail.contains("on recorded intents (1)"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
