@@ -1,6 +1,6 @@
 //! Audit pipeline lag: how long what happened waits to be durable, to be signed for, to be exported.
 
-use super::{Context, Figure, Limit, Verdict, in_time, late, micros};
+use super::{Context, Figure, Limit, Verdict, late, micros};
 use crate::Runtime;
 
 impl Runtime {
@@ -14,7 +14,7 @@ impl Runtime {
 
     async fn unkept(&self, context: &Context<'_>) -> Figure {
         let (name, limit) = ("checkpoint age", Limit::CheckpointAge);
-        match in_time(self.checkpoint_age(context.tenant)).await {
+        match context.in_time(self.checkpoint_age(context.tenant)).await {
             None => Figure::without(name, limit, context.thresholds, late()),
             Some(Err(error)) => Figure::without(name, limit, context.thresholds, error.to_string()),
             Some(Ok(millis)) => {
@@ -28,7 +28,7 @@ impl Runtime {
     /// fails by the threshold: nothing that is decided waits for it.
     async fn collectors(&self, context: &Context<'_>) -> Vec<Figure> {
         let limit = Limit::SiemLag;
-        let standings = match in_time(self.siem(context.tenant)).await {
+        let standings = match context.in_time(self.siem(context.tenant)).await {
             None => return vec![Figure::without("siem", limit, context.thresholds, late())],
             Some(Err(error)) => return vec![Figure::without("siem", limit, context.thresholds, error.to_string())],
             Some(Ok(standings)) => standings,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Figure, Limit, in_time, micros};
+use super::{Context, Figure, Limit, micros};
 use crate::metrics::Stopwatch;
 
 /// How much time all bursts of one kind may take in a run; no single one takes more than [`ONE`].
@@ -77,14 +77,14 @@ pub(super) async fn burst<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     let bursts = std::sync::Arc::clone(context.bursts);
-    let turn = in_time(bursts.acquire_owned()).await.ok_or("other checks are running: check again")?;
+    let turn = context.in_time(bursts.acquire_owned()).await.ok_or("other checks are running: check again")?;
     let turn = turn.map_err(|e| e.to_string())?;
     // The turn ends with the work, also where nobody waits for it any more.
     let run = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         work()
     });
-    in_time(run).await.ok_or_else(super::late)?.map_err(|e| e.to_string())?
+    context.in_time(run).await.ok_or_else(super::late)?.map_err(|e| e.to_string())?
 }
 
 #[cfg(test)]

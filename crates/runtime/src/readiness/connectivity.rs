@@ -7,7 +7,7 @@ use intended_engine::keys;
 use intended_model::Timestamp;
 use intended_store::{Commit, StoreError, Write};
 
-use super::{Context, Figure, Limit, Verdict, blocking, in_time, late, micros};
+use super::{Context, Figure, Limit, Verdict, late, micros};
 use crate::Runtime;
 use crate::health::Status;
 use crate::metrics::Stopwatch;
@@ -55,13 +55,13 @@ impl Runtime {
             expires_at: Some(self.now().plus_millis(PROBE_TTL_MS)),
         };
         let watch = Stopwatch::start();
-        let took = match in_time(self.follower.commit(commit(self.now(), put))).await {
+        let took = match context.in_time(self.follower.commit(commit(self.now(), put))).await {
             None => return missing(late()),
             Some(Err(error)) => return refused(name, limit, context, &error),
             Some(Ok(_)) => watch.elapsed(),
         };
         let (store, tenant, named) = (Arc::clone(&self.follower.store), context.tenant.id.clone(), key.clone());
-        let again = blocking(move || store.fact_now(&tenant, &named)).await;
+        let again = context.blocking(move || store.fact_now(&tenant, &named)).await;
         let figure = match again {
             None => return missing(format!("written, and reading it again: {}", late())),
             Some(Err(error)) => return refused(name, limit, context, &error),
@@ -72,14 +72,14 @@ impl Runtime {
             Some(Ok(_)) => return missing("what was written is not what is read".to_owned()),
         };
         // It ends by itself where this does not come through.
-        let _ = in_time(self.follower.commit(commit(self.now(), Write::Delete { key: key.into() }))).await;
+        let _ = context.in_time(self.follower.commit(commit(self.now(), Write::Delete { key: key.into() }))).await;
         figure
     }
 
     /// Whether each component answers, as far as it is of this tenant and these environments.
     async fn components(&self, context: &Context<'_>) -> Vec<Figure> {
         let advice = "`intended health check --verbose` says what, and what to do";
-        let Some(checks) = in_time(self.health()).await else {
+        let Some(checks) = context.in_time(self.health()).await else {
             return vec![Figure::stated("components", Verdict::Fail, format!("health: {}", late()), advice)];
         };
         let ours = checks.into_iter().filter(|c| {
@@ -109,7 +109,7 @@ impl Runtime {
 async fn store_read(context: &Context<'_>) -> Figure {
     let (name, limit) = ("store read", Limit::StoreRead);
     let watch = Stopwatch::start();
-    match in_time(context.follower.store.head(&context.tenant.id)).await {
+    match context.in_time(context.follower.store.head(&context.tenant.id)).await {
         None => Figure::without(name, limit, context.thresholds, late()),
         Some(Err(error)) => refused(name, limit, context, &error),
         Some(Ok(head)) => {

@@ -12,7 +12,7 @@ use intended_model::Code;
 use intended_model::entry::Scope;
 use intended_store::{Commit, Conflict, Fact, StoreError, Write};
 
-use super::{Run, blocking};
+use super::{PATIENCE, Run};
 use crate::submit::MAX_ATTEMPTS;
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
@@ -37,7 +37,9 @@ impl Runtime {
     /// Keeps a run, and says which it is.
     pub(super) async fn keep_run(&self, tenant: &Arc<Tenant>, mut run: Run) -> Result<u64, RuntimeError> {
         for _ in 0..MAX_ATTEMPTS {
-            let known = self.store().fact_now(&tenant.id, keys::READINESS_COUNT)?;
+            let (store, of) = (Arc::clone(&self.follower.store), tenant.id.clone());
+            let known = tokio::task::spawn_blocking(move || store.fact_now(&of, keys::READINESS_COUNT)).await;
+            let known = known.map_err(RuntimeError::internal)??;
             let number = count(known.as_ref()) + 1;
             run.run = Some(number);
             let put = |key: String, value: Vec<u8>| Write::Put { key: key.into(), value, expires_at: None };
@@ -72,8 +74,8 @@ impl Runtime {
         let by = by.clone().reading(Scope::StatusRead)?;
         let (store, tenant) = (Arc::clone(&self.follower.store), by.tenant.id.clone());
         let limit = limit.clamp(1, MAX_PAGE);
-        // Two reads of one page, or more than `KEPT` in all: on a thread that may wait.
-        let read = blocking(move || {
+        // As many reads as runs that are looked at, up to `KEPT`: on a thread that may wait.
+        let read = tokio::task::spawn_blocking(move || -> Result<Page, RuntimeError> {
             let made = count(store.fact_now(&tenant, keys::READINESS_COUNT)?.as_ref());
             let oldest = made.saturating_sub(KEPT) + 1;
             let mut page = Page::default();
@@ -92,7 +94,8 @@ impl Runtime {
             }
             Ok(page)
         });
-        read.await.ok_or_else(|| RuntimeError::new(Code::StoreUnavailable, super::late()))?
+        let read = tokio::time::timeout(PATIENCE, read).await.map_err(|_| Code::StoreUnavailable)?;
+        read.map_err(RuntimeError::internal)?
     }
 }
 

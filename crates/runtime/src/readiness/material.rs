@@ -12,7 +12,7 @@ use intended_model::{EnvironmentId, TenantId};
 use intended_store::Store;
 use intended_token::{JwkSet, KeySet, issue_probe, verify_probe};
 
-use super::{Context, Figure, Limit, Verdict, blocking, in_time, late};
+use super::{Context, Figure, Limit, Verdict, late};
 use crate::Follower;
 use crate::tenant::{ledger_key_fact, note_signer};
 
@@ -56,7 +56,7 @@ async fn of_environment(context: &Context<'_>, environment: &EnvironmentId) -> V
 async fn age(context: &Context<'_>, added: u64) -> Figure {
     let limit = Limit::KeyAge;
     let missing = |why: String| Figure::without("key age", limit, context.thresholds, why);
-    match in_time(context.follower.store.entry(&context.tenant.id, added)).await {
+    match context.in_time(context.follower.store.entry(&context.tenant.id, added)).await {
         None => missing(late()),
         Some(Err(error)) => missing(error.to_string()),
         Some(Ok(None)) => missing(format!("entry {added}, which made it, is not there")),
@@ -100,7 +100,7 @@ async fn unsealed(
     work: impl FnOnce(SigningKey) -> Result<(), String> + Send + 'static,
 ) -> Figure {
     let (Follower { store, root, .. }, tenant) = (context.follower.clone(), context.tenant.id.clone());
-    let done = blocking(move || work(open(&*store, &root, &tenant, &name)?)).await;
+    let done = context.blocking(move || work(open(&*store, &root, &tenant, &name)?)).await;
     match done {
         None => Figure::stated(figure, Verdict::Fail, late(), Limit::StoreRead.hint()),
         Some(Err(why)) => Figure::stated(figure, Verdict::Fail, why, UNSEAL),

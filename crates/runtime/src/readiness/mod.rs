@@ -40,9 +40,13 @@ pub mod thresholds;
 pub use figure::{Figure, MEASUREMENTS, Measurement, Run, Verdict};
 pub use thresholds::{Bound, Limit, ThresholdError, Thresholds, Unit};
 
-/// How long one part of a run is waited for. All parts together stay below the half minute that
-/// callers wait for an answer.
+/// How long one part of a run is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(4);
+/// How long all of them are, with which a run stays below the half minute that callers wait for an
+/// answer, however many environments there are.
+const WHOLE: Duration = Duration::from_secs(16);
+/// What a part gets that comes after that: enough for what answers at once.
+const GRACE: Duration = Duration::from_millis(10);
 /// How long a run waits for those of the tenant that were asked for before.
 const TURN: Duration = Duration::from_secs(5);
 /// The form of what is kept.
@@ -91,20 +95,24 @@ struct Context<'a> {
     environments: &'a [EnvironmentId],
     thresholds: &'a Thresholds,
     bursts: &'a Arc<Semaphore>,
+    watch: Stopwatch,
 }
 
-/// What comes of it within [`PATIENCE`].
-async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(PATIENCE, work).await.ok()
+impl Context<'_> {
+    /// What comes of it within [`PATIENCE`], and of all within [`WHOLE`].
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let left = WHOLE.saturating_sub(self.watch.elapsed()).max(GRACE);
+        tokio::time::timeout(left.min(PATIENCE), work).await.ok()
+    }
+
+    /// The same on a thread that may wait. One that hangs is left behind.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.in_time(tokio::task::spawn_blocking(work)).await?.ok()
+    }
 }
 
 fn late() -> String {
-    format!("no answer within {} s", PATIENCE.as_secs())
-}
-
-/// The same on a thread that may wait. One that hangs is left behind.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    in_time(tokio::task::spawn_blocking(work)).await?.ok()
+    format!("no answer within {} s, or when the check had to end", PATIENCE.as_secs())
 }
 
 fn micros(took: Duration) -> u64 {
@@ -143,6 +151,7 @@ impl Runtime {
             environments: &environments,
             thresholds: &thresholds,
             bursts: &self.readiness.bursts,
+            watch,
         };
         let figures = [
             self.connectivity(&context, ask.round_trip_micros).await,
@@ -168,10 +177,10 @@ impl Runtime {
             environments: environments.clone(),
         };
         // Also in an emergency, where nothing can be kept, the answer is worth having.
-        match in_time(self.keep_run(&by.tenant, run.clone())).await {
-            Some(Ok(number)) => run.run = Some(number),
-            Some(Err(error)) => tracing::warn!(tenant = %by.tenant.id, %error, "a readiness run was not kept"),
-            None => tracing::warn!(tenant = %by.tenant.id, "a readiness run was not kept in time"),
+        match tokio::time::timeout(PATIENCE, self.keep_run(&by.tenant, run.clone())).await {
+            Ok(Ok(number)) => run.run = Some(number),
+            Ok(Err(error)) => tracing::warn!(tenant = %by.tenant.id, %error, "a readiness run was not kept"),
+            Err(_) => tracing::warn!(tenant = %by.tenant.id, "a readiness run was not kept in time"),
         }
         Ok(run)
     }

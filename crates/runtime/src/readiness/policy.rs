@@ -11,7 +11,7 @@ use intended_model::entry::{AgentState, Tier};
 use intended_model::{CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, Timestamp};
 
 use super::burst::{Times, budget, burst};
-use super::{Context, Figure, Limit, Verdict, in_time};
+use super::{Context, Figure, Limit, Verdict};
 use crate::tenant::event_of;
 
 /// Decisions of one burst.
@@ -76,7 +76,7 @@ async fn of_environment(context: &Context<'_>, environment: &Environment, record
 /// The newest decisions' inputs. Where the ledger cannot be read that is said elsewhere.
 async fn recorded(context: &Context<'_>) -> Vec<Input> {
     let store = &context.follower.store;
-    let page = in_time(async {
+    let page = context.in_time(async {
         let size = store.head(&context.tenant.id).await?.size;
         store.entries_before(&context.tenant.id, size, LOOKED_AT).await
     });
