@@ -235,7 +235,7 @@ impl KeyStatus {
 /// The public half of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// The ledger position that made it.
+    /// The ledger position of the entry that added it, whose time is its birth.
     pub added: u64,
     pub alg: Box<str>,
     pub jwk: Value,

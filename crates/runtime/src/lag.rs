@@ -96,10 +96,13 @@ impl Metrics {
     }
 }
 
+/// What is left of a commit to wait for.
+type Left = Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>;
+
 /// A commit that was handed over. From then on it goes on by itself, as what is queued in the store
 /// does: who lets it go no longer learns its outcome, and that is all.
 pub(crate) struct Handed {
-    left: Option<Pin<Box<dyn Future<Output = Result<Committed, StoreError>> + Send>>>,
+    left: Option<Left>,
     begun: bool,
 }
 
@@ -131,7 +134,7 @@ impl Follower {
     /// Commits. Entries are measured from here until the store has answered; facts alone are not.
     pub(crate) fn commit(&self, commit: Commit) -> Handed {
         let (store, appends) = (Arc::clone(&self.store), Arc::clone(&self.appends));
-        let left = Box::pin(async move {
+        let left: Left = Box::pin(async move {
             let waiting = (!commit.entries.is_empty()).then(|| appends.enter());
             let committed = store.commit(commit).await;
             if let (Some(waiting), Ok(_)) = (&waiting, &committed) {
