@@ -308,7 +308,7 @@ async fn a_slow_policy_set_is_seen_in_the_figures() {
     let before = p50(&check(&world).await);
     let mut pack = intended_testkit::demo_pack();
     let conditions: Vec<String> = (0..20).map(|n| format!("resource.id like \"*a*b*c{n}*d*\"")).collect();
-    let policies: Vec<String> = (0..150)
+    let policies: Vec<String> = (0..400)
         .map(|n| {
             format!("@id(\"slow.{n}\")\nforbid (principal, action, resource) when {{ {} }};\n", conditions.join(" || "))
         })
