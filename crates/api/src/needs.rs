@@ -200,6 +200,8 @@ const AREAS: &[Line] = table! {
     POST "incidents/{incident}/notes": EmergencyWrite;
     POST "incidents/{incident}/close": EmergencyWrite;
     GET "nodes": StatusRead;
+    POST "readiness": StatusRead;
+    GET "readiness": StatusRead;
     GET "siem": StatusRead;
     POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;

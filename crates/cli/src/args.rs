@@ -9,6 +9,7 @@ mod approval;
 mod breaker;
 mod emergency;
 mod policy;
+mod readiness;
 mod siem;
 mod sign_in;
 mod tenant;
@@ -19,6 +20,7 @@ pub use approval::{Approval, Say};
 pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
 pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
+pub use readiness::{Check as ReadinessCheck, Readiness};
 pub use siem::Siem;
 pub use sign_in::Login;
 pub use tenant::{Environment, Tenant};
@@ -130,6 +132,12 @@ pub enum Command {
     /// Component health.
     #[command(subcommand, before_help = "Examples:\n  intended health check --verbose")]
     Health(Health),
+    /// Whether it works well enough to be relied on: figures against thresholds, and earlier ones.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended readiness check --verbose\n  intended readiness check -e production --strict\n  intended readiness history"
+    )]
+    Readiness(Readiness),
     /// Halt, revoke, and what lifts it again; break-glass files; drills.
     #[command(
         subcommand,

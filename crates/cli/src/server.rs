@@ -10,6 +10,7 @@ use intended_api::origin::Peer;
 use intended_keyring::{RootKey, SystemRng};
 use intended_model::{Digest, ExitCode, Name};
 use intended_runtime::health::Door;
+use intended_runtime::readiness::Thresholds;
 use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
 use ipnet::IpNet;
@@ -64,6 +65,9 @@ pub struct Config {
     /// Where the ledger is streamed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub siem: Vec<crate::siem::Table>,
+    /// What the figures of a readiness check are held against.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub readiness: Thresholds,
     /// Networks that identity providers may be in although they are not public.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_provider_networks: Vec<IpNet>,
@@ -89,6 +93,9 @@ pub struct Config {
 
 pub const fn default_key_days() -> u32 {
     intended_runtime::key_age::DEFAULT_KEY_DAYS
+}
+fn is_usual(thresholds: &Thresholds) -> bool {
+    *thresholds == Thresholds::default()
 }
 pub const fn default_session() -> u32 {
     8 * 60

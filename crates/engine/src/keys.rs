@@ -160,6 +160,19 @@ pub fn sign_in(session: Digest) -> String {
 }
 /// All of them.
 pub const SIGN_IN_PREFIX: &str = "ps/";
+/// How many readiness checks were run: see `intended-runtime`'s `readiness`. An observation, like usage
+/// and places: no entry says it, and nothing is decided by it.
+pub const READINESS_COUNT: &str = "rd/n";
+/// One place in the ring of the runs.
+#[must_use]
+pub fn readiness_run(place: u64) -> String {
+    format!("rd/h/{place:03}")
+}
+/// What a check writes to see that it is taken.
+#[must_use]
+pub fn readiness_probe(nonce: &str) -> String {
+    format!("rd/p/{nonce}")
+}
 /// The sessions of one member, and when each began.
 #[must_use]
 pub fn sign_ins_of(member: &MemberId) -> String {

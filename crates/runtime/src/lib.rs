@@ -24,6 +24,7 @@
 //! * [`health`]: what works and what does not; [`nodes`]: who else serves
 //! * [`housekeeping`]: what a node does by itself
 //! * [`key_age`]: when signing keys are to be rotated
+//! * [`readiness`]: whether that is good enough, in figures
 //! * `lag`: the one way to the store's log, measured
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
@@ -74,6 +75,7 @@ pub mod outcomes;
 pub mod policy;
 pub mod ports;
 pub mod rate;
+pub mod readiness;
 pub mod review;
 pub mod rotation;
 pub mod siem;
@@ -145,6 +147,7 @@ pub struct Runtime {
     open: approvals::Cache,
     /// Told when something that was open no longer is.
     settled: tokio::sync::Notify,
+    readiness: readiness::Readiness,
 }
 
 /// How many decisions are made again at once.
@@ -411,6 +414,7 @@ impl Runtime {
             desk: sign_in::Desk::default(),
             open: approvals::Cache::default(),
             settled: tokio::sync::Notify::new(),
+            readiness: readiness::Readiness::default(),
         };
         for id in runtime.store().tenants().await? {
             if runtime.store().head(&id).await?.size == 0 {

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::entry_of;
 use crate::commit::Came;
-use crate::metrics::Stopwatch;
 use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS};
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 

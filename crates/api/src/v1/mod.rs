@@ -17,6 +17,7 @@ pub mod intents;
 pub mod ledger;
 pub mod nodes;
 pub mod policy;
+pub mod readiness;
 pub mod reviews;
 pub mod roles;
 pub mod siem;
@@ -51,4 +52,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(sign_in::router())
         .merge(approvals::router())
         .merge(drills::router())
+        .merge(readiness::router())
 }

@@ -21,6 +21,7 @@ mod login;
 mod operate;
 mod policy;
 mod self_test;
+mod readiness;
 mod serve;
 mod siem;
 mod tail;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => health::check(&Client::new(&global)?, &global).await,
+        Command::Readiness(args) => readiness::run(&global, args).await,
         Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,

@@ -133,6 +133,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         signing_key_days: default_key_days(),
         webhook_networks: Vec::new(),
         siem: Vec::new(),
+        readiness: intended_runtime::readiness::Thresholds::default(),
         identity_provider_networks: Vec::new(),
         connections: default_connections(),
         head_millis: default_head(),
@@ -232,6 +233,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     send_webhooks(&runtime, config.webhook_networks)?;
     runtime.reach_providers(intended_runtime::webhooks::Reach::new(config.identity_provider_networks));
     runtime.operated_by(config.operator_key_sha256);
+    runtime.hold_readiness_to(config.readiness);
     runtime.limit_sessions(intended_runtime::sign_in::SessionRules {
         absolute_ms: i64::from(config.session_minutes) * 60_000,
         idle_ms: i64::from(config.session_idle_minutes) * 60_000,

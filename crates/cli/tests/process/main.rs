@@ -23,6 +23,7 @@ mod options;
 mod policy;
 mod self_test;
 mod prometheus;
+mod readiness;
 mod siem;
 mod sign_in;
 mod stop;

@@ -45,6 +45,8 @@ mod once;
 mod one_person;
 mod operate;
 mod policy_http;
+mod readiness;
+mod readiness_faults;
 mod refusals;
 mod reported;
 mod reviews;

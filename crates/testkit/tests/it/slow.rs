@@ -51,6 +51,9 @@ pub struct Slow {
     pub before: Gate,
     pub after: Gate,
     pub page: Gate,
+    pub head: Gate,
+    /// What every commit is answered with.
+    pub refuses: Mutex<Option<StoreError>>,
     /// How long the next commit takes, in milliseconds.
     pub takes: AtomicI64,
     /// Neither a head nor control entries can be read.
@@ -74,6 +77,8 @@ pub async fn world() -> (World, Arc<Slow>) {
         before: Gate::default(),
         after: Gate::default(),
         page: Gate::default(),
+        head: Gate::default(),
+        refuses: Mutex::new(None),
         takes: AtomicI64::new(0),
         unreadable: AtomicBool::new(false),
         refuses: Mutex::default(),
@@ -112,6 +117,10 @@ impl Store for Slow {
                 std::future::pending::<()>().await;
             }
             self.before.pass().await;
+            let refused = self.refuses.lock().unwrap().clone();
+            if let Some(error) = refused {
+                return Err(error);
+            }
             let committed = self.inner.commit(commit).await;
             self.clock.advance_millis(self.takes.swap(0, Ordering::SeqCst));
             self.after.pass().await;
@@ -128,7 +137,10 @@ impl Store for Slow {
         if self.unreadable.load(Ordering::SeqCst) {
             return gone();
         }
-        self.inner.head(tenant)
+        Box::pin(async move {
+            self.head.pass().await;
+            self.inner.head(tenant).await
+        })
     }
     fn fact_now(&self, tenant: &TenantId, key: &str) -> Result<Option<Fact>> {
         self.inner.fact_now(tenant, key)

@@ -4,5 +4,6 @@
 
 mod attacks;
 mod fixture;
+mod probe;
 mod properties;
 mod vectors;
