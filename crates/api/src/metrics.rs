@@ -41,6 +41,8 @@ struct Snapshot {
     policies: Vec<(String, String)>,
     /// By sink: entries and seconds behind, events, failures. Strangers get them as one.
     sinks: BTreeMap<String, (u64, f64, u64, u64)>,
+    /// Spans exported and dropped, attempts that failed; where they are exported.
+    traces: Option<[u64; 3]>,
     process: Process,
     started: f64,
 }
@@ -59,6 +61,7 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         append: metrics.append(),
         #[expect(clippy::cast_precision_loss, reason = "milliseconds fit for many thousand years")]
         started: runtime.started().as_millis() as f64 / 1000.0,
+        traces: app.traces.as_ref().map(|counts| counts.read()),
         process: Process::read(),
         ..Snapshot::default()
     };
@@ -216,6 +219,12 @@ impl Collector for Snapshot {
         counter(to, "intended_siem_events", "Events that collectors have acknowledged.", sent)?;
         let failed = self.sinks.iter().map(|(name, s)| (sink(name), s.3));
         counter(to, "intended_siem_failures", "Batches that were not taken.", failed)?;
+        if let Some([exported, dropped, failed]) = self.traces {
+            one_counter(to, "intended_trace_spans_exported", "Spans that the collector has taken.", exported)?;
+            let help = "Spans that were not exported: the queue was full, or the collector did not take them.";
+            one_counter(to, "intended_trace_spans_dropped", help, dropped)?;
+            one_counter(to, "intended_trace_export_failures", "Attempts to hand spans over that failed.", failed)?;
+        }
         self.process.encode(to)?;
         one_gauge(to, "process_start_time_seconds", "When it started, since the epoch.", self.started)
     }

@@ -237,7 +237,10 @@ pub struct Dev {
 }
 
 #[derive(Args)]
-#[command(before_help = "Examples:\n  intended serve --data-dir ./data")]
+#[command(
+    before_help = "Examples:\n  intended serve --data-dir ./data\n  INTENDED_LOG=info intended serve --data-dir ./data --log-format json   a line for each request",
+    after_help = "INTENDED_LOG sets levels: error, warn (the default), info, debug, trace; by target too (`warn,intended::access=info`)."
+)]
 pub struct Serve {
     /// A directory that `intended init` has set up.
     #[arg(long, env = "INTENDED_DATA_DIR")]
@@ -245,6 +248,19 @@ pub struct Serve {
     /// Instead of the config file's address.
     #[arg(long)]
     pub listen: Option<String>,
+    /// How the log on stderr is written, instead of as the config file says.
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How the log of a server is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: a JSON object a line.
+    Json,
 }
 
 #[derive(Args)]

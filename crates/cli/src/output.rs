@@ -30,10 +30,40 @@ pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
+/// Whether messages are lines of a log for machines.
+static JSON_NOTES: AtomicBool = AtomicBool::new(false);
+
+pub fn notes_as_json() {
+    JSON_NOTES.store(true, Ordering::Relaxed);
+}
+
 /// A message to stderr, unless --quiet. Errors are not messages.
 pub fn note(text: &str) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
+    if JSON_NOTES.load(Ordering::Relaxed) {
+        let (level, text) = match text.trim().strip_prefix("warning: ") {
+            Some(text) => (tracing::Level::WARN, text),
+            None => (tracing::Level::INFO, text.trim()),
+        };
+        eprintln!("{}", intended_telemetry::log::line(level, text, None));
+    } else {
         eprintln!("{text}");
+    }
+}
+
+/// What went wrong, and what to do about it, to stderr.
+pub fn complain(text: &str, hint: Option<&str>) {
+    if JSON_NOTES.load(Ordering::Relaxed) {
+        eprintln!("{}", intended_telemetry::log::line(tracing::Level::ERROR, text, hint));
+        return;
+    }
+    if !text.is_empty() {
+        eprintln!("error: {text}");
+    }
+    if let Some(hint) = hint {
+        eprintln!("\nhint: {hint}");
     }
 }
 

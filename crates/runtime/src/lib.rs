@@ -70,6 +70,7 @@ pub mod rotation;
 pub mod siem;
 pub mod sign_in;
 pub mod simulation;
+pub mod spans;
 pub mod standing;
 pub mod submit;
 pub mod tenant;

@@ -24,6 +24,7 @@ mod siem;
 mod sign_in;
 mod stop;
 mod support;
+mod telemetry;
 mod tenant;
 mod verify;
 mod webhooks;
