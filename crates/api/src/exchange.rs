@@ -108,8 +108,8 @@ pub async fn run(request: Request, next: Next) -> Response {
             // A bug in one request is that request's: it is answered, and the others go on.
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| Problem::from(Code::Internal).into_response());
-            let response = named(response).await;
-            logged::answered(response.status().as_u16());
+            let mut response = named(response).await;
+            logged::answered(&mut response);
             (response, EXCHANGE.try_with(|e| e.quota.get()).ok().flatten())
         })
         .await;

@@ -7,6 +7,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 
 use axum::extract::{MatchedPath, Request};
+use axum::response::Response;
 use intended_model::decision::Outcome;
 use intended_model::{Code, EnvironmentId, IntentId};
 use intended_runtime::Decided;
@@ -68,7 +69,7 @@ pub(crate) struct Noted {
 
 impl Noted {
     pub(crate) fn of(request: &Request, traced: bool) -> Self {
-        let wanted = traced || tracing::enabled!(target: ACCESS, tracing::Level::INFO);
+        let wanted = traced || tracing::event_enabled!(target: ACCESS, tracing::Level::INFO);
         Self {
             wanted,
             traced,
@@ -127,8 +128,13 @@ pub(crate) fn refused(code: Code) {
     exchange::with(|e| e.noted.refused.set(Some(code)));
 }
 
+/// What a request's span is called, on its answer: a span that has begun is renamed by who began it.
+#[derive(Debug, Clone)]
+pub struct SpanName(pub String);
+
 /// The answer is there: the line of the log, and what its span says.
-pub(crate) fn answered(status: u16) {
+pub(crate) fn answered(response: &mut Response) {
+    let status = response.status().as_u16();
     exchange::with(|e| {
         let noted = &e.noted;
         if !noted.wanted {
@@ -147,8 +153,8 @@ pub(crate) fn answered(status: u16) {
         // Ids of the request, the tenant and the intent come from the request, as on every line.
         tracing::info!(target: ACCESS, method = noted.method, route, status, duration_us = micros, decision, reason, decisions, "request");
         if noted.traced {
+            response.extensions_mut().insert(SpanName(format!("{} {route}", noted.method)));
             let span = tracing::Span::current();
-            span.record("otel.name", tracing::field::display(format_args!("{} {route}", noted.method)));
             span.record("http.request.method", noted.method);
             span.record("http.route", route);
             span.record("http.response.status_code", i64::from(status));

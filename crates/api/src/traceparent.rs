@@ -32,7 +32,8 @@ impl TraceParent {
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let (head, rest) = text.split_first_chunk::<55>()?;
-        let [version, trace_id, span_id, flags] = [(0, 2), (3, 32), (36, 16), (53, 2)].map(|(at, n)| head.get(at..at + n));
+        let [version, trace_id, span_id, flags] =
+            [(0, 2), (3, 32), (36, 16), (53, 2)].map(|(at, n)| head.get(at..at + n));
         let version: [u8; 1] = hex(version?)?;
         let between = [2, 35, 52].iter().all(|at| head.get(*at) == Some(&b'-'));
         let ends = rest.is_empty() || (version != [0] && rest.first() == Some(&b'-'));
@@ -95,7 +96,10 @@ mod tests {
 
     #[test]
     fn what_is_not_well_formed_was_not_said() {
-        let zeros = ["00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"];
+        let zeros = [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ];
         let bad = [
             String::new(),
             GOOD.to_uppercase(),

@@ -83,7 +83,9 @@ impl<T: Transport> Exporter<T> {
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
             }
-            while batch.len() < BATCH && let Ok(span) = from.try_recv() {
+            while batch.len() < BATCH
+                && let Ok(span) = from.try_recv()
+            {
                 batch.push(span);
             }
             if batch.is_empty() {

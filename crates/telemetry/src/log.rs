@@ -129,7 +129,11 @@ impl Fields {
     }
     fn text(&mut self, name: &str, value: &str) {
         self.name(name);
-        if self.format == Format::Json { text::quoted(value, &mut self.rest) } else { text::value(value, &mut self.rest) }
+        if self.format == Format::Json {
+            text::quoted(value, &mut self.rest)
+        } else {
+            text::value(value, &mut self.rest)
+        }
     }
     /// What reads the same in both.
     fn literal(&mut self, field: &Field, value: impl std::fmt::Display) {

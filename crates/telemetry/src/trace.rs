@@ -11,16 +11,18 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use intended_api::logged::SpanName;
 use intended_api::traceparent::{TraceParent, Traced};
 use intended_runtime::spans::{TARGET, TraceCounts};
 use opentelemetry::trace::{
-    Link, SamplingResult, SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceFlags, TraceId, TraceState,
-    TracerProvider as _,
+    Link, SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, ShouldSample, Span, SpanData, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    Sampler, SamplingResult, SdkTracer, SdkTracerProvider, ShouldSample, Span, SpanData, SpanProcessor,
+};
 use tokio::sync::mpsc;
 use tracing::Instrument as _;
 use tracing::field::Empty;
@@ -103,7 +105,6 @@ async fn request(mut request: Request, next: Next) -> Response {
     let span = tracing::info_span!(
         target: TARGET,
         "request",
-        otel.name = Empty,
         otel.kind = "server",
         otel.status_code = Empty,
         http.request.method = Empty,
@@ -131,7 +132,13 @@ async fn request(mut request: Request, next: Next) -> Response {
             sampled: own.is_sampled(),
         }));
     }
-    next.run(request).instrument(span).await
+    let response = next.run(request).instrument(span.clone()).await;
+    if let Some(SpanName(name)) = response.extensions().get() {
+        context.span().update_name(name.clone());
+    }
+    // It ends here, when nobody has it any more.
+    drop(span);
+    response
 }
 
 /// Which traces are exported: a share of them, by their ids. A caller who says that a trace is not

@@ -38,8 +38,8 @@ pub struct Https {
 pub fn place(text: &str) -> Result<reqwest::Url, String> {
     let url = reqwest::Url::parse(text).map_err(|e| format!("`url`: {e}"))?;
     let host = url.host_str().unwrap_or_default();
-    let here = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
+    let here =
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
     if !(url.scheme() == "https" || (url.scheme() == "http" && here)) {
         return Err("`url` begins with https://; http:// is for this machine only".to_owned());
     }

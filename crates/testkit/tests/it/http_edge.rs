@@ -256,7 +256,10 @@ async fn every_answer_carries_a_request_id_and_a_problem_names_it() {
     let problem: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(problem["request_id"], "mine-1");
     let odd = Request::get(INTENTS).header("traceparent", "00-4bf9-00f0-01").body(Body::empty()).unwrap();
-    assert!(!app.clone().oneshot(odd).await.unwrap().headers().contains_key("traceparent"), "what is none is not passed on");
+    assert!(
+        !app.clone().oneshot(odd).await.unwrap().headers().contains_key("traceparent"),
+        "what is none is not passed on"
+    );
 
     let mut made = std::collections::BTreeSet::new();
     for _ in 0..3 {

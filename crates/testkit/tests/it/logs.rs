@@ -82,15 +82,23 @@ async fn each_request_has_one_line_that_names_its_route_its_decision_and_its_ids
     call(&app, "GET", "/v1/nothing/of/the/kind", Some(&key), None).await;
     call(&app, "POST", INTENTS, Some("int_live_x"), Some(&json!({}))).await;
     call(&app, "BREW", "/livez", None, None).await;
-    let batch = json!({"evaluations": [serde_json::from_str::<Value>(GOOD).unwrap(), {"subject": {}}, serde_json::from_str::<Value>(GOOD).unwrap()]});
+    let mut one: Value = serde_json::from_str(GOOD).unwrap();
+    one["context"] = json!({"environment": "production"});
+    let batch = json!({"evaluations": [one, {"subject": {}}, one]});
     let (status, _) = call(&app, "POST", "/access/v1/evaluations", Some(&key), Some(&batch)).await;
     assert_eq!(status, 200);
     let lines = kept.lines();
     let [_, shown, unmatched, stranger, brew, several] = &lines[..] else { panic!("{}", kept.text()) };
-    assert_eq!((&shown["intent"], &shown["reason"], &shown["status"]), (&json!(id), &json!("request.invalid"), &json!(400)));
+    assert_eq!(
+        (&shown["intent"], &shown["reason"], &shown["status"]),
+        (&json!(id), &json!("request.invalid"), &json!(400))
+    );
     assert_eq!((&unmatched["route"], &unmatched["status"]), (&json!("unmatched"), &json!(404)));
     assert_eq!(stranger["status"], json!(401));
-    assert!(stranger["reason"].as_str().unwrap().starts_with("credential.") && stranger["tenant"].is_null(), "{stranger}");
+    assert!(
+        stranger["reason"].as_str().unwrap().starts_with("credential.") && stranger["tenant"].is_null(),
+        "{stranger}"
+    );
     assert_eq!((&brew["method"], &brew["status"]), (&json!("_OTHER"), &json!(405)));
     assert_eq!((&several["decisions"], &several["decision"]), (&json!(2), &Value::Null), "{several}");
 }
@@ -124,7 +132,10 @@ async fn a_line_of_text_is_one_line_whatever_is_in_it() {
     let text = kept.text();
     assert_eq!(text.lines().count(), 1, "{text:?}");
     assert!(text.ends_with('\n') && !text.trim_end().chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
-    assert!(text.contains(" WARN ") && text.contains(" number=7") && text.contains("what=\"x\\u001b[2J\\n"), "{text:?}");
+    assert!(
+        text.contains(" WARN ") && text.contains(" number=7") && text.contains("what=\"x\\u001b[2J\\n"),
+        "{text:?}"
+    );
 }
 
 /// Ways to say who one is that are none.
@@ -181,19 +192,27 @@ async fn nothing_leaks(format: Format) {
     let code = unbase32(&base32).code(step(world.runtime.now())).to_string();
     let right = json!({"member": "alice", "password": PASSWORD, "code": code});
     assert_eq!(ask("POST", sessions, None, right).await.0, 201);
-    let (_, made) = ask("POST", "/v1/tenants/acme/credentials", Some(&key),
-        json!({"credential": "ci", "environments": ["staging"], "scopes": ["intent:read"]})).await;
+    let (_, made) = ask(
+        "POST",
+        "/v1/tenants/acme/credentials",
+        Some(&key),
+        json!({"credential": "ci", "environments": ["staging"], "scopes": ["intent:read"]}),
+    )
+    .await;
     let minted = made["key"].as_str().unwrap().to_owned();
     call(&app, "GET", INTENTS, Some(&minted), None).await;
     call(&app, "GET", INTENTS, Some(&format!("{}x", &minted[..minted.len() - 1])), None).await;
-    let (_, decided) = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.replace("ch_1", planted).into()), "application/json").await;
+    let (_, decided) =
+        raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.replace("ch_1", planted).into()), "application/json").await;
     let token = decided["token"].as_str().unwrap().to_owned();
     let verify = json!({"token": token, "environment": "production", "consume": true});
     call(&app, "POST", "/v1/tenants/acme/tokens/verify", Some(&key), Some(&verify)).await;
     // Every kind of answer to an intent, each with something in its arguments.
     for tool in ["stripe.create_refund", "crm.delete_customer", "unknown.tool", "orders.get_order"] {
         for amount in ["40", "400", "999999", "\"PLANTED-7f3a\"", "1e400"] {
-            let body = GOOD.replace("stripe.create_refund", tool).replace("\"amount\":40", &format!("\"note\":\"{planted}\",\"amount\":{amount}"));
+            let body = GOOD
+                .replace("stripe.create_refund", tool)
+                .replace("\"amount\":40", &format!("\"note\":\"{planted}\",\"amount\":{amount}"));
             raw(&app, "POST", INTENTS, Some(&key), Some(body.into()), "application/json").await;
         }
     }
@@ -242,7 +261,9 @@ async fn nothing_leaks(format: Format) {
             send(&query, Some(&value), json.clone(), "application/json").await;
         }
         send(&query, None, json.clone(), "application/json").await;
-        for body in [json.clone(), format!("{{\"{planted}\":").into_bytes(), format!("\"{planted}\"").into_bytes(), Vec::new()] {
+        for body in
+            [json.clone(), format!("{{\"{planted}\":").into_bytes(), format!("\"{planted}\"").into_bytes(), Vec::new()]
+        {
             for path in [&filled, &query] {
                 send(path, Some(owner.as_bytes()), body.clone(), "application/json").await;
             }
@@ -271,7 +292,11 @@ async fn nothing_leaks(format: Format) {
 }
 
 async fn send_unmatched(app: &axum::Router, planted: &str) {
-    for (method, path) in [("GET", format!("/{planted}")), (planted, "/livez".to_owned()), ("GET", format!("/v1/tenants/{planted}/intents"))] {
+    for (method, path) in [
+        ("GET", format!("/{planted}")),
+        (planted, "/livez".to_owned()),
+        ("GET", format!("/v1/tenants/{planted}/intents")),
+    ] {
         call(app, method, &path, None, None).await;
     }
 }

@@ -168,8 +168,14 @@ async fn a_decision_is_a_span_with_its_phases_in_the_trace_that_came_with_the_re
     for span in [request, decide] {
         let says = |name: &str| attribute(span, name).unwrap_or_default();
         assert_eq!(says("intended.intent"), id);
-        assert_eq!((says("intended.decision"), says("intended.reason")), ("allow".to_owned(), "policy.permit".to_owned()));
-        assert_eq!((says("intended.tenant"), says("intended.environment")), ("acme".to_owned(), "production".to_owned()));
+        assert_eq!(
+            (says("intended.decision"), says("intended.reason")),
+            ("allow".to_owned(), "policy.permit".to_owned())
+        );
+        assert_eq!(
+            (says("intended.tenant"), says("intended.environment")),
+            ("acme".to_owned(), "production".to_owned())
+        );
     }
     assert_eq!(attribute(request, "http.response.status_code").unwrap(), "200");
     assert_eq!(attribute(request, "http.route").unwrap(), "/v1/tenants/{tenant}/intents");
