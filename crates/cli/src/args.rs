@@ -104,9 +104,12 @@ pub enum Command {
     Serve(Serve),
     /// Set up a data directory: root key, tenant, owner's credential.
     Init(Init),
-    /// One screen: what runs, what it decides by, what is halted.
-    #[command(before_help = "Examples:\n  intended status\n  intended status -o json")]
-    Status,
+    /// One screen: what is wrong and what to do next, then everything else.
+    #[command(
+        before_help = "Examples:\n  intended status\n  intended status --watch\n  intended status --watch --interval 10s -o jsonl >> status.jsonl\n  intended status -o json",
+        after_help = "Exits with 9 while something is halted, with 5 when the server is unavailable."
+    )]
+    Status(Status),
     /// Submit intents and look at decisions.
     #[command(
         subcommand,
@@ -234,6 +237,16 @@ pub struct Dev {
     /// Stop after the demonstration.
     #[arg(long)]
     pub once: bool,
+}
+
+#[derive(Args)]
+pub struct Status {
+    /// Show it again and again: in place on a terminal, else one block after the other. Ctrl-C ends it.
+    #[arg(long)]
+    pub watch: bool,
+    /// How often.
+    #[arg(long, default_value = "2s", requires = "watch")]
+    pub interval: String,
 }
 
 #[derive(Args)]

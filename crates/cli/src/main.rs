@@ -53,6 +53,9 @@ fn main() -> std::process::ExitCode {
     if cli.global.quiet {
         output::be_quiet();
     }
+    if cli.global.no_color {
+        output::no_colour();
+    }
     // How a server logs stands in its config file, which it reads first.
     if !matches!(cli.command, args::Command::Serve(_)) {
         logging::install(cli.global.quiet, cli.global.verbose, intended_telemetry::Format::Text, None);

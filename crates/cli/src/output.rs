@@ -53,6 +53,24 @@ pub fn note(text: &str) {
     }
 }
 
+/// Whether colour may be used, if there is somebody to see it.
+static COLOUR: AtomicBool = AtomicBool::new(true);
+
+pub fn no_colour() {
+    COLOUR.store(false, Ordering::Relaxed);
+}
+
+/// A line that stands out, where that is possible. What it says says it too.
+pub fn loud(text: &str, is_loud: bool) -> String {
+    use std::io::IsTerminal as _;
+    let colour = is_loud
+        && COLOUR.load(Ordering::Relaxed)
+        && std::io::stdout().is_terminal()
+        && crate::config::variable("NO_COLOR").is_none()
+        && crate::config::variable("TERM").is_none_or(|term| term != "dumb");
+    if colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+}
+
 /// What went wrong, and what to do about it, to stderr.
 pub fn complain(text: &str, hint: Option<&str>) {
     if JSON_NOTES.load(Ordering::Relaxed) {

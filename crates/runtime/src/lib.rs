@@ -59,6 +59,7 @@ mod error;
 pub mod escalations;
 pub mod health;
 pub mod incidents;
+pub mod lately;
 pub mod lockout;
 pub mod metrics;
 pub mod outcomes;

@@ -21,6 +21,7 @@ pub mod roles;
 pub mod siem;
 pub mod sign_in;
 pub mod simulations;
+pub mod status;
 pub mod tenants;
 pub mod tokens;
 pub mod webhooks;
@@ -40,6 +41,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(deployments::router())
         .merge(simulations::router())
         .merge(siem::router())
+        .merge(status::router())
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(breakers::router())

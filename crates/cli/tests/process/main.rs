@@ -22,6 +22,7 @@ mod options;
 mod policy;
 mod siem;
 mod sign_in;
+mod status;
 mod stop;
 mod support;
 mod telemetry;

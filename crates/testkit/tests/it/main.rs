@@ -48,6 +48,7 @@ mod siem;
 mod sign_in;
 mod sign_in_http;
 mod slow;
+mod status;
 mod stopping;
 mod tampering;
 mod tenants;
