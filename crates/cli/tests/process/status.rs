@@ -109,34 +109,48 @@ fn watched_on_a_terminal_it_is_drawn_in_place_through_a_lost_server_and_leaves_t
     assert!(!after.contains("\x1b[H"), "{after:?}");
 }
 
+/// A command that goes on, and what it has written so far.
+struct Watching(std::process::Child, Arc<Mutex<String>>);
+
+impl Watching {
+    fn start(mut command: std::process::Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let said: Arc<Mutex<String>> = Arc::default();
+        let (kept, out) = (Arc::clone(&said), child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                kept.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        Self(child, said)
+    }
+    fn said(&self) -> String {
+        self.1.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn watched_without_a_terminal_it_appends_and_a_server_that_goes_is_said() {
     let (site, server) = Site::new();
-    for (format, last) in [("table", "UNAVAILABLE for "), ("jsonl", "\"unavailable\":")] {
-        let mut command = site.command(&server, &["status", "--watch", "--interval", "1s", "-o", format]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut seen = Vec::new();
-        let mut stopped = false;
-        for line in lines {
-            let line = line.unwrap();
-            assert!(!line.contains('\x1b'), "{line:?}");
-            seen.push(line);
-            let blocks = seen.iter().filter(|l| l.starts_with("--- 2") || l.contains("\"control\":")).count();
-            if blocks >= 2 && !stopped && format == "table" {
-                break;
-            }
-            if blocks >= 2 && !stopped {
-                server.signal("TERM");
-                stopped = true;
-            }
-            if seen.last().unwrap().contains(last) {
-                break;
-            }
-        }
-        let _ = child.kill();
-        child.wait().unwrap();
-        assert!(format == "table" || seen.last().unwrap().contains(last), "{seen:?}");
+    let watch =
+        |format| Watching::start(site.command(&server, &["status", "--watch", "--interval", "1s", "-o", format]));
+    let (blocks, lines) = (watch("table"), watch("jsonl"));
+    until("both have begun", || {
+        blocks.said().matches("acme: 1 thing is wrong").count() >= 2 && lines.said().lines().count() >= 2
+    });
+    server.stop().expect(0);
+    until("both say so", || blocks.said().contains("UNAVAILABLE for ") && lines.said().contains("\"unavailable\":"));
+    let (blocks, lines) = (blocks.said(), lines.said());
+    assert!(blocks.matches("--- 2").count() >= 3 && !blocks.contains('\u{1b}'), "{blocks}");
+    for line in lines.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert!(value["at"].is_string(), "{value}");
     }
-    assert_eq!(server.ended().code, 0);
 }

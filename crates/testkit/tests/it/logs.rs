@@ -148,7 +148,7 @@ fn malformed(secret: &str) -> Vec<Vec<u8>> {
         format!("bearer\t{secret}"),
         format!("Bearer int_live_{secret}"),
         format!("Bearer int_sess_{secret}.acme"),
-        format!("Bearer int_op_{secret}"),
+        format!("Bearer int_ops_{secret}"),
         format!("Bearer {secret}, Bearer {secret}"),
         format!("DPoP {secret}"),
     ];
