@@ -74,14 +74,17 @@ pub fn loud(text: &str, is_loud: bool) -> String {
 /// What went wrong, and what to do about it, to stderr.
 pub fn complain(text: &str, hint: Option<&str>) {
     if JSON_NOTES.load(Ordering::Relaxed) {
-        eprintln!("{}", intended_telemetry::log::line(tracing::Level::ERROR, text, hint));
+        // What is done needs no line.
+        if !text.is_empty() {
+            eprintln!("{}", intended_telemetry::log::line(tracing::Level::ERROR, text, hint));
+        }
         return;
     }
     if !text.is_empty() {
-        eprintln!("error: {text}");
+        eprintln!("error: {}", safe(text));
     }
     if let Some(hint) = hint {
-        eprintln!("\nhint: {hint}");
+        eprintln!("\nhint: {}", safe(hint));
     }
 }
 
