@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "runtime",
         ],
     ),
+    ("telemetry", &["model", "runtime", "api"]),
     (
         "testkit",
         &[
@@ -67,6 +68,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store-sqlite",
             "runtime",
             "api",
+            "telemetry",
         ],
     ),
     (

@@ -17,7 +17,7 @@ use intended_runtime::{Principal, RuntimeError};
 
 use crate::needs::{self, Need};
 use crate::v1::sign_in;
-use crate::{App, Problem, exchange, origin};
+use crate::{App, Problem, exchange, logged, origin};
 
 /// Who calls, as they said before the body.
 #[derive(Debug, Clone)]
@@ -29,6 +29,7 @@ pub enum Caller {
 /// Authenticates the caller and holds what the route needs of them. Nobody holds memory here without a
 /// credential, and no body is parsed for someone who could not use what it asks for.
 pub async fn before_body(State(app): State<App>, request: Request, next: Next) -> Response {
+    logged::route(&request);
     match admit(&app, &request) {
         Ok(caller) => {
             if let Some(caller) = caller {

@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access_request::{self, Applies, Approval};
-use crate::{Answer, App, Problem, auth, input, json};
+use crate::{Answer, App, Problem, auth, input, json, logged};
 
 /// Most evaluations in one request.
 pub const MAX_EVALUATIONS: usize = 100;
@@ -76,6 +76,7 @@ struct Evaluations {
 
 impl Evaluation {
     fn of(app: &App, d: &Decided) -> Self {
+        logged::decided(d);
         let (input, decision) = (&d.record.input, &d.record.decision);
         // A deferral waits for context, which nobody can approve.
         let asks = decision.obligations.expires_at.filter(|_| decision.decision == Outcome::Escalate);

@@ -1,5 +1,5 @@
-//! What belongs to one request and its answer, whoever handles it: its id, who calls and from where,
-//! and the caller's quota.
+//! What belongs to one request and its answer, whoever handles it: its id and trace, who calls and from
+//! where, the caller's quota, and what is said of it in logs and traces ([`crate::logged`]).
 
 use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
@@ -17,10 +17,14 @@ use intended_runtime::Quota;
 
 use crate::Problem;
 use crate::auth::Caller;
+use crate::logged::{self, Noted};
+use crate::traceparent::{self, TraceParent, Traced};
 
-struct Exchange {
-    id: HeaderValue,
-    caller: OnceCell<Caller>,
+pub(crate) struct Exchange {
+    pub(crate) id: HeaderValue,
+    pub(crate) trace: Option<TraceParent>,
+    pub(crate) caller: OnceCell<Caller>,
+    pub(crate) noted: Noted,
     origin: Cell<Option<IpAddr>>,
     quota: Cell<Option<Quota>>,
 }
@@ -29,10 +33,15 @@ tokio::task_local! {
     static EXCHANGE: Exchange;
 }
 
+/// What is known of the request at hand; `None` outside one.
+pub(crate) fn with<R>(look: impl FnOnce(&Exchange) -> R) -> Option<R> {
+    EXCHANGE.try_with(look).ok()
+}
+
 /// Longest request id that is taken from a client.
 const MAX_ID: usize = 128;
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACEPARENT: HeaderName = HeaderName::from_static(traceparent::HEADER);
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
@@ -78,25 +87,35 @@ pub fn note_quota(quota: Quota) {
     let _ = EXCHANGE.try_with(|e| e.quota.set(Some(quota)));
 }
 
-/// A request id and a trace in and out, the caller's quota, and nothing cached or framed.
+/// A request id and a trace in and out, the caller's quota, a line in the log where it is wanted, and
+/// nothing cached or framed.
 pub async fn run(request: Request, next: Next) -> Response {
     let printable = |v: &&HeaderValue| v.len() <= MAX_ID && v.to_str().is_ok();
     let id = request.headers().get(&REQUEST_ID).filter(printable).cloned().unwrap_or_else(new_id);
-    let trace = request.headers().get(&TRACEPARENT).filter(printable).cloned();
-    let exchange =
-        Exchange { id: id.clone(), caller: OnceCell::new(), origin: Cell::new(None), quota: Cell::new(None) };
+    // The span of whoever traces this server; else what the caller said, unchanged.
+    let traced = request.extensions().get::<Traced>().copied();
+    let trace = traced.map(|t| t.0).or_else(|| TraceParent::of(request.headers()));
+    let exchange = Exchange {
+        id: id.clone(),
+        trace,
+        caller: OnceCell::new(),
+        noted: Noted::of(&request, traced.is_some()),
+        origin: Cell::new(None),
+        quota: Cell::new(None),
+    };
     let (mut response, quota) = EXCHANGE
         .scope(exchange, async {
             // A bug in one request is that request's: it is answered, and the others go on.
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| Problem::from(Code::Internal).into_response());
-            let response = named(response).await;
+            let mut response = named(response).await;
+            logged::answered(&mut response);
             (response, EXCHANGE.try_with(|e| e.quota.get()).ok().flatten())
         })
         .await;
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID.clone(), id);
-    if let Some(trace) = trace {
+    if let Some(trace) = trace.and_then(|t| HeaderValue::try_from(t.to_string()).ok()) {
         headers.insert(TRACEPARENT.clone(), trace);
     }
     if let Some(Quota { limit, remaining, reset_secs }) = quota {

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use intended_model::Code;
 use intended_runtime::Runtime;
+use intended_runtime::spans::TraceCounts;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -23,6 +24,7 @@ pub mod authzen;
 pub mod exchange;
 pub mod input;
 pub mod keep;
+pub mod logged;
 pub mod metrics;
 pub mod needs;
 pub mod operate;
@@ -30,6 +32,7 @@ pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod schema;
+pub mod traceparent;
 pub mod v1;
 pub mod watch;
 
@@ -48,6 +51,8 @@ pub struct App {
     document: Bytes,
     /// Proxies whose word is taken for where a request comes from.
     trusted: Arc<[ipnet::IpNet]>,
+    /// Of the traces, where they are exported.
+    traces: Option<Arc<TraceCounts>>,
 }
 
 /// What is kept for those who say not who they are.
@@ -69,12 +74,18 @@ impl App {
             simulations: Arc::default(),
             document: serde_json::to_vec(&openapi()).unwrap_or_default().into(),
             trusted: Arc::default(),
+            traces: None,
         }
     }
     /// The same, behind these proxies.
     #[must_use]
     pub fn behind(self, proxies: &[ipnet::IpNet]) -> Self {
         Self { trusted: proxies.into(), ..self }
+    }
+    /// The same with what becomes of its traces in the metrics.
+    #[must_use]
+    pub fn traced(self, counts: Arc<TraceCounts>) -> Self {
+        Self { traces: Some(counts), ..self }
     }
     /// From here on `/readyz` says no.
     pub fn drain(&self) {

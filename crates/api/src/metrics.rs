@@ -63,6 +63,8 @@ struct Snapshot {
     policies: Vec<(String, String)>,
     /// By sink. Strangers get them as one.
     sinks: BTreeMap<String, Sink>,
+    /// Spans exported and dropped, attempts that failed; where they are exported.
+    traces: Option<[u64; 3]>,
     process: process::Process,
     started: f64,
 }
@@ -110,6 +112,7 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         audit_lag: metrics.audit_lag().as_secs_f64(),
         ready: !app.draining.load(Ordering::Acquire) && runtime.ready().await,
         started: seconds(runtime.started().as_millis()),
+        traces: app.traces.as_ref().map(|counts| counts.read()),
         process: process::Process::read(),
         ..Snapshot::default()
     };

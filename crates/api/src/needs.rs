@@ -203,6 +203,7 @@ const AREAS: &[Line] = table! {
     POST "readiness": StatusRead;
     GET "readiness": StatusRead;
     GET "siem": StatusRead;
+    GET "status": StatusRead;
     POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;
     PUT "webhooks/{webhook}": AccessWrite;

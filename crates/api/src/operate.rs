@@ -168,7 +168,7 @@ async fn healthz(State(app): State<App>, headers: HeaderMap) -> Answer {
     Ok(kept.into_response())
 }
 
-async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> {
+pub(crate) async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept, Problem> {
     let uptime_seconds = app.runtime.clock().now().millis_since(app.runtime.started()) / 1000;
     let version = env!("CARGO_PKG_VERSION");
     let mut worst = Status::Healthy;

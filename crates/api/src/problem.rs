@@ -5,7 +5,7 @@ use intended_model::Code;
 use intended_runtime::RuntimeError;
 use serde::Serialize;
 
-use crate::exchange;
+use crate::{exchange, logged};
 
 /// An error as the client sees it.
 #[derive(Debug, Clone)]
@@ -67,8 +67,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let RuntimeError { code, detail, errors, internal, retry_after } = &self.0;
         if let Some(internal) = internal {
-            tracing::error!(%code, error = %internal, request_id = exchange::request_id(), "request failed");
+            tracing::error!(%code, error = %internal, "request failed");
         }
+        logged::refused(*code);
         let document = Document {
             r#type: match code.as_str().strip_prefix("access_request.") {
                 Some(name) => format!("urn:openid:authzen:access-request:error:{name}"),

@@ -521,6 +521,144 @@ pub struct SinkTested {
     failed: Option<String>,
 }
 
+/// How a tenant stands.
+#[derive(ToSchema)]
+pub struct TenantStatus {
+    tenant: String,
+    at: String,
+    /// How many changes the state is of that this was gathered of.
+    control: u64,
+    suspended: Option<String>,
+    health: Health,
+    ledger: LedgerStatus,
+    environments: Vec<EnvironmentStatus>,
+    halts: Option<HaltsStatus>,
+    breakers: Option<BreakersStatus>,
+    incidents: Option<IncidentsStatus>,
+    approvals: Option<ApprovalsStatus>,
+    revocations: Option<RevocationsStatus>,
+    siem: Vec<SinkStatus>,
+    /// What the credential may not see.
+    not_shown: Vec<NotShown>,
+}
+#[derive(ToSchema)]
+pub struct LedgerStatus {
+    size: u64,
+    newest_at: Option<String>,
+    /// How long the oldest entry without a kept checkpoint has been waiting for one.
+    checkpoint_waiting_seconds: i64,
+}
+#[derive(ToSchema)]
+pub struct EnvironmentStatus {
+    environment: String,
+    tier: String,
+    suspended: Option<String>,
+    /// What it decides by; absent: nothing, or it is not to be seen.
+    policy: Option<PolicyStatus>,
+    rollback_waiting: Option<RollbackStatus>,
+    /// The active signing key.
+    key: Option<KeyStatus>,
+}
+#[derive(ToSchema)]
+pub struct PolicyStatus {
+    pack: String,
+    version: String,
+    digest: String,
+    policies: u64,
+    index: Option<u64>,
+}
+#[derive(ToSchema)]
+pub struct RollbackStatus {
+    to: String,
+    by: String,
+    expires_at: String,
+}
+#[derive(ToSchema)]
+pub struct KeyStatus {
+    kid: String,
+    alg: String,
+}
+#[derive(ToSchema)]
+pub struct HaltsStatus {
+    in_force: u64,
+    newest: Vec<HaltStatus>,
+}
+#[derive(ToSchema)]
+pub struct HaltStatus {
+    halt: String,
+    scope: String,
+    environment: Option<String>,
+    reason: String,
+    by: String,
+    since: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct BreakersStatus {
+    total: u64,
+    not_closed: u64,
+    worst: Vec<BreakerStatus>,
+}
+#[derive(ToSchema)]
+pub struct BreakerStatus {
+    breaker: String,
+    environment: String,
+    /// `open`, `held` or `half_open`.
+    state: String,
+    instances: Vec<Object>,
+    held: Vec<Object>,
+}
+#[derive(ToSchema)]
+pub struct IncidentsStatus {
+    open: u64,
+    newest: Vec<IncidentStatus>,
+}
+#[derive(ToSchema)]
+pub struct IncidentStatus {
+    incident: String,
+    title: String,
+    environment: Option<String>,
+    since: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct ApprovalsStatus {
+    open: u64,
+    /// There are more than were counted.
+    more: bool,
+    oldest: Option<OldestApproval>,
+}
+#[derive(ToSchema)]
+pub struct OldestApproval {
+    intent: String,
+    environment: String,
+    agent: String,
+    action: String,
+    asked_at: String,
+    expires_at: String,
+}
+#[derive(ToSchema)]
+pub struct RevocationsStatus {
+    within_seconds: i64,
+    /// Revocations in bulk within that time.
+    bulk: u64,
+    last_at: Option<String>,
+    last_reason: Option<String>,
+    /// Single tokens that are revoked and would still be good.
+    tokens: u64,
+}
+#[derive(ToSchema)]
+pub struct SinkStatus {
+    sink: String,
+    state: String,
+    lag_entries: u64,
+    lag_seconds: i64,
+    error: Option<String>,
+}
+#[derive(ToSchema)]
+pub struct NotShown {
+    what: String,
+    needs: String,
+}
+
 #[derive(ToSchema)]
 pub struct Health {
     status: String,

@@ -106,9 +106,12 @@ pub enum Command {
     Serve(Serve),
     /// Set up a data directory: root key, tenant, owner's credential.
     Init(Init),
-    /// One screen: what runs, what it decides by, what is halted.
-    #[command(before_help = "Examples:\n  intended status\n  intended status -o json")]
-    Status,
+    /// One screen: what is wrong and what to do next, then everything else.
+    #[command(
+        before_help = "Examples:\n  intended status\n  intended status --watch\n  intended status --watch --interval 10s -o jsonl >> status.jsonl\n  intended status -o json",
+        after_help = "Exits with 9 while something is halted, with 5 when the server is unavailable."
+    )]
+    Status(Status),
     /// Submit intents and look at decisions.
     #[command(
         subcommand,
@@ -245,7 +248,20 @@ pub struct Dev {
 }
 
 #[derive(Args)]
-#[command(before_help = "Examples:\n  intended serve --data-dir ./data")]
+pub struct Status {
+    /// Show it again and again: in place on a terminal, else one block after the other. Ctrl-C ends it.
+    #[arg(long)]
+    pub watch: bool,
+    /// How often.
+    #[arg(long, default_value = "2s", requires = "watch")]
+    pub interval: String,
+}
+
+#[derive(Args)]
+#[command(
+    before_help = "Examples:\n  intended serve --data-dir ./data\n  INTENDED_LOG=info intended serve --data-dir ./data --log-format json   a line for each request",
+    after_help = "INTENDED_LOG sets levels: error, warn (the default), info, debug, trace; by target too (`warn,intended::access=info`)."
+)]
 pub struct Serve {
     /// A directory that `intended init` has set up.
     #[arg(long, env = "INTENDED_DATA_DIR")]
@@ -253,6 +269,19 @@ pub struct Serve {
     /// Instead of the config file's address.
     #[arg(long)]
     pub listen: Option<String>,
+    /// How the log on stderr is written, instead of as the config file says.
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How the log of a server is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: a JSON object a line.
+    Json,
 }
 
 #[derive(Args)]

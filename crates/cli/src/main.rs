@@ -7,7 +7,9 @@ mod cmd;
 mod config;
 mod confirm;
 mod error;
+mod logging;
 mod notifier;
+mod otlp;
 mod output;
 mod requests;
 mod rewake;
@@ -51,13 +53,13 @@ fn main() -> std::process::ExitCode {
     if cli.global.quiet {
         output::be_quiet();
     }
-    let level = match (cli.global.quiet, cli.global.verbose) {
-        (true, _) => "error",
-        (_, true) => "info",
-        _ => "warn",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("INTENDED_LOG").unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if cli.global.no_color {
+        output::no_colour();
+    }
+    // How a server logs stands in its config file, which it reads first.
+    if !matches!(cli.command, args::Command::Serve(_)) {
+        logging::install(cli.global.quiet, cli.global.verbose, intended_telemetry::Format::Text, None);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -66,13 +68,7 @@ fn main() -> std::process::ExitCode {
         }
     };
     let code = runtime.block_on(cmd::run(cli)).unwrap_or_else(|error| {
-        let text = error.to_string();
-        if !text.is_empty() {
-            eprintln!("error: {}", output::safe(&text));
-        }
-        if let Some(hint) = error.hint() {
-            eprintln!("\nhint: {}", output::safe(hint.as_ref()));
-        }
+        output::complain(&error.to_string(), error.hint().as_deref());
         error.exit()
     });
     let code = if code == ExitCode::Ok && output::lost() { ExitCode::Usage } else { code };

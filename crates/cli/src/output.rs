@@ -30,10 +30,61 @@ pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
+/// Whether messages are lines of a log for machines.
+static JSON_NOTES: AtomicBool = AtomicBool::new(false);
+
+pub fn notes_as_json() {
+    JSON_NOTES.store(true, Ordering::Relaxed);
+}
+
 /// A message to stderr, unless --quiet. Errors are not messages.
 pub fn note(text: &str) {
-    if !QUIET.load(Ordering::Relaxed) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
+    if JSON_NOTES.load(Ordering::Relaxed) {
+        let (level, text) = match text.trim().strip_prefix("warning: ") {
+            Some(text) => (tracing::Level::WARN, text),
+            None => (tracing::Level::INFO, text.trim()),
+        };
+        eprintln!("{}", intended_telemetry::log::line(level, text, None));
+    } else {
         eprintln!("{text}");
+    }
+}
+
+/// Whether colour may be used, if there is somebody to see it.
+static COLOUR: AtomicBool = AtomicBool::new(true);
+
+pub fn no_colour() {
+    COLOUR.store(false, Ordering::Relaxed);
+}
+
+/// A line that stands out, where that is possible. What it says says it too.
+pub fn loud(text: &str, is_loud: bool) -> String {
+    use std::io::IsTerminal as _;
+    let colour = is_loud
+        && COLOUR.load(Ordering::Relaxed)
+        && std::io::stdout().is_terminal()
+        && crate::config::variable("NO_COLOR").is_none()
+        && crate::config::variable("TERM").is_none_or(|term| term != "dumb");
+    if colour { format!("\x1b[1;31m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// What went wrong, and what to do about it, to stderr.
+pub fn complain(text: &str, hint: Option<&str>) {
+    if JSON_NOTES.load(Ordering::Relaxed) {
+        // What is done needs no line.
+        if !text.is_empty() {
+            eprintln!("{}", intended_telemetry::log::line(tracing::Level::ERROR, text, hint));
+        }
+        return;
+    }
+    if !text.is_empty() {
+        eprintln!("error: {}", safe(text));
+    }
+    if let Some(hint) = hint {
+        eprintln!("\nhint: {}", safe(hint));
     }
 }
 

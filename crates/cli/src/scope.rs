@@ -29,6 +29,7 @@ const MEMBER: &str = "of a member who may approve in the environment";
 const HALT: &str = "for the environment, or the whole tenant when that is what it is about; with emergency:read it also \
                     shows what would stop; a halt is also thrown with emergency:halt or a break-glass file";
 
+const STATUS: &str = "with policy:read, emergency:read, approval:read and token:verify the rest, each its part";
 const INVITE: &str = "for the whole tenant, and all that the member may do";
 
 const fn need(command: &'static str, scopes: &'static [Scope], note: &'static str) -> Need {
@@ -40,7 +41,7 @@ pub const NEEDS: &[Need] = &[
     need("dev", &[], NONE),
     need("serve", &[], NONE),
     need("init", &[], NONE),
-    need("status", &[Scope::StatusRead, Scope::AuditRead, Scope::PolicyRead, Scope::EmergencyRead], ""),
+    need("status", &[Scope::StatusRead], STATUS),
     need("intent submit", &[Scope::IntentSubmit], ITS),
     need("intent list", &[Scope::IntentRead], ""),
     need("intent show", &[Scope::IntentRead], ""),

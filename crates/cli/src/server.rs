@@ -13,6 +13,7 @@ use intended_runtime::health::Door;
 use intended_runtime::readiness::Thresholds;
 use intended_runtime::{Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
+use intended_telemetry::Traces;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
@@ -89,6 +90,12 @@ pub struct Config {
     /// And without a request.
     #[serde(default = "default_idle")]
     pub session_idle_minutes: u32,
+    /// How the log is written; absent: as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<crate::args::LogFormat>,
+    /// Where traces are exported to; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<crate::otlp::Config>,
 }
 
 pub const fn default_key_days() -> u32 {
@@ -294,8 +301,16 @@ pub async fn serve(
     limits: Limits,
     stopping: Stopping,
     dir: &Path,
+    traces: Option<Traces>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
+    let (app, router) = match &traces {
+        Some(traces) => {
+            let app = app.traced(traces.counts());
+            (app.clone(), traces.over(intended_api::router(app)))
+        }
+        None => (app.clone(), intended_api::router(app)),
+    };
     let housekeeping = tokio::spawn(Arc::clone(&app.runtime).keep_house());
     let delivering = tokio::spawn(Arc::clone(&app.runtime).keep_delivering());
     let requests = tokio::spawn(crate::requests::serve(Arc::clone(&app.runtime), dir.to_path_buf()));
@@ -317,7 +332,7 @@ pub async fn serve(
         tokio::time::sleep(stopping.finish).await;
     };
     let cut = tokio::select! {
-        () = accept(listener, intended_api::router(app), limits, door, shutdown) => false,
+        () = accept(listener, router, limits, door, shutdown) => false,
         () = overtime => true,
     };
     if cut {
@@ -326,9 +341,15 @@ pub async fn serve(
     housekeeping.abort();
     delivering.abort();
     requests.abort();
-    runtime.close().await?;
-    Ok(())
+    let closed = runtime.close().await;
+    if let Some(traces) = traces {
+        traces.stop(FLUSH).await;
+    }
+    Ok(closed?)
 }
+
+/// How long the last spans may take to be exported.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// Takes connections until `shutdown` is done, then waits until those that are open have ended.
 async fn accept(

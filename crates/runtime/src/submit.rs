@@ -16,9 +16,11 @@ use intended_model::{Class, Code, Digest, Intent, IntentId, Timestamp, Value};
 use intended_store::{Committed, Conflict, StoreError, TreeHead, Write};
 use intended_token::claims::Actor;
 use intended_token::{Action, Claims, LedgerPosition};
+use tracing::Instrument as _;
 
 use crate::draft::{Asked, Draft, commit_of};
 use crate::metrics::{Phases, Stopwatch};
+use crate::spans::{self, phase};
 use crate::{Principal, Runtime, RuntimeError, Tenant};
 
 /// How often a decision that lost its commit is decided again. Sixteen concurrent writers of one
@@ -79,14 +81,16 @@ impl Authority {
 impl Runtime {
     /// Decides an intent. An `Err` means that nothing was decided and nothing is allowed.
     pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
-        let decided = self.decide(principal, submission).await;
+        let span = spans::decide(&principal.tenant.id, &submission.intent.environment);
+        let decided = self.decide_one(principal, submission).instrument(span.clone()).await;
+        spans::came_of(&span, &decided);
         if let Err(error) = &decided {
             self.metrics().undecided(error.code);
         }
         decided
     }
 
-    async fn decide(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
+    async fn decide_one(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
         let total = Stopwatch::start();
         may_submit(principal, &submission.intent)?;
         let intent_hash = submission.intent.digest().map_err(RuntimeError::internal)?;
@@ -104,6 +108,7 @@ impl Runtime {
         let mut intent = submission.intent;
         for _ in 0..MAX_ATTEMPTS {
             let mut watch = Stopwatch::start();
+            let evaluating = phase!("evaluate");
             let state = tenant.state();
             let at = self.now();
             // What the verifier will hold the decision against is the state that it is fenced by.
@@ -117,7 +122,8 @@ impl Runtime {
                 approvals: Vec::new(),
                 expires_at: None,
             };
-            let Draft { record, mut reads, mut writes } = self.draft(tenant, &state, at, asked, &jti)?;
+            let Draft { record, mut reads, mut writes } =
+                evaluating.in_scope(|| self.draft(tenant, &state, at, asked, &jti))?;
             reads.extend(self.session_fence(principal)?);
             if let Some(key) = &idempotency {
                 reads.push((key.as_str().into(), 0));
@@ -128,14 +134,17 @@ impl Runtime {
                 });
             }
             let commit = commit_of(tenant, &record, reads, writes)?;
+            drop(evaluating);
             let evaluate = watch.lap();
-            let (record, committed) = self.commit_decision(tenant, record, commit, idempotency.as_deref()).await?;
+            let committing = phase!("commit");
+            let committing = self.commit_decision(tenant, record, commit, idempotency.as_deref()).instrument(committing);
+            let (record, committed) = committing.await?;
             match committed {
                 Ok(committed) => {
                     let commit = watch.lap();
-                    let decided = self.committed(tenant, record, committed)?;
+                    let decided = phase!("sign").in_scope(|| self.committed(tenant, record, committed))?;
                     if let Err(error) = self.record_crossings(tenant).await {
-                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                        tracing::warn!(tenant = %tenant.id, intent = %id, %error, "a breaker is not open yet");
                     }
                     if decided.record.input.class.is_traffic() {
                         let took = Phases { evaluate, commit, sign: watch.lap(), total: total.elapsed() };

@@ -79,6 +79,12 @@ impl Collector for Snapshot {
         counter(to, "intended_siem_events", "Events that collectors have acknowledged.", sent)?;
         let failed = self.sinks.iter().map(|(name, s)| (sink(name), s.failures));
         counter(to, "intended_siem_failures", "Batches that were not taken.", failed)?;
+        if let Some([exported, dropped, failed]) = self.traces {
+            one_counter(to, "intended_trace_spans_exported", "Spans that the collector has taken.", exported)?;
+            let help = "Spans that were not exported: the queue was full, or the collector did not take them.";
+            one_counter(to, "intended_trace_spans_dropped", help, dropped)?;
+            one_counter(to, "intended_trace_export_failures", "Attempts to hand spans over that failed.", failed)?;
+        }
         self.process.encode(to)?;
         one_gauge(to, "process_start_time_seconds", "When it started, since the epoch.", self.started)
     }

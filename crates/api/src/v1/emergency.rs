@@ -58,7 +58,7 @@ struct StateBody {
     halts: Vec<HaltRow>,
 }
 
-fn scope_text(scope: &HaltScope) -> String {
+pub(super) fn scope_text(scope: &HaltScope) -> String {
     match (&scope.on, &scope.environment) {
         (Some(on), _) => format!("{}:{}", on.kind(), on.text()),
         (None, Some(environment)) => format!("environment:{environment}"),

@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::page::List;
-use crate::{Answer, App, Problem, auth, input, json, schema, written};
+use crate::{Answer, App, Problem, auth, input, json, logged, schema, written};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -72,6 +72,7 @@ impl<'a> DecisionBody<'a> {
     pub(super) fn new(tenant: &'a str, d: &'a Decided, standing: Standing) -> Self {
         let intent = &d.record.input.intent;
         let decision: &Decision = &d.record.decision;
+        logged::decided(d);
         let (outcome, reason, state) = match standing {
             Standing::Final => (decision.decision, decision.reason, "final"),
             Standing::Open { .. } => (decision.decision, decision.reason, "open"),
@@ -279,6 +280,7 @@ async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri
 async fn find(app: &App, headers: &HeaderMap, tenant: &str, id: &str) -> Result<(Principal, Decided), Problem> {
     let principal = auth::tenant(app, headers, tenant)?.reading(Scope::IntentRead)?;
     let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
+    logged::intent(id);
     let decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
     Ok((principal, decided))
 }
@@ -319,6 +321,7 @@ async fn show(
 ) -> Answer {
     let caller = auth::tenant(&app, &headers, &tenant)?;
     let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
+    logged::intent(id);
     let principal = reader(&app, &caller, &id).await?;
     let mut decided = app.runtime.decision(&principal, &id).await?.ok_or(Code::NotFound)?;
     let query: ShowQuery = input::query(&uri)?;
@@ -388,6 +391,7 @@ async fn context(
 ) -> Answer {
     let principal = auth::tenant(&app, &headers, &tenant)?.once(input::idempotency_key(&headers)?);
     let id: IntentId = id.parse().map_err(|_| Problem::from(Code::NotFound))?;
+    logged::intent(id);
     let value = input::value(&headers, &body, input::MAX_BODY)?;
     let ContextBody { context } = intended_model::json::from_value(&value).map_err(RuntimeError::from)?;
     let decided = app.runtime.add_context(&principal, &id, &context).await?;

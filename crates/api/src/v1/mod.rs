@@ -23,6 +23,7 @@ pub mod roles;
 pub mod siem;
 pub mod sign_in;
 pub mod simulations;
+pub mod status;
 pub mod tenants;
 pub mod token_test;
 pub mod tokens;
@@ -45,6 +46,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(simulations::router())
         .merge(siem::router())
         .merge(nodes::router())
+        .merge(status::router())
         .merge(incidents::router())
         .merge(emergency::router())
         .merge(breakers::router())

@@ -72,7 +72,7 @@ pub async fn run(global: &Global, args: Dev) -> Outcome {
         let stop = async move {
             let _ = stopping.await;
         };
-        serve(listener, app, Limits::default(), stop_quickly, &data, stop).await
+        serve(listener, app, Limits::default(), stop_quickly, &data, None, stop).await
     });
     let shown = tokio::select! {
         shown = show(global, &issuer, &keys) => shown,

@@ -24,6 +24,7 @@ mod self_test;
 mod readiness;
 mod serve;
 mod siem;
+mod status;
 mod tail;
 mod tenant;
 mod token;
@@ -38,7 +39,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Dev(args) => dev::run(&global, args).await,
         Command::Serve(args) => serve::serve(&global, args).await,
         Command::Init(args) => serve::init(&global, args).await,
-        Command::Status => operate::status(&Client::new(&global)?, global.output).await,
+        Command::Status(args) => status::run(&global, &args).await,
         Command::Intent(args) => intent::run(&global, args).await,
         Command::Token(args) => token::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,

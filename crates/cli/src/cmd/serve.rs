@@ -10,10 +10,10 @@ use intended_model::{EnvironmentId, ExitCode, MemberId, TenantId};
 use serde_json::json;
 
 use super::Outcome;
-use crate::args::{Format, Init, Serve};
+use crate::args::{Format, Init, LogFormat, Serve};
 use crate::config::Global;
 use crate::error::{CliError, file};
-use crate::output::{note, one, say};
+use crate::output::{note, notes_as_json, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
     default_idle, default_key_days, default_requests, default_session, host, listen, open, reopen, send_webhooks,
@@ -141,6 +141,8 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         trusted_proxies: Vec::new(),
         session_minutes: default_session(),
         session_idle_minutes: default_idle(),
+        log_format: None,
+        otlp: None,
     };
     let text = toml::to_string(&config).map_err(|e| CliError::Usage(e.to_string(), None))?;
     if let Some(path) = &args.owner_key_file {
@@ -212,9 +214,21 @@ async fn invite(
 
 pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let dir = &args.data_dir;
+    // From the first word on: whoever reads the log reads why it does not start, too.
+    if args.log_format == Some(LogFormat::Json) {
+        notes_as_json();
+    }
     let config = Config::read(dir)?;
+    let format = match args.log_format.or(config.log_format) {
+        Some(LogFormat::Json) => intended_telemetry::Format::Json,
+        Some(LogFormat::Text) | None => intended_telemetry::Format::Text,
+    };
+    if format == intended_telemetry::Format::Json {
+        notes_as_json();
+    }
     let root = config.root_key(dir)?;
     let exporters = crate::siem::exporters(dir, &config.siem)?;
+    let collector = config.otlp.as_ref().map(|otlp| otlp.collector(dir)).transpose()?;
     let address = args.listen.as_deref().unwrap_or(&config.listen);
     if global.dry_run {
         one(
@@ -223,6 +237,8 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
         );
         return Ok(ExitCode::Ok);
     }
+    let traces = collector.map(crate::otlp::Collector::start);
+    crate::logging::install(global.quiet, global.verbose, format, traces.as_ref());
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     if let Some(node) = config.node.or_else(host) {
@@ -257,7 +273,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let exports = crate::siem::start(&runtime, exporters);
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
     let app = intended_api::App::new(runtime).behind(&config.trusted_proxies);
-    let served = run(listener, app, limits, stopping, dir, stop).await;
+    let served = run(listener, app, limits, stopping, dir, traces, stop).await;
     // What was sent and not acknowledged yet is sent again by the next one.
     exports.iter().for_each(tokio::task::JoinHandle::abort);
     served?;

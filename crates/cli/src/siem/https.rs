@@ -34,45 +34,57 @@ pub struct Https {
     kind: &'static str,
 }
 
+/// Where a collector of the operator's is. Secrets do not go in the clear, and not into `url`.
+pub fn place(text: &str) -> Result<reqwest::Url, String> {
+    let url = reqwest::Url::parse(text).map_err(|e| format!("`url`: {e}"))?;
+    let host = url.host_str().unwrap_or_default();
+    let here =
+        host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
+    if !(url.scheme() == "https" || (url.scheme() == "http" && here)) {
+        return Err("`url` begins with https://; http:// is for this machine only".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("secrets stand in files, not in `url`: see `token_file`".to_owned());
+    }
+    Ok(url)
+}
+
+/// What connects to it. No redirect is followed, no proxy of the environment is used.
+pub fn client(dir: &Path, tls: &Tls, timeout_millis: u64) -> Result<reqwest::Client, String> {
+    let timeout = Duration::from_millis(timeout_millis.clamp(100, 120_000));
+    let mut client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(timeout)
+        .timeout(timeout)
+        .user_agent(concat!("intended/", env!("CARGO_PKG_VERSION")));
+    let said = |e: reqwest::Error| crate::client::deepest(&e);
+    if let Some(path) = &tls.ca_file {
+        let pem = text_of(&dir.join(path))?;
+        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(said)?);
+    }
+    match (&tls.client_cert_file, &tls.client_key_file) {
+        (None, None) => {}
+        (Some(cert), Some(key)) => {
+            let key = Zeroizing::new(text_of(&dir.join(key))?);
+            let pem = Zeroizing::new(format!("{}\n{}", text_of(&dir.join(cert))?, *key));
+            client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(said)?);
+        }
+        _ => return Err("`client_cert_file` and `client_key_file` belong together".to_owned()),
+    }
+    client.build().map_err(said)
+}
+
 impl Https {
     pub fn new(dir: &Path, config: &Config, format: Format) -> Result<Self, String> {
-        let url = reqwest::Url::parse(&config.url).map_err(|e| format!("`url`: {e}"))?;
-        let host = url.host_str().unwrap_or_default();
-        let here = host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback());
-        if !(url.scheme() == "https" || (url.scheme() == "http" && here)) {
-            return Err("`url` begins with https://; http:// is for this machine only".to_owned());
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("secrets stand in files, not in `url`: see `token_file`".to_owned());
-        }
-        let timeout = Duration::from_millis(config.timeout_millis.clamp(100, 120_000));
-        let mut client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(timeout)
-            .timeout(timeout)
-            .user_agent(concat!("intended/", env!("CARGO_PKG_VERSION")));
-        let said = |e: reqwest::Error| crate::client::deepest(&e);
-        if let Some(path) = &config.tls.ca_file {
-            let pem = text_of(&dir.join(path))?;
-            client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(said)?);
-        }
-        match (&config.tls.client_cert_file, &config.tls.client_key_file) {
-            (None, None) => {}
-            (Some(cert), Some(key)) => {
-                let key = Zeroizing::new(text_of(&dir.join(key))?);
-                let pem = Zeroizing::new(format!("{}\n{}", text_of(&dir.join(cert))?, *key));
-                client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(said)?);
-            }
-            _ => return Err("`client_cert_file` and `client_key_file` belong together".to_owned()),
-        }
+        let url = place(&config.url)?;
+        let client = client(dir, &config.tls, config.timeout_millis)?;
         let token = config.token_file.as_ref().map(|path| dir.join(path));
         if let Some(path) = &token {
             token_of(path)?;
         }
         let kind = if format == Format::Ocsf { "application/x-ndjson" } else { "text/plain; charset=utf-8" };
-        Ok(Self { client: client.build().map_err(said)?, url, token, kind })
+        Ok(Self { client, url, token, kind })
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::CliError;
 
 mod file;
-mod https;
+pub mod https;
 mod syslog;
 
 /// One `[[siem]]` table.
@@ -114,6 +114,6 @@ pub fn start(runtime: &Arc<Runtime>, exporters: Vec<Exporter>) -> Vec<tokio::tas
     exporters.into_iter().map(|exporter| tokio::spawn(Arc::clone(runtime).export(exporter))).collect()
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
+pub fn text_of(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }

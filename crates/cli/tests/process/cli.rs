@@ -470,7 +470,7 @@ fn dev_stays_up_keeps_its_data_and_prints_a_command_that_works() {
     let line = out.lines().find(|l| l.ends_with(" status")).unwrap();
     // As it stands: it names the server, which is not at the default port.
     let words: Vec<&str> = line.split(' ').skip(1).collect();
-    assert!(run(&mut intended(&words)).expect(0).out.contains("halts    none"));
+    assert!(run(&mut intended(&words)).expect(0).out.contains("halts     none"));
     let stopped = server.stop().expect(0);
     assert!(stopped.err.contains("stopping"), "{}", stopped.err);
     // Again on the same data: what was decided is there, and the demonstration holds again.

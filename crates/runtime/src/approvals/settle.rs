@@ -14,10 +14,12 @@ use intended_model::decision::{Input, Outcome, PROCEDURE};
 use intended_model::entry::Scope;
 use intended_model::{Class, Code, Intent, IntentId, Timestamp, Value};
 use intended_store::{Conflict, StoreError, Write};
+use tracing::Instrument as _;
 
 use super::people::policy_changed;
 use super::{Fence, Open, met, read_session};
 use crate::draft::{Asked, Draft, commit_of};
+use crate::spans::{self, phase};
 use crate::submit::{IDEMPOTENCY_TTL_MS, MAX_ATTEMPTS, answer_of, is_suspended, read_answer};
 use crate::{Decided, Principal, Runtime, RuntimeError, Tenant};
 
@@ -143,7 +145,9 @@ impl Runtime {
             } else if with.is_none() && open.record.decision.reason != Code::SessionWaiting {
                 return Ok(None);
             }
-            let Draft { record, mut reads, mut writes } = self.draft(tenant, &state, at, asked, &jti)?;
+            let deciding = spans::decide(&tenant.id, &before.intent.environment);
+            let draft = || phase!("evaluate").in_scope(|| self.draft(tenant, &state, at, asked, &jti));
+            let Draft { record, mut reads, mut writes } = deciding.in_scope(draft)?;
             // Still not its turn.
             if with.is_none() && record.decision.reason == Code::SessionWaiting {
                 return Ok(None);
@@ -155,13 +159,17 @@ impl Runtime {
                 writes.push(Write::Put { key: key.into(), value: answer_of(*id, false), expires_at });
             }
             let commit = commit_of(tenant, &record, reads, writes)?;
-            let (record, committed) = self.commit_decision(tenant, record, commit, None).await?;
+            let committing = deciding.in_scope(|| phase!("commit"));
+            let (record, committed) = self.commit_decision(tenant, record, commit, None).instrument(committing).await?;
             match committed {
                 Ok(committed) => {
                     self.wake();
-                    let decided = self.committed(tenant, record, committed)?;
+                    let sign = || phase!("sign").in_scope(|| self.committed(tenant, record, committed));
+                    let decided = deciding.in_scope(sign);
+                    spans::came_of(&deciding, &decided);
+                    let decided = decided?;
                     if let Err(error) = self.record_crossings(tenant).await {
-                        tracing::warn!(tenant = %tenant.id, %error, "a breaker is not open yet");
+                        tracing::warn!(tenant = %tenant.id, intent = %id, %error, "a breaker is not open yet");
                     }
                     return Ok(Some(decided));
                 }

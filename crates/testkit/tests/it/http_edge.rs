@@ -242,16 +242,24 @@ async fn a_credential_that_asks_too_often_is_told_when_to_come_back() {
     assert_eq!(app.clone().oneshot(get()).await.unwrap().status(), 200);
 }
 
+/// What a caller's tracer says of the trace that a request belongs to.
+pub const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_carries_a_request_id_and_a_problem_names_it() {
     let (_world, app, _) = app().await;
-    let given = Request::get(INTENTS).header("x-request-id", "mine-1").header("traceparent", "00-4bf9-00f0-01");
+    let given = Request::get(INTENTS).header("x-request-id", "mine-1").header("traceparent", PARENT);
     let answer = app.clone().oneshot(given.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], "mine-1");
-    assert_eq!(answer.headers()["traceparent"], "00-4bf9-00f0-01");
+    assert_eq!(answer.headers()["traceparent"], PARENT);
     let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
     let problem: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(problem["request_id"], "mine-1");
+    let odd = Request::get(INTENTS).header("traceparent", "00-4bf9-00f0-01").body(Body::empty()).unwrap();
+    assert!(
+        !app.clone().oneshot(odd).await.unwrap().headers().contains_key("traceparent"),
+        "what is none is not passed on"
+    );
 
     let mut made = std::collections::BTreeSet::new();
     for _ in 0..3 {
