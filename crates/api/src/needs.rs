@@ -118,6 +118,7 @@ const AREAS: &[Line] = table! {
     POST "tokens/verify": TokenVerify;
     POST "tokens/{jti}/revoke": TokenRevoke;
     GET "revocations": TokenVerify;
+    GET "keys": StatusRead;
     POST "keys/rotate": KeyWrite;
     POST "keys/{kid}/retire": KeyWrite;
     GET "audit": AuditRead;

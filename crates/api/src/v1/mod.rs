@@ -14,6 +14,7 @@ pub mod drills;
 pub mod emergency;
 pub mod incidents;
 pub mod intents;
+pub mod keys;
 pub mod ledger;
 pub mod policy;
 pub mod reviews;
@@ -29,6 +30,7 @@ pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(intents::router())
         .merge(tokens::router())
+        .merge(keys::router())
         .merge(ledger::router())
         .merge(access::router())
         .merge(agents::router())

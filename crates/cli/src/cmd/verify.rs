@@ -255,7 +255,7 @@ fn ledger(
 }
 
 /// All facts whose names begin so.
-fn facts(store: &ReadOnly, tenant: &TenantId, prefix: &str) -> intended_store::Result<Vec<(String, Vec<u8>)>> {
+pub fn facts(store: &ReadOnly, tenant: &TenantId, prefix: &str) -> intended_store::Result<Vec<(String, Vec<u8>)>> {
     let (mut out, mut after) = (Vec::new(), String::new());
     loop {
         let page = store.facts(tenant, prefix, &after, 1000)?;
@@ -319,4 +319,22 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
         rows.push(row("note", format!("{} {what}", r.overdue)));
     }
     say(&format!("the ledger holds\n{}", table(&[], rows)));
+}
+
+/// A tenant's ledger in a copy, decided again as a whole, and held against a checkpoint that came with it.
+pub fn copied(
+    store: &ReadOnly,
+    tenant: &TenantId,
+    checkpoint: &str,
+    bar: &indicatif::ProgressBar,
+) -> Result<Report, CliError> {
+    let known = Known { vkey: None, checkpoint: Some(checkpoint) };
+    ledger(store, tenant, known, bar).map_err(|why| {
+        let what = match why {
+            Broken::Failure(failure) => failure.to_string(),
+            Broken::Store(error) => error.to_string(),
+            Broken::Unsigned => "no signed checkpoint of it is kept".to_owned(),
+        };
+        CliError::Failed(format!("the copy does not hold\n  `{tenant}`: {what}"), ExitCode::VerificationFailed)
+    })
 }
