@@ -58,13 +58,7 @@ pub struct Tenant {
 
 impl Manifest {
     pub fn new(made_at: Timestamp, root_key: bool, tenants: Vec<Tenant>) -> Self {
-        Self {
-            format: FORMAT.to_owned(),
-            release: env!("CARGO_PKG_VERSION").to_owned(),
-            made_at,
-            root_key,
-            tenants,
-        }
+        Self { format: FORMAT.to_owned(), release: env!("CARGO_PKG_VERSION").to_owned(), made_at, root_key, tenants }
     }
 }
 
@@ -189,8 +183,7 @@ pub fn read(path: &Path, database: Option<&Path>) -> Result<Content, CliError> {
     let sums = sums.ok_or_else(|| bad(format!("there is no `{SUMS}` in it: it was cut short, or is no backup")))?;
     hold(&sums, &seen).map_err(bad)?;
     let manifest = manifest.ok_or_else(|| bad(format!("there is no `{MANIFEST}` in it")))?;
-    let manifest: Manifest =
-        serde_json::from_str(&manifest).map_err(|e| bad(format!("`{MANIFEST}`: {e}")))?;
+    let manifest: Manifest = serde_json::from_str(&manifest).map_err(|e| bad(format!("`{MANIFEST}`: {e}")))?;
     if manifest.format != FORMAT {
         return Err(bad(format!("its format is `{}`; this release reads `{FORMAT}`", manifest.format)));
     }

@@ -226,7 +226,13 @@ impl Command {
     /// Whether it talks to a server, or looks at what one has issued.
     pub const fn remote(&self) -> bool {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Backup(_) | Self::Restore(_) | Self::Completions { .. } | Self::Man { .. } => false,
+            Self::Dev(_)
+            | Self::Serve(_)
+            | Self::Init(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => false,
             Self::Policy(policy) => policy.remote(),
             Self::Incident(incident) => incident.remote(),
             _ => true,

@@ -42,15 +42,18 @@ impl State {
         if let Some(lost) = e.lost.as_ref().filter(|lost| lost.size <= e.copied.size) {
             return Err(FoldError::NothingLost { copied: e.copied.size, known: lost.size });
         }
-        self.throw(Halt {
-            environment: None,
-            on: None,
-            reason: e.reason.clone(),
-            by: e.by.clone(),
-            index,
-            people: e.resume_people,
-            asked: None,
-        }, &e.halt);
+        self.throw(
+            Halt {
+                environment: None,
+                on: None,
+                reason: e.reason.clone(),
+                by: e.by.clone(),
+                index,
+                people: e.resume_people,
+                asked: None,
+            },
+            &e.halt,
+        );
         let restored = Arc::make_mut(&mut self.restored);
         restored.push(Restored {
             index,

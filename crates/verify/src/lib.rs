@@ -390,7 +390,9 @@ impl Verifier {
                         r.index
                     ),
                 );
-                return altered(format!("the tree of {size} entries does not have the root that was signed: {restored}"));
+                return altered(format!(
+                    "the tree of {size} entries does not have the root that was signed: {restored}"
+                ));
             }
             self.held = size;
         }

@@ -74,7 +74,11 @@ pub async fn run(global: &Global, args: Audit) -> Outcome {
                 }
                 Some(path) => {
                     crate::kept::write(path, text)?;
-                    note(&format!("{} entries are signed for in {}", body.get("size").unwrap_or(&Value::Null), path.display()));
+                    note(&format!(
+                        "{} entries are signed for in {}",
+                        body.get("size").unwrap_or(&Value::Null),
+                        path.display()
+                    ));
                 }
                 None if global.output == Format::Table => say(text.trim_end_matches('\n')),
                 None => one(global.output, &body),

@@ -138,19 +138,18 @@ fn places(out: Option<&Path>, ledgers: &[Copied]) -> Result<BTreeMap<TenantId, P
     }
 }
 
-fn report(
-    global: &Global,
-    args: &Backup,
-    content: &Content,
-    bytes: u64,
-    checkpoints: &BTreeMap<TenantId, PathBuf>,
-) {
+fn report(global: &Global, args: &Backup, content: &Content, bytes: u64, checkpoints: &BTreeMap<TenantId, PathBuf>) {
     let manifest = &content.manifest;
     let out = args.out.display();
     if global.output == Format::Table {
         let cells = |t: &archive::Tenant| {
             let unsigned = t.entries.saturating_sub(t.signed);
-            vec![t.tenant.to_string(), t.entries.to_string(), format!("{} ({unsigned} newer)", t.signed), t.root.clone()]
+            vec![
+                t.tenant.to_string(),
+                t.entries.to_string(),
+                format!("{} ({unsigned} newer)", t.signed),
+                t.root.clone(),
+            ]
         };
         say(&table(&["tenant", "entries", "signed for", "root"], manifest.tenants.iter().map(cells).collect()));
     } else {

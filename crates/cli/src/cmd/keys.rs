@@ -53,13 +53,18 @@ pub async fn run(global: &Global, args: Keys) -> Outcome {
                     }
                 }
             }
-            one(global.output, &json!({
-                "environment": environment, "kid": kid, "alg": alg, "index": made.get("index"), "retired": retired,
-            }));
+            one(
+                global.output,
+                &json!({
+                    "environment": environment, "kid": kid, "alg": alg, "index": made.get("index"), "retired": retired,
+                }),
+            );
             if retire_others {
                 note("verifiers without a connection go by it when they have fetched the keys again");
             } else {
-                note("the key before it still verifies, so that tokens under way stay good; the next rotation retires it");
+                note(
+                    "the key before it still verifies, so that tokens under way stay good; the next rotation retires it",
+                );
             }
         }
         Keys::Retire { kid, reason, confirm } => {

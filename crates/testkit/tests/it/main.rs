@@ -41,6 +41,7 @@ mod one_person;
 mod operate;
 mod policy_http;
 mod refusals;
+mod restored;
 mod reviews;
 mod rollback;
 mod siem;
