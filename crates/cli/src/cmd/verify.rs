@@ -275,6 +275,7 @@ pub fn value(r: &Report, trusted: bool) -> serde_json::Value {
         "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
         "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "unsigned": r.unsigned, "overdue": r.overdue, "facts": r.facts, "root": r.root,
         "first_at": time(r.first_at), "last_at": time(r.last_at),
+        "restored": r.restored.iter().map(|r| serde_json::json!({"entry": r.index, "lost": r.lost})).collect::<Vec<_>>(),
         "key_trusted": trusted,
     })
 }
@@ -313,6 +314,17 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
             },
         ),
     ];
+    for restored in &r.restored {
+        let lost = match restored.lost {
+            0 => "none is known to be lost".to_owned(),
+            n => format!("{n} are known to be lost"),
+        };
+        let what = format!(
+            "at entry {0}, from a copy of the {0} before it; of what came after the copy {lost}",
+            restored.index
+        );
+        rows.push(row("restored", what));
+    }
     if r.overdue > 0 {
         let what =
             "escalations whose time was over long before the last entry are not closed; nothing is allowed by them";

@@ -87,13 +87,16 @@ fn every_command_that_is_named_somewhere_exists() {
 }
 
 /// The documents with shell blocks that are run, in the order in which they are read.
-const RUN: [&str; 7] = [
+const RUN: [&str; 10] = [
     "README.md",
     "docs/api.md",
     "docs/policy.md",
     "docs/ledger.md",
     "docs/emergency.md",
     "docs/breakers.md",
+    "docs/backup.md",
+    "docs/keys.md",
+    "docs/incident-response.md",
     "docs/cli.md",
 ];
 
