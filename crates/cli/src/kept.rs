@@ -123,6 +123,12 @@ pub async fn hold(runtime: &Runtime, dir: Option<&Path>, files: &[PathBuf]) -> R
 
 /// What does not hold is a verification that failed.
 fn refused(error: RuntimeError, path: &Path) -> CliError {
+    if error.code == Code::NotFound {
+        return CliError::usage(
+            format!("{}: {}", path.display(), error.detail),
+            "a tenant is missing here that was there when this was kept; to go on without it, put its checkpoint away",
+        );
+    }
     let proof = matches!(error.code, Code::LedgerTakenBack | Code::LedgerForked);
     match CliError::from(error).about(path) {
         CliError::Refused { code, title, detail, parts, hint, .. } => {

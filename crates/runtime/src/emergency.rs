@@ -35,6 +35,8 @@ const MAX_OPEN: usize = 1_000;
 const MAX_PROBES: usize = 100;
 /// Beyond every position that a ledger can have, and a number that every reader of JSON keeps.
 const NO_POSITION: u64 = (1 << 53) - 1;
+/// How far ahead of this one the clock may have been that tokens of a lost part were issued by.
+const SKEW_MS: i64 = 10_000;
 /// For how long the same list is given out.
 pub const LIST_SECS: i64 = 10;
 /// Longest that a break-glass credential is good for.
@@ -545,7 +547,7 @@ impl Runtime {
         let copies = state.restored.iter().filter(|r| r.index >= oldest);
         revoked_cuts.extend(copies.map(|r| RevokedCut {
             before: NO_POSITION,
-            selector: TokenSelector { to: Some(r.at), ..TokenSelector::default() },
+            selector: TokenSelector { to: Some(r.at.plus_millis(SKEW_MS)), ..TokenSelector::default() },
         }));
         let dead_before = if state.emergency.dead_before() > oldest { state.emergency.dead_before() } else { 0 };
         let listed =

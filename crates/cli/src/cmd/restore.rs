@@ -45,6 +45,14 @@ pub async fn run(global: &Global, args: &Restore) -> Outcome {
     let content = archive::read(&args.backup, Some(&stage.path().join(FILE)))?;
     let config: Config = toml::from_str(&content.config)
         .map_err(|e| CliError::Usage(format!("{}: {CONFIG} in it: {e}", args.backup.display()), None))?;
+    // Where the server kept its checkpoints it is not asked whether somebody thought of them.
+    if let Some(place) = config.checkpoint_dir.as_ref().map(|place| dir.join(place)) {
+        if place.is_dir() {
+            notes.extend(kept::notes(&place)?);
+        } else {
+            note(&format!("{}: `checkpoint_dir` names it, and it is not there", place.display()));
+        }
+    }
     let (ledgers, lost) = checked(global, args, stage.path(), &content, &notes)?;
     let root = root_key(args, &content, &config)?;
     if global.dry_run {
@@ -58,7 +66,7 @@ pub async fn run(global: &Global, args: &Restore) -> Outcome {
     }
     let gone_on = halt(args, stage.path(), &root, &config, &ledgers, &lost).await?;
     place(stage, dir, &content, &config, &root)?;
-    report(global, args, &gone_on, &lost);
+    report(global, args, &gone_on, &lost, !notes.is_empty());
     Ok(ExitCode::Ok)
 }
 
@@ -107,10 +115,12 @@ fn checked(
     let mut lost = Lost::new();
     for (path, text) in notes {
         let of = text.lines().next().unwrap_or_default();
-        let ledger = ledgers.iter().find(|l| intended_ledger::origin(&l.tenant) == of).ok_or_else(|| {
+        let ledger = ledgers.iter().find(|l| intended_ledger::origin(&l.tenant) == of);
+        // A tenant that was made after the backup is lost as a whole.
+        let ledger = ledger.ok_or_else(|| {
             CliError::usage(
                 format!("{}: it is of `{of}`, which is not in this backup", path.display()),
-                "name checkpoints of the tenants that are in it",
+                "a tenant that was made after the backup is lost as a whole; to go on without it, put its checkpoint away",
             )
         })?;
         if let Some(tree) = ledger.against(text).map_err(|e| e.about(path))? {
@@ -247,7 +257,8 @@ fn place(
         std::fs::create_dir_all(parent(&path)).map_err(file(&path))?;
         write_secret(&path, &format!("{}\n", &*root.expose()))?;
     }
-    write_secret(&at.join(CONFIG), &content.config)?;
+    let part = at.join(format!("{CONFIG}.part"));
+    write_secret(&part, &content.config)?;
     for entry in std::fs::read_dir(at).map_err(file(at))? {
         let path = entry.map_err(file(at))?.path();
         std::fs::File::open(&path).and_then(|f| f.sync_all()).map_err(file(&path))?;
@@ -256,10 +267,12 @@ fn place(
     // One that is there and empty gives way; one that was filled meanwhile does not.
     std::fs::rename(at, dir).map_err(file(dir))?;
     let _ = stage.keep();
-    kept::sync(parent(dir))
+    kept::sync(parent(dir))?;
+    std::fs::rename(dir.join(format!("{CONFIG}.part")), dir.join(CONFIG)).map_err(file(dir))?;
+    kept::sync(dir)
 }
 
-fn report(global: &Global, args: &Restore, gone_on: &[(TenantId, GoneOn)], lost: &Lost) {
+fn report(global: &Global, args: &Restore, gone_on: &[(TenantId, GoneOn)], lost: &Lost, held: bool) {
     let dir = args.data_dir.display();
     let gone = |tenant: &TenantId, on: &GoneOn| lost.get(tenant).map_or(0, |to| to.size.saturating_sub(on.copied));
     if global.output == Format::Table {
@@ -281,7 +294,7 @@ fn report(global: &Global, args: &Restore, gone_on: &[(TenantId, GoneOn)], lost:
         one(global.output, &json!({"data_dir": dir.to_string(), "tenants": rows}));
     }
     note(&format!("restored to {dir}; every tenant is HALTED, tokens from before are dead, people sign in again"));
-    if args.checkpoint.is_empty() {
+    if !held {
         note("no kept checkpoint was named: whether there was a newer state is not known");
     }
     note("what was revoked, removed or halted after the backup is as it was before: look before you lift the halt");

@@ -56,7 +56,7 @@ fn consume(agent: &Http, decided: &Value) -> Value {
 /// Two people lift the only halt.
 fn resume(site: &Site, server: &Server) {
     let status = site.cli(server, &["emergency", "status", "-o", "json"]).expect(9).json();
-    let halt = status["halts"][0]["halt"].as_str().unwrap().to_owned();
+    let halt = status[0]["halt"].as_str().unwrap().to_owned();
     assert!(halt.starts_with("restored-"), "{status}");
     let lift = ["emergency", "resume", &halt, "--reason", "looked at it", "--confirm", &halt];
     let (ana, ben) = (site.person(server, "ana"), site.person(server, "ben"));
@@ -158,10 +158,7 @@ fn a_backup_that_is_older_than_a_kept_checkpoint_is_restored_only_by_who_says_ho
     lookups(&agent, 10, 4);
     let kept_file = kept.join("acme.checkpoint");
     site.cli(&server, &["audit", "checkpoint", "--out", text(&kept_file)]).expect(0);
-    // One that signs for more is not written over by an older one.
-    let older = beside(&site, "older.backup");
     server.stop().expect(0);
-    let taken_back = site.view(beside(&site, "rolled"));
     let new = beside(&site, "new");
     let ran = restore(&site, &out, &new, &["--checkpoint", text(&kept)]).expect(8);
     for says in ["ledger.taken_back", "older than the newest checkpoint", "4 are lost", "--accept-loss 4"] {
@@ -180,14 +177,19 @@ fn a_backup_that_is_older_than_a_kept_checkpoint_is_restored_only_by_who_says_ho
     let held = ["serve", "--data-dir", view.path(), "--listen", "127.0.0.1:0", "--checkpoint", text(&kept)];
     let server = Server::spawn(&mut intended(&held)).unwrap();
     assert!(server.err().contains("lost when the ledger was restored"), "{}", server.err());
+    // Of what is lost one signs for more than there is now: it is not written over.
+    let over = ["audit", "checkpoint", "--out", text(&kept_file)];
+    let ran = view.cli(&server, &over).expect(1);
+    assert!(ran.err.contains("signs for more"), "{}", ran.err);
     resume(&view, &server);
     lookups(&view.agent(&server), 20, 12);
-    let over = ["audit", "checkpoint", "--out", text(&kept_file)];
+    let lost = beside(&site, "lost.checkpoint");
+    std::fs::copy(&kept_file, &lost).unwrap();
     view.cli(&server, &over).expect(0);
-    let lost = std::fs::read_to_string(&kept_file).unwrap();
     server.stop().expect(0);
-    assert!(!lost.is_empty() && !older.exists() && !taken_back.dir.exists());
     run(&mut intended(&["verify", view.path(), "--checkpoint", text(&kept_file)])).expect(0);
+    let ran = run(&mut intended(&["verify", view.path(), "--checkpoint", text(&lost)])).expect(8);
+    assert!(ran.err.contains("restored from a copy of its first"), "{}", ran.err);
 }
 
 /// No `restore`, no word: the files of last week in the place of today's.
@@ -206,6 +208,8 @@ fn a_data_directory_that_was_put_back_is_not_served_where_a_checkpoint_is_kept_e
     std::fs::create_dir(&elsewhere).unwrap();
     let server = site.start().unwrap();
     let kept = elsewhere.join("acme.checkpoint");
+    let backup_file = beside(&site, "early.backup");
+    backup(&site, &backup_file, &[]).expect(0);
     until("one is kept at once", || kept.exists());
     let first = std::fs::read_to_string(&kept).unwrap();
     lookups(&site.agent(&server), 0, 5);
@@ -225,6 +229,9 @@ fn a_data_directory_that_was_put_back_is_not_served_where_a_checkpoint_is_kept_e
     let held = [&serve[..], &["--checkpoint", text(&kept)]].concat();
     let ran = Server::spawn(&mut intended(&held)).err().expect("it is older than what is named");
     assert!(ran.code == 8 && ran.err.contains("ledger.taken_back"), "{ran:?}");
+    // A backup from before it is as old, and its config says where to look.
+    let ran = restore(&site, &backup_file, &beside(&site, "new"), &[]).expect(8);
+    assert!(ran.err.contains("ledger.taken_back") && ran.err.contains("--accept-loss"), "{}", ran.err);
     // What nobody kept anything of cannot be told: that is why one is kept.
     Server::spawn(&mut intended(&serve)).unwrap().stop().expect(0);
     site.start().unwrap().stop().expect(0);
@@ -368,13 +375,18 @@ fn a_kill_in_the_middle_leaves_nothing_that_looks_good() {
             let ran = restore(&site, &out, &beside(&site, &format!("{n}-again")), &[]);
             assert_eq!(ran.code, 0, "after {n}: {ran:?}");
         }
-        if new.exists() {
+        // Its config file is what makes it one, and comes last.
+        let made = new.join("intended.toml").exists();
+        if made {
             let report = run(&mut intended(&["verify", text(&new), "-o", "json"])).expect(0).json();
             assert_eq!(report["restored"].as_array().unwrap().len(), 1, "{report}");
-            assert!(new.join("intended.toml").exists() && new.join("root.key").exists());
+            assert!(new.join("root.key").exists());
+        } else {
+            let ran = run(&mut intended(&["serve", "--data-dir", text(&new), "--dry-run"]));
+            assert!(ran.code == 1 && ran.err.contains("there is no intended.toml"), "{ran:?}");
         }
-        whole += u32::from(out.exists()) + u32::from(new.exists());
-        nothing += u32::from(!out.exists()) + u32::from(!new.exists());
+        whole += u32::from(out.exists()) + u32::from(made);
+        nothing += u32::from(!out.exists()) + u32::from(!made);
         // What is left is no data directory to a server.
         for left in std::fs::read_dir(site.dir.parent().unwrap()).unwrap() {
             let left = left.unwrap().path();
@@ -423,7 +435,7 @@ fn signing_keys_are_listed_rotated_and_retired_from_the_command_line() {
     let active = rows("production")[0].0.clone();
     let ran =
         site.cli(&server, &["keys", "retire", &active, "-e", "production", "--reason", "x", "--confirm", &active]);
-    assert!(ran.code == 1 && ran.err.contains("rotate first"), "{ran:?}");
+    assert!(ran.code == 6 && ran.err.contains("rotate first"), "{ran:?}");
     site.cli(&server, &["keys", "rotate"]).expect(1);
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use intended_engine::approvals::Ineligible;
+use intended_ledger::{Frontier, leaf_hash};
 use intended_model::decision::Outcome;
 use intended_model::emergency::TreeAt;
 use intended_model::entry::{Role, RoleGrant, Scope};
@@ -19,7 +20,7 @@ use serde_json::json;
 
 use crate::approving::Office;
 use crate::sign_in::with_password;
-use crate::tampering::{Forge, Ledger, verify};
+use crate::tampering::{Forge, Ledger, forger, verify};
 
 /// A copy of a world's data, as a backup takes it: while it is in use.
 struct Copy(tempfile::TempDir);
@@ -104,6 +105,21 @@ fn verify_with((header, leaves): Ledger, kept: &str) -> Result<Report, Failure> 
     verifier.finish()
 }
 
+/// By somebody who has a key: what the entry says of the tree before it is made true, or left as it is.
+fn signed(mut forged: Forge, made_true: bool) -> Ledger {
+    let signer = forger();
+    let at = forged.position("ledger.restored", 0);
+    if made_true {
+        let (_, leaves) = Forge(forged.0.clone()).rebuild_with(&signer, &[]);
+        let mut before = Frontier::empty();
+        for leaf in &leaves[..at] {
+            before.push(leaf_hash(leaf));
+        }
+        forged.edit(at, |b| b["copied"]["root"] = json!(before.root().to_base64()));
+    }
+    forged.rebuild_with(&signer, &[])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_from_before_a_copy_or_lost_after_it_is_good_for_anything() {
     let world = World::new().await.unwrap();
@@ -134,6 +150,8 @@ async fn nothing_from_before_a_copy_or_lost_after_it_is_good_for_anything() {
     for token in [&used_later, &lost] {
         assert_eq!(offline(&world, token).await, Err(Refusal::Revoked), "also where there is no connection");
     }
+    // The clock that the lost ones were issued by may have been a little ahead.
+    world.clock.advance_millis(10_000);
     let new = submit(&world, 46).await;
     assert_eq!(offline(&world, &new).await, Ok(()));
     assert_eq!(online(&world, &new).await, Ok(()));
@@ -150,11 +168,10 @@ async fn it_takes_two_people_to_lift_the_halt_where_production_takes_two() {
     assert_eq!((halt.people, halt.environment.as_ref(), halt.on.as_ref()), (1, None, None), "as its settings say");
     assert_eq!(&*halt.reason, "the disk died");
     // The entry says how many, and it is not for the entry to say.
-    let forged = Forge::of(&world.export().await.unwrap().1);
-    let mut fewer = Forge(forged.0.clone());
+    let mut fewer = Forge::of(&world.export().await.unwrap().1);
     let at = fewer.position("ledger.restored", 0);
     fewer.edit(at, |b| b["resume_people"] = json!(2));
-    let failure = verify(fewer.rebuild()).unwrap_err();
+    let failure = verify(signed(fewer, true)).unwrap_err();
     assert_eq!((failure.check, failure.index), (Check::Fold, Some(at as u64)), "{failure}");
 }
 
@@ -177,24 +194,28 @@ async fn who_was_signed_in_before_a_copy_signs_in_again() {
     holds(&world).await;
 }
 
+async fn key(world: &World, name: &str, member: Option<MemberId>, scopes: &[Scope]) -> String {
+    let spec = CredentialSpec {
+        actions: Vec::new(),
+        credential: CredentialId::new(&format!("{name}-key")).unwrap(),
+        environments: vec![environment("production").unwrap()],
+        scopes: scopes.to_vec(),
+        expires_at: None,
+        live: true,
+        member,
+        networks: Vec::new(),
+        whole: false,
+    };
+    world.runtime.create_credential(&world.owner, spec).await.unwrap().key
+}
+
 async fn approver(world: &World, name: &str) -> String {
     let member = MemberId::new(name).unwrap();
     let grant = RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Owner, whole: true };
     let groups = vec![Name::new("leads").unwrap()];
     let spec = MemberSpec { active: true, grants: vec![grant], groups, ..MemberSpec::default() };
     world.runtime.set_member(&world.owner, member.clone(), spec).await.unwrap();
-    let spec = CredentialSpec {
-        actions: Vec::new(),
-        credential: CredentialId::new(&format!("{name}-key")).unwrap(),
-        environments: vec![environment("production").unwrap()],
-        scopes: vec![Scope::ApprovalRead, Scope::ApprovalDecide],
-        expires_at: None,
-        live: true,
-        member: Some(member),
-        networks: Vec::new(),
-        whole: false,
-    };
-    world.runtime.create_credential(&world.owner, spec).await.unwrap().key
+    key(world, name, Some(member), &[Scope::ApprovalRead, Scope::ApprovalDecide]).await
 }
 
 /// It may have been approved and carried out, or denied, in what is lost.
@@ -202,7 +223,8 @@ async fn approver(world: &World, name: &str) -> String {
 async fn what_waited_when_a_copy_was_made_is_approved_by_nobody_after_it() {
     let office = Office::with("2 of leads").await;
     let [ana, ben] = [approver(&office.world, "ana").await, approver(&office.world, "ben").await];
-    let asked = office.ask_as(&office.world.owner.clone()).await;
+    let agent = key(&office.world, "bot", None, &[Scope::IntentSubmit]).await;
+    let asked = office.ask_as(&office.world.runtime.authenticate(&agent).unwrap()).await;
     let by = office.world.runtime.authenticate(&ana).unwrap();
     office.approve(&by, &asked).await.unwrap();
     let copy = Copy::of(&office.world);
@@ -215,7 +237,7 @@ async fn what_waited_when_a_copy_was_made_is_approved_by_nobody_after_it() {
     assert_eq!(refused.code, Code::ApprovalIneligible);
     assert!(refused.detail.contains(Ineligible::Restored.why()), "{}", refused.detail);
     // Asked for again, it is approved as ever; the half that was given before counts for nothing.
-    let office = Office { agent: world.owner.clone(), world };
+    let office = Office { agent: world.runtime.authenticate(&agent).unwrap(), world };
     let again = office.ask_as(&office.agent.clone()).await;
     for key in [&ana, &ben] {
         assert_eq!(office.outcome(&again).await.0, Outcome::Escalate);
@@ -313,7 +335,7 @@ async fn what_an_entry_says_of_a_restoration_is_true_or_it_does_not_verify() {
     for (what, change, check, says) in cases {
         let mut forged = Forge::of(&leaves);
         forged.edit(at, change);
-        let failure = verify(forged.rebuild()).unwrap_err();
+        let failure = verify(signed(forged, what != "another tree")).unwrap_err();
         assert_eq!((failure.check, failure.index), (check, Some(at as u64)), "{what}: {failure}");
         assert!(failure.what.contains(says), "{what}: {failure}");
     }
@@ -322,7 +344,7 @@ async fn what_an_entry_says_of_a_restoration_is_true_or_it_does_not_verify() {
     let resumed = forged.position("halt.resumed", 0);
     forged.0.remove(resumed);
     let decision = forged.position("decision", 1);
-    let failure = verify(forged.rebuild()).unwrap_err();
+    let failure = verify(signed(forged, true)).unwrap_err();
     assert_eq!((failure.check, failure.index), (Check::Halt, Some(decision as u64)), "{failure}");
     // And so is what it kills: a token from before is not used after it.
     let mut forged = Forge::of(&leaves);
@@ -334,7 +356,7 @@ async fn what_an_entry_says_of_a_restoration_is_true_or_it_does_not_verify() {
         });
         let text = intended_model::json::canonical(&body.take()).unwrap();
         forged.0.push((last, "token.consumed".to_owned(), text));
-        let verified = verify(Forge(forged.0.clone()).rebuild());
+        let verified = verify(signed(Forge(forged.0.clone()), true));
         assert_eq!(verified.is_ok(), good, "{verified:?}");
         if let Err(failure) = verified {
             assert_eq!(failure.check, Check::Halt, "{failure}");
