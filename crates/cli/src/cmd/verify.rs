@@ -316,13 +316,10 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
     ];
     for restored in &r.restored {
         let lost = match restored.lost {
-            0 => "none is known to be lost".to_owned(),
-            n => format!("{n} are known to be lost"),
+            0 => "no entry after it is known to be lost".to_owned(),
+            n => format!("{n} entries after it are known to be lost"),
         };
-        let what = format!(
-            "at entry {0}, from a copy of the {0} before it; of what came after the copy {lost}",
-            restored.index
-        );
+        let what = format!("at entry {0}, from a copy of the {0} before it; {lost}", restored.index);
         rows.push(row("restored", what));
     }
     if r.overdue > 0 {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -347,10 +347,16 @@ fn a_kill_in_the_middle_leaves_nothing_that_looks_good() {
     lookups(&site.agent(&server), 0, 400);
     server.stop().expect(0);
     let good = beside(&site, "good.backup");
-    backup(&site, &good, &[]).expect(0);
     let key = site.dir.join("root.key");
+    // How long each takes when nobody disturbs it; it is killed at each sixteenth of that.
+    let mut whole_takes = [Duration::ZERO; 2];
+    let began = Instant::now();
+    backup(&site, &good, &[]).expect(0);
+    whole_takes[0] = began.elapsed();
+    restore(&site, &good, &beside(&site, "undisturbed"), &[]).expect(0);
+    whole_takes[1] = began.elapsed().saturating_sub(whole_takes[0]);
     let (mut whole, mut nothing) = (0, 0);
-    for n in 0..40_u64 {
+    for n in 0..=16_u32 {
         let (out, new) = (beside(&site, &format!("{n}.backup")), beside(&site, &format!("{n}-new")));
         let mut commands = [
             intended(&["backup", "--data-dir", site.path(), "--out", text(&out)]),
@@ -365,9 +371,9 @@ fn a_kill_in_the_middle_leaves_nothing_that_looks_good() {
                 text(&key),
             ]),
         ];
-        for command in &mut commands {
+        for (command, takes) in commands.iter_mut().zip(whole_takes) {
             let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(n * n / 2));
+            std::thread::sleep(takes * n / 16);
             child.kill().unwrap();
             child.wait().unwrap();
         }
