@@ -197,6 +197,7 @@ async fn who_was_signed_in_before_a_copy_signs_in_again() {
 async fn key(world: &World, name: &str, member: Option<MemberId>, scopes: &[Scope]) -> String {
     let spec = CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         credential: CredentialId::new(&format!("{name}-key")).unwrap(),
         environments: vec![environment("production").unwrap()],
         scopes: scopes.to_vec(),
