@@ -120,6 +120,7 @@ const AREAS: &[Line] = table! {
     POST "tokens/test": TokenTest;
     POST "tokens/{jti}/revoke": TokenRevoke;
     GET "revocations": TokenVerify;
+    GET "keys": StatusRead;
     POST "keys/rotate": KeyWrite;
     POST "keys/{kid}/retire": KeyWrite;
     GET "audit": AuditRead;

@@ -412,6 +412,18 @@ pub struct Jwks {
     keys: Vec<Object>,
 }
 #[derive(ToSchema)]
+pub struct SigningKey {
+    environment: String,
+    kid: String,
+    /// `EdDSA`, `ES256` or `RS256`.
+    alg: String,
+    /// `active` signs, `previous` still verifies, `retired` does neither.
+    status: String,
+    added_at: String,
+    /// Ledger position of the entry that added it.
+    index: u64,
+}
+#[derive(ToSchema)]
 pub struct RotateRequest {
     environment: String,
     /// `EdDSA`, `ES256` or `RS256`.

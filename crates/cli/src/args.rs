@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod access;
 mod approval;
+mod backup;
 mod breaker;
 mod emergency;
+mod keys;
 mod policy;
 mod readiness;
 mod siem;
@@ -17,8 +19,10 @@ mod webhook;
 
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use approval::{Approval, Say};
+pub use backup::{Backup, Restore};
 pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
 pub use emergency::{Emergency, Halt, Revoke};
+pub use keys::Keys;
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use readiness::{Check as ReadinessCheck, Readiness};
 pub use siem::Siem;
@@ -106,6 +110,10 @@ pub enum Command {
     Serve(Serve),
     /// Set up a data directory: root key, tenant, owner's credential.
     Init(Init),
+    /// Copy a data directory into one file, also while a server runs on it.
+    Backup(Backup),
+    /// Make a data directory from a backup. Its tenants start halted.
+    Restore(Restore),
     /// One screen: what is wrong and what to do next, then everything else.
     #[command(
         before_help = "Examples:\n  intended status\n  intended status --watch\n  intended status --watch --interval 10s -o jsonl >> status.jsonl\n  intended status -o json",
@@ -124,6 +132,12 @@ pub enum Command {
         before_help = "Examples:\n  intended token inspect token.jwt\n  intended token verify token.jwt --intent-hash sha256:… -e production --consume\n  intended token test read.json"
     )]
     Token(Token),
+    /// The keys that tokens are signed with.
+    #[command(
+        subcommand,
+        before_help = "Examples:\n  intended keys list\n  intended keys rotate -e production\n  intended keys rotate -e production --retire-others --reason 'it leaked' --confirm production"
+    )]
+    Keys(Keys),
     /// Query, prove, export the ledger.
     #[command(
         subcommand,
@@ -223,7 +237,13 @@ impl Command {
     /// Whether it talks to a server, or looks at what one has issued.
     pub const fn remote(&self) -> bool {
         match self {
-            Self::Dev(_) | Self::Serve(_) | Self::Init(_) | Self::Completions { .. } | Self::Man { .. } => false,
+            Self::Dev(_)
+            | Self::Serve(_)
+            | Self::Init(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Completions { .. }
+            | Self::Man { .. } => false,
             Self::Policy(policy) => policy.remote(),
             Self::Incident(incident) => incident.remote(),
             _ => true,
@@ -269,6 +289,9 @@ pub struct Serve {
     /// Instead of the config file's address.
     #[arg(long)]
     pub listen: Option<String>,
+    /// A checkpoint that was kept elsewhere, or a directory of them: a ledger that is older is not served.
+    #[arg(long, value_name = "PATH")]
+    pub checkpoint: Vec<PathBuf>,
     /// How the log on stderr is written, instead of as the config file says.
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -520,6 +543,15 @@ pub enum Audit {
         /// A file with the ledger's public key as you know it. Without it the server's own word is taken.
         #[arg(long)]
         vkey: Option<PathBuf>,
+    },
+    /// The newest checkpoint: what to keep elsewhere, for `--checkpoint` of verify, serve and restore.
+    #[command(
+        before_help = "Examples:\n  intended audit checkpoint > acme.checkpoint\n  intended audit checkpoint --out /mnt/elsewhere/acme.checkpoint"
+    )]
+    Checkpoint {
+        /// Write it to this file instead, whole or not at all. One that signs for more is not written over.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Export and re-execute the whole ledger.
     #[command(

@@ -1,12 +1,15 @@
 //! The `intended` binary: the only composition root. One file per verb under `cmd`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod archive;
 mod args;
 mod client;
 mod cmd;
 mod config;
 mod confirm;
+mod copied;
 mod error;
+mod kept;
 mod logging;
 mod notifier;
 mod otlp;

@@ -81,6 +81,10 @@ pub struct Config {
     /// SHA-256 of the key of who operates the server: makes and suspends tenants. Absent: nobody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator_key_sha256: Option<Digest>,
+    /// Where the newest checkpoint of each tenant is kept, outside the data directory: what is older than
+    /// that is not served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_dir: Option<PathBuf>,
     /// Networks of proxies in front, whose `x-forwarded-for` is believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<IpNet>,

@@ -64,6 +64,8 @@ pub enum Ineligible {
     Group,
     /// A step that is not theirs comes first.
     Later,
+    /// It was asked before the ledger was restored: nobody knows what became of it.
+    Restored,
 }
 
 impl Ineligible {
@@ -72,7 +74,7 @@ impl Ineligible {
         match self {
             Self::Requester | Self::ActsFor | Self::Owner => Code::ApprovalOwn,
             Self::Again => Code::ApprovalAgain,
-            Self::Scope | Self::Means | Self::Group | Self::Later => Code::ApprovalIneligible,
+            Self::Scope | Self::Means | Self::Group | Self::Later | Self::Restored => Code::ApprovalIneligible,
         }
     }
     #[must_use]
@@ -88,6 +90,10 @@ impl Ineligible {
             Self::Means => "the key, or the means of signing in, were given after it was asked for",
             Self::Group => "this person was in none of the groups before it was asked for",
             Self::Later => "another step comes first",
+            Self::Restored => {
+                "it was asked for before the ledger was restored from a copy, and what became of it then is unknown: \
+                 submit the intent again"
+            }
         }
     }
 }
@@ -181,6 +187,8 @@ pub fn counted<'s>(state: &'s State, input: &Input) -> Vec<Counted<'s>> {
         // One that does not say what it was given for is of a procedure that did not ask.
         let Some(request) = given.request else { continue };
         let good = given.environment == environment.id
+            // What waited when the ledger was copied may have been decided since.
+            && !state.from_before_a_copy(request)
             && given.intent_hash == input.intent_hash
             && given.policy == digest
             && given.expires_at > input.at
@@ -277,6 +285,9 @@ pub fn may_approve(
     at: Timestamp,
 ) -> Result<(), Ineligible> {
     may_decide(state, request, by, approver, at)?;
+    if state.from_before_a_copy(request.index) {
+        return Err(Ineligible::Restored);
+    }
     let given = state.approvals.get(&request.id).map_or(&[][..], Vec::as_slice);
     if given.iter().any(|(_, g)| same(state, g, by, approver)) {
         return Err(Ineligible::Again);

@@ -423,12 +423,17 @@ impl State {
             asked: None,
         };
         self.break_glass(index, e, &halt)?;
-        let emergency = Arc::make_mut(&mut self.emergency);
-        emergency.says_people |= e.resume_people.is_some();
-        emergency.active.edit(e.environment.as_ref(), e.on.as_ref(), |names| names.insert(e.halt.clone()));
-        emergency.note_thrown(index, &halt.scope(), halt.code());
-        Arc::make_mut(&mut self.halts).insert(e.halt.clone(), halt);
+        Arc::make_mut(&mut self.emergency).says_people |= e.resume_people.is_some();
+        self.throw(halt, &e.halt);
         Ok(())
+    }
+
+    /// From here on it is in force, and kills what it covers.
+    pub(crate) fn throw(&mut self, halt: Halt, name: &Name) {
+        let emergency = Arc::make_mut(&mut self.emergency);
+        emergency.active.edit(halt.environment.as_ref(), halt.on.as_ref(), |names| names.insert(name.clone()));
+        emergency.note_thrown(halt.index, &halt.scope(), halt.code());
+        Arc::make_mut(&mut self.halts).insert(name.clone(), halt);
     }
 
     /// A break-glass credential throws the halt that it is for, once.

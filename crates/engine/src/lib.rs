@@ -9,6 +9,7 @@
 //! * [`people`]: members, their keys and means of signing in, as the fold has them
 //! * [`lifecycle`]: how an environment comes to another policy, and back
 //! * [`emergency`]: halts, what they cover, and which tokens are dead
+//! * [`restored`]: a ledger that goes on from a copy of itself
 //! * [`explain`]: why, in sentences, and which single change would have allowed it
 //! * [`expect`]: the outcomes that a version is expected to have
 //! * [`risk`]: eight factors to a score
@@ -34,6 +35,7 @@ pub mod keys;
 pub mod lifecycle;
 pub mod needs;
 pub mod people;
+pub mod restored;
 pub mod risk;
 pub mod sign_in;
 pub mod state;
@@ -49,6 +51,7 @@ pub use lifecycle::{
     Deployment, Draft, DraftStatus, Incident, LifecycleError, MAX_NOTE, MAX_OPEN_DRAFTS, PendingRollback, Person,
 };
 pub use needs::{Needs, needs};
+pub use restored::Restored;
 pub use sign_in::{KeptSignIn, SignInError, SignIns};
 pub use state::{
     Agent, Capability, Credential, Environment, FoldError, Key, KeyStatus, Linked, Member, Review, State, Version,

@@ -78,6 +78,10 @@ impl State {
     #[must_use]
     pub fn session_stands(&self, kept: &KeptSignIn, at: Timestamp) -> bool {
         let member = self.members.get(&kept.member);
+        // Of one from before a copy was made nobody knows whether it was ended.
+        if self.restored.last().is_some_and(|r| kept.control < r.control) {
+            return false;
+        }
         at < kept.expires_at && member.is_some_and(|m| m.active && m.out <= kept.control)
     }
 }

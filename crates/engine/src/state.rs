@@ -23,6 +23,7 @@ use ipnet::IpNet;
 use crate::breakers::{BreakerError, Breakers};
 use crate::emergency::{Emergency, EmergencyError, Glass, Halt};
 use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, MAX_NOTE, PendingRollback, Person};
+use crate::restored::Restored;
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
 /// in the administration point, a request that is refused.
@@ -106,6 +107,8 @@ pub enum FoldError {
     Breaker(#[from] BreakerError),
     #[error(transparent)]
     Policy(#[from] LifecycleError),
+    #[error("the ledger is restored from a copy of {copied} entries, and {known} are said to be known: none is lost")]
+    NothingLost { copied: u64, known: u64 },
     #[error(transparent)]
     Emergency(#[from] EmergencyError),
 }
@@ -355,6 +358,8 @@ pub struct State {
     pub versions: Arc<BTreeMap<Digest, Arc<Version>>>,
     /// Those in force.
     pub halts: Arc<BTreeMap<Name, Halt>>,
+    /// Where it goes on from copies of itself, newest last.
+    pub restored: Arc<Vec<Restored>>,
     /// What they cover, and what they and revocations have killed.
     pub emergency: Arc<Emergency>,
     pub breakers: Arc<Breakers>,
@@ -390,6 +395,7 @@ impl State {
             catalogue: shipped(created.catalogue)?,
             versions: Arc::default(),
             halts: Arc::default(),
+            restored: Arc::default(),
             emergency: Arc::default(),
             breakers: Arc::default(),
             approvals: Arc::default(),
@@ -557,6 +563,7 @@ impl State {
             Event::TokensRevoked(e) => self.tokens_revoked(index, e)?,
             Event::BreakGlassPrepared(e) => self.break_glass_prepared(index, e)?,
             Event::DrillRecorded(e) => self.drill_recorded(index, e)?,
+            Event::LedgerRestored(e) => self.ledger_restored(index, e)?,
             Event::BreakerHeld(e) => {
                 self.environment_mut(&e.environment)?;
                 Arc::make_mut(&mut self.breakers).hold(e)?;

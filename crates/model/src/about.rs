@@ -349,6 +349,15 @@ pub fn about(event: &Event) -> About<'_> {
             let what = format!("halt `{}` lifted: {}", e.halt, e.reason);
             About { reason: Some(&e.reason), ..plain("halt", &e.halt, Some(&e.by), Delete, High, what) }
         }
+        Event::LedgerRestored(e) => {
+            let lost = match &e.lost {
+                Some(lost) => format!(", {} entries are lost", lost.size.saturating_sub(e.copied.size)),
+                None => String::new(),
+            };
+            let what = format!("ledger restored from a copy of {} entries{lost}: {}", e.copied.size, e.reason);
+            let about = plain("ledger", &"ledger", Some(&e.by), Other("restore"), Critical, what);
+            About { reason: Some(&e.reason), ..about }
+        }
         Event::TokensRevoked(e) => {
             let what = format!("authority tokens in {} revoked in bulk: {}", scope(&e.selector.environment), e.reason);
             let about =

@@ -97,6 +97,15 @@ impl std::fmt::Display for HaltScope {
     }
 }
 
+/// A ledger's tree: how many entries, and the root that they have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TreeAt {
+    /// In base64, as a checkpoint has it.
+    pub root: Box<str>,
+    pub size: u64,
+}
+
 /// Which tokens are meant: those that all of this is true of. At least one thing is said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::emergency::{DrillKind, DrillStep, HaltTarget, TokenSelector};
+use crate::emergency::{DrillKind, DrillStep, HaltTarget, TokenSelector, TreeAt};
 
 pub use crate::access::{Role, RoleGrant, Scope, Scopes, SignInMethod, WorkflowStep};
 pub use crate::breaker::{
@@ -96,6 +96,7 @@ kinds! {
     TokensRevoked(TokensRevoked) = "tokens.revoked", control: true;
     BreakGlassPrepared(BreakGlassPrepared) = "break_glass.prepared", control: true;
     DrillRecorded(DrillRecorded) = "drill.recorded", control: true;
+    LedgerRestored(LedgerRestored) = "ledger.restored", control: true;
     BreakerHeld(BreakerHeld) = "breaker.held", control: true;
     BreakerReleased(BreakerReleased) = "breaker.released", control: true;
     BreakerSet(BreakerSet) = "breaker.set", control: true;
@@ -491,6 +492,22 @@ bodies! {
         by: CredentialId,
         halt: Name,
         reason: Box<str>,
+    }
+    /// From here on the ledger goes on from a copy of itself. What was recorded after the copy was made is
+    /// not in it, whatever it was: so the tenant is halted, and nothing that was let through before counts.
+    LedgerRestored {
+        /// When, by the clock of who restored it.
+        at: Timestamp,
+        by: CredentialId,
+        /// The tree that was copied: of the entries before this one.
+        copied: TreeAt,
+        halt: Name,
+        /// The newest checkpoint that was known and signs for more: so much is lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost: Option<TreeAt>,
+        reason: Box<str>,
+        /// How many people it takes to lift the halt.
+        resume_people: u32,
     }
     /// A breaker opened by hand.
     BreakerHeld {

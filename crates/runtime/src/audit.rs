@@ -470,6 +470,7 @@ impl Reach {
         self.next = index + 1;
         match event {
             Event::HaltThrown(e) => drop(self.halts.insert(e.halt, e.environment)),
+            Event::LedgerRestored(e) => drop(self.halts.insert(e.halt, None)),
             Event::BreakerHeld(e) => drop(self.breakers.insert(e.breaker, e.environment)),
             Event::CredentialCreated(e) => {
                 drop(self.credentials.insert(e.credential, (!e.whole).then_some(e.environments)));
@@ -569,6 +570,7 @@ impl Reach {
             Event::AccessReinstated(e) => optional(Some(&e.environment)),
             Event::WebhookSet(e) => optional(Some(&e.environment)),
             Event::TenantCreated(_)
+            | Event::LedgerRestored(_)
             | Event::MemberSet(_)
             | Event::CatalogueSet(_)
             | Event::SignInSet(_)

@@ -33,6 +33,10 @@ const MAX_COUNTED: usize = 100_000;
 const MAX_OPEN: usize = 1_000;
 /// How often it is looked whether a halt has taken effect.
 const MAX_PROBES: usize = 100;
+/// Beyond every position that a ledger can have, and a number that every reader of JSON keeps.
+const NO_POSITION: u64 = (1 << 53) - 1;
+/// How far ahead of this one the clock may have been that tokens of a lost part were issued by.
+const SKEW_MS: i64 = 10_000;
 /// For how long the same list is given out.
 pub const LIST_SECS: i64 = 10;
 /// Longest that a break-glass credential is good for.
@@ -544,7 +548,14 @@ impl Runtime {
         let halt_cuts = thrown.map(|(before, scope)| HaltCut { before, on: scope.on.clone() }).collect();
         let known = state.emergency.revocations().iter();
         let known = known.filter(|r| r.index >= oldest && here(r.selector.environment.as_ref()));
-        let revoked_cuts = known.map(|r| RevokedCut { before: r.index, selector: r.selector.clone() }).collect();
+        let mut revoked_cuts: Vec<RevokedCut> =
+            known.map(|r| RevokedCut { before: r.index, selector: r.selector.clone() }).collect();
+        // What a lost part of the ledger granted names a position that others have now: it goes by its time.
+        let copies = state.restored.iter().filter(|r| r.index >= oldest);
+        revoked_cuts.extend(copies.map(|r| RevokedCut {
+            before: NO_POSITION,
+            selector: TokenSelector { to: Some(r.at.plus_millis(SKEW_MS)), ..TokenSelector::default() },
+        }));
         let dead_before = if state.emergency.dead_before() > oldest { state.emergency.dead_before() } else { 0 };
         let listed =
             Listed { environment: Some(environment.to_string()), revoked, halts, halt_cuts, revoked_cuts, dead_before };

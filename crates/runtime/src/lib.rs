@@ -8,6 +8,7 @@
 //! * [`policy`](mod@policy): drafts, gates, deployment, verification, rollback
 //! * [`siem`]: the ledger as it is streamed to collectors
 //! * [`sign_in`]: people: passwords, codes, links, identity providers, sessions
+//! * [`signing_keys`]: which keys tokens are signed with
 //! * [`simulation`]: recorded decisions made again by another version
 //! * [`staleness`]: since when memory is what the ledger says
 //! * [`standing`]: where each version stands, and why
@@ -29,6 +30,7 @@
 //! * [`ports`]: where time comes from
 //! * [`rate`]: how many requests a credential may make
 //! * [`tenants`]: who operates the server; suspending a tenant or an environment
+//! * [`restore`]: a ledger against checkpoints kept elsewhere, and going on from a copy
 //! * [`rotation`]: new keys for credentials
 //! * [`lockout`]: who guesses keys waits
 //! * [`usage`]: when each credential was last used, and what for
@@ -77,10 +79,12 @@ pub mod policy;
 pub mod ports;
 pub mod rate;
 pub mod readiness;
+pub mod restore;
 pub mod review;
 pub mod rotation;
 pub mod siem;
 pub mod sign_in;
+pub mod signing_keys;
 pub mod simulation;
 pub mod spans;
 pub mod staleness;

@@ -32,11 +32,13 @@ use crate::blocks::Blocks;
 
 mod blocks;
 mod checkpoint;
+mod copy;
 mod read_only;
 mod reads;
 mod schema;
 mod writer;
 
+pub use copy::copy;
 pub use read_only::ReadOnly;
 
 /// How to open a store.

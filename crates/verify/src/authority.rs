@@ -83,6 +83,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
         | Event::AccessReinstated(AccessReinstated { by, environment: None, .. }) => {
             return (by.as_str() != OPERATOR).then(|| format!("`{by}` does not operate the server"));
         }
+        Event::LedgerRestored(e) => {
+            return (e.by.as_str() != OPERATOR).then(|| format!("`{}` does not operate the server", e.by));
+        }
         Event::AccessSuspended(AccessSuspended { by, environment: Some(_), .. })
         | Event::AccessReinstated(AccessReinstated { by, environment: Some(_), .. }) => (by, Scope::AccessWrite, Whole),
         Event::SignInSet(e) if e.by.member().as_ref() == Some(&e.member) => {

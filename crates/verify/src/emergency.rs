@@ -106,6 +106,20 @@ impl Emergencies {
                 self.thrown.push((index, halt.clone()));
                 self.in_force.push(halt.clone());
             }
+            // A halt of everything.
+            Event::LedgerRestored(restored) => {
+                let halt = HaltThrown {
+                    by: restored.by.clone(),
+                    environment: None,
+                    halt: restored.halt.clone(),
+                    on: None,
+                    reason: restored.reason.clone(),
+                    resume_people: Some(restored.resume_people),
+                    v: restored.v,
+                };
+                self.thrown.push((index, halt.clone()));
+                self.in_force.push(halt);
+            }
             Event::HaltResumed(HaltResumed { halt, .. }) => self.in_force.retain(|h| h.halt != *halt),
             Event::TokensRevoked(revoked) => self.revoked.push((index, revoked.clone())),
             _ => {}
@@ -159,6 +173,10 @@ pub fn untimely(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             let known = e.until.millis_since(at);
             let good = (TOKEN_MS..=TOKEN_MS + MAX_LAG_MS).contains(&known);
             (!good).then(|| format!("the revocation is remembered for {known} ms, which is not what tokens live for"))
+        }
+        Event::LedgerRestored(e) => {
+            let lag = at.millis_since(e.at);
+            (!(0..=MAX_LAG_MS).contains(&lag)).then(|| format!("the ledger was restored {lag} ms before it says so"))
         }
         Event::DrillRecorded(e) => (e.started_at > at).then(|| "the drill began after it was recorded".to_owned()),
         _ => None,

@@ -138,8 +138,19 @@ pub struct Report {
     /// Working facts that were held against the ledger; absent for an export, which has none.
     pub facts: Option<u64>,
     pub root: String,
+    /// Where it goes on from copies of itself.
+    pub restored: Vec<Restored>,
     pub first_at: Option<Timestamp>,
     pub last_at: Option<Timestamp>,
+}
+
+/// Where a ledger goes on from a copy of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Of the entry that says so: so many entries were copied.
+    pub index: u64,
+    /// How many entries after those are known to be lost.
+    pub lost: u64,
 }
 
 struct Granted {
@@ -217,6 +228,8 @@ pub struct Verifier {
     /// Roots that were signed, by size.
     signed: BTreeMap<u64, NodeHash>,
     frontier: Frontier,
+    /// The root before the entry at hand, where that says that the ledger was restored.
+    copied: Option<NodeHash>,
     /// The largest size so far whose root was signed.
     held: u64,
     stored: Option<StoredHead>,
@@ -285,6 +298,7 @@ impl Verifier {
             header,
             signed,
             frontier: Frontier::empty(),
+            copied: None,
             held: 0,
             stored: None,
             state: None,
@@ -331,6 +345,7 @@ impl Verifier {
             return Err(at(format!("its time {} is before the entry before it", leaf.at)));
         }
         let body = check_canonical(leaf.body).map_err(|e| at(e.to_string()))?;
+        self.copied = (leaf.kind == Kind::LedgerRestored.as_str()).then(|| self.frontier.root());
         let block = self.frontier.push(leaf_hash(bytes));
         self.check_tree(block)?;
         let kind =
@@ -367,8 +382,17 @@ impl Verifier {
                     0 => format!("before the checkpoint of size {size}"),
                     held => format!("between the checkpoints of size {held} and {size}"),
                 };
+                // A checkpoint of what was lost signs for another history, and that is what it is there for.
+                let restored = self.report.restored.iter().rev().find(|r| r.index < size).map_or_else(
+                    || format!("an entry {place} was altered"),
+                    |r| format!(
+                        "the ledger says of itself that it was restored from a copy of its first {0} entries (entry {0}), \
+                         and what was signed for is another history after those; or an entry {place} was altered",
+                        r.index
+                    ),
+                );
                 return altered(format!(
-                    "the tree of {size} entries does not have the root that was signed: an entry {place} was altered"
+                    "the tree of {size} entries does not have the root that was signed: {restored}"
                 ));
             }
             self.held = size;
@@ -582,6 +606,15 @@ impl Verifier {
                     fail(Check::Approval, index, format!("approval of {} by `{by}`: {what}", approval.intent))
                 })?;
                 self.approvals.insert(index, approval.clone());
+            }
+            Event::LedgerRestored(restored) => {
+                let root = self.copied.map(|root| root.to_base64());
+                if restored.copied.size != index || root.as_deref() != Some(&*restored.copied.root) {
+                    let what = "it says that another ledger was copied than the one before it";
+                    return Err(fail(Check::Tree, index, what));
+                }
+                let lost = restored.lost.as_ref().map_or(0, |lost| lost.size.saturating_sub(index));
+                self.report.restored.push(Restored { index, lost });
             }
             Event::PolicyVerified(verified) if !(0..=MAX_LAG_MS).contains(&at.millis_since(verified.at)) => {
                 let what = format!("the verification of {} was made at another time", verified.digest);

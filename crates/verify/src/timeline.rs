@@ -26,6 +26,7 @@ pub const fn concerns(kind: Kind) -> bool {
     match kind {
         // What was stopped and what was let go on.
         Kind::HaltThrown
+        | Kind::LedgerRestored
         | Kind::HaltResumeAsked
         | Kind::HaltResumed
         | Kind::BreakerHeld

@@ -14,6 +14,7 @@ pub mod drills;
 pub mod emergency;
 pub mod incidents;
 pub mod intents;
+pub mod keys;
 pub mod ledger;
 pub mod nodes;
 pub mod policy;
@@ -34,6 +35,7 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(intents::router())
         .merge(tokens::router())
         .merge(token_test::router())
+        .merge(keys::router())
         .merge(ledger::router())
         .merge(access::router())
         .merge(agents::router())

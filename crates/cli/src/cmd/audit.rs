@@ -1,4 +1,4 @@
-//! `audit query|tail|proof|verify|export`.
+//! `audit query|tail|proof|checkpoint|verify|export`.
 
 use std::io::Write;
 use std::path::Path;
@@ -63,6 +63,26 @@ pub async fn run(global: &Global, args: Audit) -> Outcome {
             }
             let bytes = export_to(&client, &path).await?;
             note(&format!("{bytes} bytes in {}\nnext: intended verify {}", path.display(), path.display()));
+            Ok(ExitCode::Ok)
+        }
+        Audit::Checkpoint { out } => {
+            let body = client.get("audit/checkpoint").await?;
+            let text = body.get("checkpoint").and_then(Value::as_str).unwrap_or_default();
+            match &out {
+                Some(path) if global.dry_run => {
+                    one(global.output, &json!({"dry_run": true, "write": path.display().to_string()}));
+                }
+                Some(path) => {
+                    crate::kept::write(path, text)?;
+                    note(&format!(
+                        "{} entries are signed for in {}",
+                        body.get("size").unwrap_or(&Value::Null),
+                        path.display()
+                    ));
+                }
+                None if global.output == Format::Table => say(text.trim_end_matches('\n')),
+                None => one(global.output, &body),
+            }
             Ok(ExitCode::Ok)
         }
         Audit::Verify { vkey } => {

@@ -11,17 +11,19 @@ use crate::output::note;
 mod access;
 mod approval;
 mod audit;
+mod backup;
 mod breaker;
 mod dev;
 mod emergency;
 mod health;
 mod incident;
 mod intent;
+mod keys;
 mod login;
-mod operate;
 mod policy;
 mod self_test;
 mod readiness;
+mod restore;
 mod serve;
 mod siem;
 mod status;
@@ -39,6 +41,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Dev(args) => dev::run(&global, args).await,
         Command::Serve(args) => serve::serve(&global, args).await,
         Command::Init(args) => serve::init(&global, args).await,
+        Command::Backup(args) => backup::run(&global, &args),
+        Command::Restore(args) => restore::run(&global, &args).await,
+        Command::Keys(args) => keys::run(&global, args).await,
         Command::Status(args) => status::run(&global, &args).await,
         Command::Intent(args) => intent::run(&global, args).await,
         Command::Token(args) => token::run(&global, args).await,

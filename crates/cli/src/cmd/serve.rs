@@ -1,7 +1,9 @@
 //! `init` and `serve`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use intended_keyring::{ApiKey, KeyKind, RootKey, SystemRng};
@@ -13,6 +15,7 @@ use super::Outcome;
 use crate::args::{Format, Init, LogFormat, Serve};
 use crate::config::Global;
 use crate::error::{CliError, file};
+use crate::kept;
 use crate::output::{note, notes_as_json, one, say};
 use crate::server::{
     CONFIG, Config, Limits, ROOT_KEY, Stopping, default_connections, default_drain, default_finish, default_head,
@@ -138,6 +141,7 @@ pub async fn init(global: &Global, args: Init) -> Outcome {
         connections: default_connections(),
         head_millis: default_head(),
         operator_key_sha256: Some(operator.hash()),
+        checkpoint_dir: None,
         trusted_proxies: Vec::new(),
         session_minutes: default_session(),
         session_idle_minutes: default_idle(),
@@ -244,6 +248,8 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     if let Some(node) = config.node.or_else(host) {
         runtime.name_node(node);
     }
+    let checkpoint_dir = config.checkpoint_dir.map(|place| dir.join(place));
+    kept::hold(&runtime, checkpoint_dir.as_deref(), &args.checkpoint).await?;
     runtime.limit_requests(config.requests_per_second);
     runtime.rotate_keys_within(config.signing_key_days);
     send_webhooks(&runtime, config.webhook_networks)?;
@@ -272,10 +278,15 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     };
     let exports = crate::siem::start(&runtime, exporters);
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    let app = intended_api::App::new(runtime).behind(&config.trusted_proxies);
+    let keeping = checkpoint_dir.clone().map(|place| tokio::spawn(kept::keep(Arc::clone(&runtime), place)));
+    let app = intended_api::App::new(Arc::clone(&runtime)).behind(&config.trusted_proxies);
     let served = run(listener, app, limits, stopping, dir, traces, stop).await;
     // What was sent and not acknowledged yet is sent again by the next one.
     exports.iter().for_each(tokio::task::JoinHandle::abort);
+    keeping.iter().for_each(tokio::task::JoinHandle::abort);
+    if let Some(place) = &checkpoint_dir {
+        kept::once(&runtime, place, &mut BTreeMap::new()).await;
+    }
     served?;
     note("stopped");
     Ok(ExitCode::Ok)

@@ -255,7 +255,7 @@ fn ledger(
 }
 
 /// All facts whose names begin so.
-fn facts(store: &ReadOnly, tenant: &TenantId, prefix: &str) -> intended_store::Result<Vec<(String, Vec<u8>)>> {
+pub fn facts(store: &ReadOnly, tenant: &TenantId, prefix: &str) -> intended_store::Result<Vec<(String, Vec<u8>)>> {
     let (mut out, mut after) = (Vec::new(), String::new());
     loop {
         let page = store.facts(tenant, prefix, &after, 1000)?;
@@ -275,6 +275,7 @@ pub fn value(r: &Report, trusted: bool) -> serde_json::Value {
         "holds": true, "tenant": r.tenant, "entries": r.entries, "decisions": r.decisions, "allowed": r.allowed,
         "control": r.control, "consumptions": r.consumptions, "checkpoints": r.checkpoints, "unsigned": r.unsigned, "overdue": r.overdue, "facts": r.facts, "root": r.root,
         "first_at": time(r.first_at), "last_at": time(r.last_at),
+        "restored": r.restored.iter().map(|r| serde_json::json!({"entry": r.index, "lost": r.lost})).collect::<Vec<_>>(),
         "key_trusted": trusted,
     })
 }
@@ -313,10 +314,36 @@ pub fn print(format: Format, r: &Report, trusted: bool) {
             },
         ),
     ];
+    for restored in &r.restored {
+        let lost = match restored.lost {
+            0 => "no entry after it is known to be lost".to_owned(),
+            n => format!("{n} entries after it are known to be lost"),
+        };
+        let what = format!("at entry {0}, from a copy of the {0} before it; {lost}", restored.index);
+        rows.push(row("restored", what));
+    }
     if r.overdue > 0 {
         let what =
             "escalations whose time was over long before the last entry are not closed; nothing is allowed by them";
         rows.push(row("note", format!("{} {what}", r.overdue)));
     }
     say(&format!("the ledger holds\n{}", table(&[], rows)));
+}
+
+/// A tenant's ledger in a copy, decided again as a whole, and held against a checkpoint that came with it.
+pub fn copied(
+    store: &ReadOnly,
+    tenant: &TenantId,
+    checkpoint: &str,
+    bar: &indicatif::ProgressBar,
+) -> Result<Report, CliError> {
+    let known = Known { vkey: None, checkpoint: Some(checkpoint) };
+    ledger(store, tenant, known, bar).map_err(|why| {
+        let what = match why {
+            Broken::Failure(failure) => failure.to_string(),
+            Broken::Store(error) => error.to_string(),
+            Broken::Unsigned => "no signed checkpoint of it is kept".to_owned(),
+        };
+        CliError::Failed(format!("the copy does not hold\n  `{tenant}`: {what}"), ExitCode::VerificationFailed)
+    })
 }

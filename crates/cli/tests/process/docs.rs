@@ -87,7 +87,7 @@ fn every_command_that_is_named_somewhere_exists() {
 }
 
 /// The documents with shell blocks that are run, in the order in which they are read.
-const RUN: [&str; 8] = [
+const RUN: [&str; 11] = [
     "README.md",
     "docs/api.md",
     "docs/policy.md",
@@ -95,6 +95,9 @@ const RUN: [&str; 8] = [
     "docs/alerts.md",
     "docs/emergency.md",
     "docs/breakers.md",
+    "docs/backup.md",
+    "docs/keys.md",
+    "docs/incident-response.md",
     "docs/cli.md",
 ];
 

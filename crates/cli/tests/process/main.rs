@@ -12,6 +12,7 @@
 
 mod access;
 mod approval;
+mod backup;
 mod breaker;
 mod cli;
 mod disk;

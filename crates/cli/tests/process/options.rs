@@ -244,7 +244,7 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
     let opened = owner.post("incidents", &json!({"title": "drill"})).expect(201);
     let incident = opened["incident"].as_str().unwrap();
     let file = site.dir.join("incident.jsonl");
-    let commands: [&[&str]; 27] = [
+    let commands: [&[&str]; 29] = [
         &["status"],
         &["intent", "list"],
         &["intent", "show", &id],
@@ -270,6 +270,8 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
         &["incident", "export", incident, file.to_str().unwrap()],
         &["audit", "tail", "--after", "0", "--count", "1"],
         &["siem", "status"],
+        &["audit", "checkpoint"],
+        &["keys", "list"],
         &["intent", "replay", &id, "--at", "12"],
         &["policy", "deploy", pack.to_str().unwrap(), "-e", "staging"],
     ];
@@ -295,7 +297,7 @@ fn a_credential_with_the_scopes_that_a_command_names_can_run_it() {
             ran(&key(&format!("fewer-{m}"), &fewer)).expect(4);
         }
     }
-    assert!(run(&mut intended(&["audit", "--required-scope"])).expect(0).out.lines().count() == 5);
+    assert!(run(&mut intended(&["audit", "--required-scope"])).expect(0).out.lines().count() == 6);
 }
 
 #[test]

@@ -50,6 +50,7 @@ mod readiness;
 mod readiness_faults;
 mod refusals;
 mod reported;
+mod restored;
 mod reviews;
 mod rollback;
 mod self_test;

@@ -1,0 +1,173 @@
+//! Checkpoints that are kept outside the data directory. A data directory that was put back as it once
+//! was is consistent in itself; that there was more is known only to who has a checkpoint of it
+//! elsewhere. One small file for each tenant, `<tenant>.checkpoint`, on another disk or machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use intended_ledger::Checkpoint;
+use intended_model::{Code, ExitCode, TenantId};
+use intended_runtime::restore::Kept;
+use intended_runtime::{Runtime, RuntimeError};
+
+use crate::error::{CliError, file};
+use crate::output::note;
+
+/// What the files end with.
+const SUFFIX: &str = "checkpoint";
+/// Longest note that is read.
+const MAX: u64 = 64 * 1024;
+/// How often the newest ones are kept.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// The notes of a file, or of all `*.checkpoint` files of a directory, with where each comes from.
+pub fn notes(path: &Path) -> Result<Vec<(PathBuf, String)>, CliError> {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).map_err(file(path))? {
+            let path = entry.map_err(file(path))?.path();
+            if path.extension().is_some_and(|e| e == SUFFIX) {
+                files.push(path);
+            }
+        }
+        files.sort();
+    } else {
+        files.push(path.to_path_buf());
+    }
+    files.into_iter().map(|path| Ok((path.clone(), read(&path)?))).collect()
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    let size = std::fs::metadata(path).map_err(file(path))?.len();
+    if size > MAX {
+        return Err(CliError::Usage(format!("{}: {size} bytes are no checkpoint", path.display()), None));
+    }
+    std::fs::read_to_string(path).map_err(file(path))
+}
+
+/// The tree that a note is about, without a look at who signed it.
+pub fn parse(note: &str) -> Option<Checkpoint> {
+    let text = note.split("\n\n").next()?;
+    Checkpoint::parse(&format!("{text}\n")).ok()
+}
+
+/// Where the note of a tenant is kept in a directory.
+pub fn place(dir: &Path, tenant: &TenantId) -> PathBuf {
+    dir.join(format!("{tenant}.{SUFFIX}"))
+}
+
+/// Writes a note whole or not at all. One that signs for more is not written over.
+pub fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    if path.exists() {
+        let (old, new) = (parse(&read(path)?), parse(text));
+        let older = old.zip(new).is_some_and(|(old, new)| old.origin == new.origin && old.size > new.size);
+        if older {
+            return Err(CliError::usage(
+                format!("{}: the checkpoint in it signs for more than this one", path.display()),
+                "a newer one is worth more: name another file",
+            ));
+        }
+    }
+    replace(path, text)
+}
+
+fn replace(path: &Path, text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    let dir = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut part = tempfile::NamedTempFile::new_in(dir).map_err(file(dir))?;
+    part.write_all(text.as_bytes()).and_then(|()| part.as_file().sync_all()).map_err(file(path))?;
+    part.persist(path).map_err(|e| file(path)(e.error))?;
+    sync(dir)
+}
+
+/// Makes what was named in a directory durable.
+pub fn sync(dir: &Path) -> Result<(), CliError> {
+    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(file(dir))
+}
+
+/// Holds the ledgers against every checkpoint that is named: files, and the directory where the server
+/// keeps them. A ledger that does not hold is not served.
+pub async fn hold(runtime: &Runtime, dir: Option<&Path>, files: &[PathBuf]) -> Result<(), CliError> {
+    if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
+        return Err(CliError::usage(
+            format!("{}: there is no such directory", dir.display()),
+            "`checkpoint_dir` in the config file says that checkpoints are kept there, outside the data directory",
+        ));
+    }
+    let mut held: BTreeMap<TenantId, u64> = BTreeMap::new();
+    for place in dir.into_iter().chain(files.iter().map(PathBuf::as_path)) {
+        for (path, text) in notes(place)? {
+            match runtime.hold_against(&text).await {
+                Ok(Kept::Holds { tenant, size }) => {
+                    let most = held.entry(tenant).or_default();
+                    *most = size.max(*most);
+                }
+                Ok(Kept::KnownLost { tenant, size }) => note(&format!(
+                    "`{tenant}`: {} signs for {size} entries of what was lost when the ledger was restored",
+                    path.display()
+                )),
+                Err(error) => return Err(refused(error, &path)),
+            }
+        }
+    }
+    for (tenant, size) in held {
+        note(&format!("`{tenant}`: the first {size} entries are those of the checkpoint that was kept elsewhere"));
+    }
+    Ok(())
+}
+
+/// What does not hold is a verification that failed.
+fn refused(error: RuntimeError, path: &Path) -> CliError {
+    if error.code == Code::NotFound {
+        return CliError::usage(
+            format!("{}: {}", path.display(), error.detail),
+            "a tenant is missing here that was there when this was kept; to go on without it, put its checkpoint away",
+        );
+    }
+    let proof = matches!(error.code, Code::LedgerTakenBack | Code::LedgerForked);
+    match CliError::from(error).about(path) {
+        CliError::Refused { code, title, detail, parts, hint, .. } => {
+            let exit = if proof { ExitCode::VerificationFailed } else { ExitCode::Usage };
+            CliError::Refused { code, title, detail, parts, hint, exit }
+        }
+        other => other,
+    }
+}
+
+/// Keeps the newest checkpoint of every tenant, until it is aborted. What was held against them before
+/// the server began to serve may be of what a restored ledger has lost: it gives way.
+pub async fn keep(runtime: Arc<Runtime>, dir: PathBuf) {
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut kept = BTreeMap::new();
+    loop {
+        every.tick().await;
+        once(&runtime, &dir, &mut kept).await;
+    }
+}
+
+/// Once more, of every tenant that has grown since. A disk that is gone is said, and stops nothing: what
+/// is on it then is older, and still found to be behind nothing.
+pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut BTreeMap<TenantId, u64>) {
+    for tenant in runtime.tenants() {
+        let (size, text) = match runtime.head(&tenant).await {
+            Ok((head, text)) => (head.size, text),
+            Err(error) => {
+                tracing::warn!(tenant = %tenant.id, %error, "no checkpoint to keep elsewhere");
+                continue;
+            }
+        };
+        if kept.get(&tenant.id) == Some(&size) {
+            continue;
+        }
+        match replace(&place(dir, &tenant.id), &text) {
+            Ok(()) => drop(kept.insert(tenant.id.clone(), size)),
+            Err(error) => tracing::warn!(tenant = %tenant.id, %error, "the checkpoint was not kept elsewhere"),
+        }
+    }
+}
