@@ -126,3 +126,8 @@ pub const SIGN_IN_PREFIX: &str = "ps/";
 pub fn sign_ins_of(member: &MemberId) -> String {
     format!("pm/{member}/")
 }
+/// What a probe of a capability writes and removes again: see `intended-runtime`'s `capabilities`.
+#[must_use]
+pub fn capability_probe(what: &str, id: &str) -> String {
+    format!("y/{what}/{id}")
+}
