@@ -198,6 +198,7 @@ const AREAS: &[Line] = table! {
     POST "incidents/{incident}/notes": EmergencyWrite;
     POST "incidents/{incident}/close": EmergencyWrite;
     GET "siem": StatusRead;
+    GET "capabilities": StatusRead;
     POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;
     PUT "webhooks/{webhook}": AccessWrite;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod access;
 mod approval;
 mod breaker;
+mod capabilities;
 mod emergency;
 mod policy;
 mod siem;
@@ -17,6 +18,7 @@ mod webhook;
 pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use approval::{Approval, Say};
 pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
+pub use capabilities::Capabilities;
 pub use emergency::{Emergency, Halt, Revoke};
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
 pub use siem::Siem;
@@ -130,6 +132,8 @@ pub enum Command {
     /// Component health.
     #[command(subcommand, before_help = "Examples:\n  intended health check --verbose")]
     Health(Health),
+    /// What the product claims, and whether it holds on this server now.
+    Capabilities(Capabilities),
     /// Halt, revoke, and what lifts it again; break-glass files; drills.
     #[command(
         subcommand,

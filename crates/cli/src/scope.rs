@@ -57,6 +57,7 @@ pub const NEEDS: &[Need] = &[
     need("audit export", &[Scope::AuditRead], WHOLE),
     need("verify", &[], NONE),
     need("health check", &[Scope::StatusRead], "without a credential it says less"),
+    need("capabilities", &[Scope::StatusRead], "it says what the credential sees"),
     need("emergency status", &[Scope::EmergencyRead], ""),
     need("emergency halt", &[Scope::EmergencyWrite], HALT),
     need("emergency resume", &[Scope::EmergencyWrite, Scope::EmergencyRead], HALT),

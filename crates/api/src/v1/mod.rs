@@ -8,6 +8,7 @@ pub mod access;
 pub mod agents;
 pub mod approvals;
 pub mod breakers;
+pub mod capabilities;
 pub mod deployments;
 pub mod drafts;
 pub mod drills;
@@ -47,4 +48,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(sign_in::router())
         .merge(approvals::router())
         .merge(drills::router())
+        .merge(capabilities::router())
 }

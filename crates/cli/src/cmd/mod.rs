@@ -12,6 +12,7 @@ mod access;
 mod approval;
 mod audit;
 mod breaker;
+mod capabilities;
 mod dev;
 mod emergency;
 mod incident;
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => operate::health(&Client::new(&global)?, &global).await,
+        Command::Capabilities(args) => capabilities::run(&global, args).await,
         Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,

@@ -257,7 +257,11 @@ mod tests {
         for capability in Capability::ALL {
             let claim = capability.claim();
             assert!(ids.insert(claim.id), "{} stands twice", claim.id);
-            assert!(claim.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{}", claim.id);
+            assert!(
+                claim.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{}",
+                claim.id
+            );
             assert!(claim.claim.ends_with('.') && !claim.probe.ends_with('.'), "{}", claim.id);
             assert!(!claim.tests.is_empty() && !claim.docs.is_empty() && !claim.title.is_empty(), "{}", claim.id);
         }

@@ -169,10 +169,6 @@ impl Runtime {
         self.desk.absolute_ms.store(absolute, Ordering::Relaxed);
         self.desk.idle_ms.store(rules.idle_ms.clamp(60_000, absolute), Ordering::Relaxed);
     }
-    /// The turns that are taken to hash a password.
-    pub(crate) fn hashing(&self) -> Arc<tokio::sync::Semaphore> {
-        Arc::clone(&self.desk.hashing)
-    }
     pub(crate) fn session_rules(&self) -> SessionRules {
         SessionRules {
             absolute_ms: self.desk.absolute_ms.load(Ordering::Relaxed),

@@ -23,5 +23,7 @@ pub const HOLDS: Claim = Claim {
     claim: "What somebody holds stays held until somebody releases it, whatever happens by itself.",
     probe: "holds a target system on a copy of the live state, decides on it what is held and what is beside it, and releases it",
     docs: "docs/breakers.md#how-it-closes",
-    tests: &["crates/testkit/tests/it/breakers.rs::a_hold_survives_automatic_closing_and_a_restart_and_only_a_release_ends_it"],
+    tests: &[
+        "crates/testkit/tests/it/breakers.rs::a_hold_survives_automatic_closing_and_a_restart_and_only_a_release_ends_it",
+    ],
 };

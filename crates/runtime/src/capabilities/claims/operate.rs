@@ -22,7 +22,9 @@ pub const EXPLAIN: Claim = Claim {
     claim: "A decision is explained: what stands in the way, and which single change would have allowed it.",
     probe: "explains the newest recorded decision; one that did not permit must have something in its way",
     docs: "docs/investigate.md#why",
-    tests: &["crates/testkit/tests/it/investigate.rs::an_explanation_names_what_stands_in_the_way_and_what_would_have_been_allowed"],
+    tests: &[
+        "crates/testkit/tests/it/investigate.rs::an_explanation_names_what_stands_in_the_way_and_what_would_have_been_allowed",
+    ],
 };
 
 pub const INCIDENTS: Claim = Claim {

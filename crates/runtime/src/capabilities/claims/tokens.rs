@@ -37,7 +37,9 @@ pub const SINGLE_USE: Claim = Claim {
     claim: "A token is consumed at most once, also by a thousand at once and after a restart.",
     probe: "consumes a made-up name in the store; the second time it must be refused",
     docs: "docs/api.md#verify-a-token",
-    tests: &["crates/testkit/tests/it/invariants.rs::i4_a_token_is_consumed_once_by_a_thousand_at_once_and_not_after_a_restart"],
+    tests: &[
+        "crates/testkit/tests/it/invariants.rs::i4_a_token_is_consumed_once_by_a_thousand_at_once_and_not_after_a_restart",
+    ],
 };
 
 pub const REVOCATION_LIST: Claim = Claim {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use intended_engine::State;
-use intended_keyring::totp::step;
-use intended_keyring::{ApiKey, KeyKind, PasswordHash, TotpSecret};
+use intended_keyring::totp::{TotpSecret, step};
+use intended_keyring::{ApiKey, KeyKind, PasswordHash};
 use intended_model::Code;
 use intended_model::entry::SignInMethod;
 
 use super::{count, listed};
+use crate::RuntimeError;
 use crate::capabilities::{Ask, Found, Probed};
 use crate::lockout::{FAILURES, Lockout};
-use crate::RuntimeError;
 
 /// How long a provider may take. It is asked for people too, and they wait no longer.
 const PROVIDER: Duration = Duration::from_secs(3);
@@ -22,7 +22,8 @@ const NOBODYS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 pub fn api_keys(ask: &Ask) -> Probed {
     let runtime = ask.runtime();
-    let wrong = |what: String| Ok(Found::unavailable(what, "take the server out of service: it lets in whom it does not know"));
+    let wrong =
+        |what: String| Ok(Found::unavailable(what, "take the server out of service: it lets in whom it does not know"));
     let key = ApiKey::generate(runtime.rng(), KeyKind::Live).map_err(RuntimeError::internal)?;
     let tried = |text: &str| runtime.authenticate(text).map_or_else(|e| Some(e.code), |_| None);
     if tried(key.expose()) != Some(Code::CredentialUnknown) {
@@ -36,7 +37,8 @@ pub fn api_keys(ask: &Ask) -> Probed {
         return wrong(format!("the caller is let in, and the state says: {error}"));
     }
     let good = |c: &&Arc<intended_engine::Credential>| state.access(&c.id, now).is_ok();
-    let environments = |c: &&Arc<intended_engine::Credential>| ask.by.sees_all() || c.environments.iter().any(|e| ask.by.sees(e));
+    let environments =
+        |c: &&Arc<intended_engine::Credential>| ask.by.sees_all() || c.environments.iter().any(|e| ask.by.sees(e));
     let keys = state.credentials.values().filter(environments).filter(good).count();
     Ok(Found::working(format!("{} good now; an unknown one is refused", count(keys, "key"))))
 }
@@ -46,7 +48,9 @@ pub fn lockout(ask: &Ask) -> Probed {
     let waits = (0..FAILURES).map(|_| list.failed(NOBODYS, now)).take_while(Result::is_ok).count();
     let (wait, most) = (list.failed(NOBODYS, now), usize::try_from(FAILURES).unwrap_or(usize::MAX));
     match wait {
-        Err(seconds) if waits + 1 == most => Ok(Found::working(format!("after {FAILURES} failures an address waits {seconds} s"))),
+        Err(seconds) if waits + 1 == most => {
+            Ok(Found::working(format!("after {FAILURES} failures an address waits {seconds} s")))
+        }
         _ => Ok(Found::unavailable(
             format!("after {waits} failures an address does not wait"),
             "limit requests in the proxy in front",
@@ -60,23 +64,27 @@ fn with(state: &State, method: SignInMethod) -> usize {
 }
 
 pub async fn passwords(ask: &Ask) -> Probed {
-    // A hash takes a core and 19 MiB: no more at once than of people who sign in.
-    let _turn = ask.runtime().hashing().acquire_owned().await.map_err(RuntimeError::internal)?;
-    ask.aside(|ask, state| {
-        let password = zeroize::Zeroizing::new(ask.runtime().random_id()?);
-        let hash = PasswordHash::new(&password, ask.runtime().rng()).map_err(RuntimeError::internal)?;
-        if !hash.verify(&password) || hash.verify("another password") {
-            return Ok(Found::unavailable(
-                "a password does not verify as it should",
-                "have people sign in with an identity provider, or use keys",
-            ));
-        }
-        match with(state, SignInMethod::Password) {
-            0 => Ok(Found::not_configured("hashes and verifies; nobody has a password", "invite somebody: `intended access members invite`")),
-            n => Ok(Found::working(format!("hashes and verifies; {} one", if n == 1 { "one member has".to_owned() } else { format!("{n} members have") }))),
-        }
+    let password = zeroize::Zeroizing::new(ask.runtime().random_id()?);
+    let runtime = Arc::clone(&ask.runtime);
+    // A hash takes a core and 19 MiB: it waits its turn with people who sign in.
+    let verified = ask.runtime().hashing(move || {
+        let hash = PasswordHash::new(&password, runtime.rng()).map_err(RuntimeError::internal)?;
+        Ok::<_, RuntimeError>(hash.verify(&password) && !hash.verify("another password"))
+    });
+    if !verified.await?? {
+        return Ok(Found::unavailable(
+            "a password does not verify as it should",
+            "have people sign in with an identity provider, or use keys",
+        ));
+    }
+    Ok(match with(&ask.state(), SignInMethod::Password) {
+        0 => Found::not_configured(
+            "hashes and verifies; nobody has a password",
+            "invite somebody: `intended access members invite`",
+        ),
+        1 => Found::working("hashes and verifies; one member has a password"),
+        n => Found::working(format!("hashes and verifies; {n} members have a password")),
     })
-    .await
 }
 
 pub fn authenticators(ask: &Ask) -> Probed {
@@ -89,7 +97,10 @@ pub fn authenticators(ask: &Ask) -> Probed {
     // By chance the old one can be that of now: then it says nothing.
     let old_refused = *old == *code || secret.verify(&old, now, used).is_none();
     if !fresh_only || !old_refused {
-        return Ok(Found::unavailable("a code is not good once and then no more", "have people sign in with an identity provider"));
+        return Ok(Found::unavailable(
+            "a code is not good once and then no more",
+            "have people sign in with an identity provider",
+        ));
     }
     Ok(match with(&ask.state(), SignInMethod::Totp) {
         0 => Found::not_configured("a code is good once; nobody has an authenticator", "docs/sign-in.md#what-it-takes"),
@@ -111,7 +122,9 @@ pub async fn identity_providers(ask: &Ask) -> Probed {
             let answers = tokio::time::timeout(PROVIDER, runtime.try_provider(&tenant, &provider)).await;
             let why = match answers {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(if error.detail.is_empty() { error.code.title().to_owned() } else { error.detail }),
+                Ok(Err(error)) => {
+                    Some(if error.detail.is_empty() { error.code.title().to_owned() } else { error.detail })
+                }
                 Err(_) => Some(format!("it does not answer within {} s", PROVIDER.as_secs())),
             };
             (provider.provider.to_string(), why)

@@ -12,13 +12,14 @@ use intended_model::entry::{
 use intended_model::{CredentialId, EnvironmentId, Event, MemberId, Timestamp};
 
 use super::{MADE_UP, count, credential, input, listed, name, two_tools};
-use crate::capabilities::{Ask, Found, Probed};
 use crate::RuntimeError;
+use crate::capabilities::{Ask, Found, Probed};
 
 /// After its time something is closed by the next round of housekeeping, each second.
 const LATE_MS: i64 = 60_000;
 
-const POLICY: &str = "@id(\"capability-probe\") @escalate(\"2 of capability-probe\") permit (principal, action, resource);";
+const POLICY: &str =
+    "@id(\"capability-probe\") @escalate(\"2 of capability-probe\") permit (principal, action, resource);";
 
 /// What is open of ledger positions: the people are there before it is asked for, and answer after it.
 const PEOPLE: u64 = 1;
@@ -75,8 +76,7 @@ fn stage(state: &State, environment: &EnvironmentId) -> Result<Option<State>, Ru
         }),
     )?;
     for person in ["capability-probe-1", "capability-probe-2"] {
-        let grant =
-            RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Approver, whole: true };
+        let grant = RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Approver, whole: true };
         copy.apply(
             PEOPLE,
             &Event::MemberSet(MemberSet {
@@ -97,46 +97,57 @@ fn stage(state: &State, environment: &EnvironmentId) -> Result<Option<State>, Ru
 pub async fn quorum(ask: &Ask) -> Probed {
     ask.aside(|ask, state| {
         let Some(environment) = ask.environment(state) else {
-            return Ok(Found::not_configured("there is no environment", "make one: docs/api.md#tenants-and-environments"));
+            return Ok(Found::not_configured(
+                "there is no environment",
+                "make one: docs/api.md#tenants-and-environments",
+            ));
         };
         let Some([(tool, _), _]) = two_tools(state) else {
             return Ok(Found::not_configured("the catalogue has no tools", "see docs/policy.md#the-catalogue"));
         };
         let Some(mut copy) = stage(state, &environment)? else {
-            return Ok(Found::not_configured("there is no environment", "make one: docs/api.md#tenants-and-environments"));
+            return Ok(Found::not_configured(
+                "there is no environment",
+                "make one: docs/api.md#tenants-and-environments",
+            ));
         };
         let mut asked = input(&copy, &environment, MADE_UP, &tool, ask.now())?;
         let first = decide(&copy, &asked);
         let policy = first.policy.as_ref().map(|p| p.digest);
         let wrong = |what: String| {
-            Found::unavailable(what, "approve nothing until it is found out why; halt what must not happen: `intended emergency halt`")
+            Found::unavailable(
+                what,
+                "approve nothing until it is found out why; halt what must not happen: `intended emergency halt`",
+            )
         };
         let (Outcome::Escalate, Some(policy)) = (first.decision, policy) else {
             return Ok(wrong(format!("what two must approve is {} ({})", first.decision.as_str(), first.reason)));
         };
-        let mut approve = |copy: &mut State, person: &str, at: Timestamp| -> Result<Result<Outcome, String>, RuntimeError> {
-            let approver = MemberId::new(person).map_err(RuntimeError::internal)?;
-            let by = CredentialId::of_member(&approver).ok_or_else(|| RuntimeError::internal("no credential of a member"))?;
-            let given = ApprovalGranted {
-                approver,
-                at: Some(at),
-                by,
-                environment: environment.clone(),
-                expires_at: at.plus_secs(60),
-                intent: asked.id,
-                intent_hash: asked.intent_hash,
-                policy,
-                reason: "a probe".into(),
-                request: Some(ASKED),
-                v: BODY_VERSION,
+        let mut approve =
+            |copy: &mut State, person: &str, at: Timestamp| -> Result<Result<Outcome, String>, RuntimeError> {
+                let approver = MemberId::new(person).map_err(RuntimeError::internal)?;
+                let by = CredentialId::of_member(&approver)
+                    .ok_or_else(|| RuntimeError::internal("no credential of a member"))?;
+                let given = ApprovalGranted {
+                    approver,
+                    at: Some(at),
+                    by,
+                    environment: environment.clone(),
+                    expires_at: at.plus_secs(60),
+                    intent: asked.id,
+                    intent_hash: asked.intent_hash,
+                    policy,
+                    reason: "a probe".into(),
+                    request: Some(ASKED),
+                    v: BODY_VERSION,
+                };
+                if let Err(refused) = copy.apply(ANSWERED, &Event::ApprovalGranted(given)) {
+                    return Ok(Err(refused.to_string()));
+                }
+                asked.approvals = approvals::references(copy, &asked.id);
+                asked.control = copy.control;
+                Ok(Ok(decide(copy, &asked).decision))
             };
-            if let Err(refused) = copy.apply(ANSWERED, &Event::ApprovalGranted(given)) {
-                return Ok(Err(refused.to_string()));
-            }
-            asked.approvals = approvals::references(copy, &asked.id);
-            asked.control = copy.control;
-            Ok(Ok(decide(copy, &asked).decision))
-        };
         let now = ask.now();
         let steps = [
             ("one of two", approve(&mut copy, "capability-probe-1", now)?, Some(Outcome::Escalate)),
@@ -186,7 +197,8 @@ pub async fn approvers(ask: &Ask) -> Probed {
 
 /// How many members of a group may decide in an environment now.
 fn eligible(state: &State, environment: &EnvironmentId, group: &str, at: Timestamp) -> u32 {
-    let may = |id: &MemberId| state.member_access(id, at).is_ok_and(|a| a.may(Scope::ApprovalDecide, Some(environment)));
+    let may =
+        |id: &MemberId| state.member_access(id, at).is_ok_and(|a| a.may(Scope::ApprovalDecide, Some(environment)));
     let in_group = state.members.iter().filter(|(_, m)| m.active && m.groups.iter().any(|g| g.as_str() == group));
     u32::try_from(in_group.filter(|(id, _)| may(id)).count()).unwrap_or(u32::MAX)
 }

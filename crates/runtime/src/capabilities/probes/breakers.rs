@@ -7,7 +7,7 @@ use intended_model::entry::{
     BODY_VERSION, BreakerClosed, BreakerHeld, BreakerMeasure, BreakerMetric, BreakerOpened, BreakerProbing,
     BreakerReleased, BreakerRules, BreakerScope, BreakerSet, BreakerTarget,
 };
-use intended_model::{Code, Event};
+use intended_model::{Code, Event, Name};
 
 use super::{MADE_UP, credential, gate, input, name, two_tools};
 use crate::capabilities::{Ask, Found, Probed};
@@ -27,7 +27,10 @@ fn wrong(what: &str) -> Found {
 pub async fn automatic(ask: &Ask) -> Probed {
     ask.aside(|ask, state| {
         let Some(environment) = ask.environment(state) else {
-            return Ok(Found::not_configured("there is no environment", "make one: docs/api.md#tenants-and-environments"));
+            return Ok(Found::not_configured(
+                "there is no environment",
+                "make one: docs/api.md#tenants-and-environments",
+            ));
         };
         let mut copy = State::clone(state);
         copy.breakers = std::sync::Arc::default();
@@ -57,7 +60,8 @@ pub async fn automatic(ask: &Ask) -> Probed {
         if stopped(&copy, &question) {
             return Ok(wrong("a closed breaker denies"));
         }
-        let measured = BreakerMeasure { calls: 1, metric: BreakerMetric::ErrorRate, threshold: 500, value: 1000, window };
+        let measured =
+            BreakerMeasure { calls: 1, metric: BreakerMetric::ErrorRate, threshold: 500, value: 1000, window };
         let opened = Event::BreakerOpened(BreakerOpened {
             at,
             breaker: breaker.clone(),
@@ -109,7 +113,7 @@ pub async fn automatic(ask: &Ask) -> Probed {
 
 /// What the tenant has of them.
 fn live(ask: &Ask, state: &State) -> Found {
-    let mine = |name| state.breakers.defined.get(name).is_some_and(|b: &intended_engine::Breaker| b.active && ask.by.sees(&b.environment));
+    let mine = |name: &Name| state.breakers.defined.get(name).is_some_and(|b| b.active && ask.by.sees(&b.environment));
     let all = state.breakers.defined.keys().filter(|name| mine(name)).count();
     let standing: Vec<_> = state.breakers.standing.iter().filter(|(i, _)| mine(&i.breaker)).collect();
     let open = standing.iter().filter(|(_, s)| s.phase == Phase::Open).count();
@@ -125,7 +129,10 @@ fn live(ask: &Ask, state: &State) -> Found {
 pub async fn holds(ask: &Ask) -> Probed {
     ask.aside(|ask, state| {
         let Some(environment) = ask.environment(state) else {
-            return Ok(Found::not_configured("there is no environment", "make one: docs/api.md#tenants-and-environments"));
+            return Ok(Found::not_configured(
+                "there is no environment",
+                "make one: docs/api.md#tenants-and-environments",
+            ));
         };
         let Some([(tool, _), (other, _)]) = two_tools(state) else {
             return Ok(Found::not_configured("the catalogue has no tools", "see docs/policy.md#the-catalogue"));
@@ -133,8 +140,10 @@ pub async fn holds(ask: &Ask) -> Probed {
         let mut copy = State::clone(state);
         copy.breakers = std::sync::Arc::default();
         let system = intended_model::emergency::connector_of(&tool).map(|c| c.into_owned()).unwrap_or_default();
-        let (held, beside) =
-            (input(&copy, &environment, MADE_UP, &tool, ask.now())?, input(&copy, &environment, MADE_UP, &other, ask.now())?);
+        let (held, beside) = (
+            input(&copy, &environment, MADE_UP, &tool, ask.now())?,
+            input(&copy, &environment, MADE_UP, &other, ask.now())?,
+        );
         copy.apply(
             u64::MAX,
             &Event::BreakerHeld(BreakerHeld {
@@ -153,7 +162,14 @@ pub async fn holds(ask: &Ask) -> Probed {
         if stopped(&copy, &beside) {
             return Ok(wrong("a hold denies what it is not about"));
         }
-        let release = || Ok::<_, crate::RuntimeError>(Event::BreakerReleased(BreakerReleased { breaker: name(MADE_UP)?, by: credential()?, reason: "a probe".into(), v: BODY_VERSION }));
+        let release = || {
+            Ok::<_, crate::RuntimeError>(Event::BreakerReleased(BreakerReleased {
+                breaker: name(MADE_UP)?,
+                by: credential()?,
+                reason: "a probe".into(),
+                v: BODY_VERSION,
+            }))
+        };
         copy.apply(u64::MAX, &release()?)?;
         if stopped(&copy, &held) {
             return Ok(wrong("what was released is denied"));

@@ -22,7 +22,8 @@ pub async fn gates(ask: &Ask) -> Probed {
             let tool = state.catalogue.tools().next().map_or(MADE_UP, |(tool, ..)| tool);
             for (agent, tool, wrong) in [(MADE_UP, tool, GateName::Identity), (MADE_UP, MADE_UP, GateName::Classify)] {
                 let decision = decide(state, &input(state, &environment.id, agent, tool, ask.now())?);
-                let named = gate(&decision, wrong).is_some_and(|g| g.outcome == intended_model::decision::GateOutcome::Deny);
+                let named =
+                    gate(&decision, wrong).is_some_and(|g| g.outcome == intended_model::decision::GateOutcome::Deny);
                 if decision.decision != Outcome::Deny || decision.gates.len() != GATES || !named {
                     return Ok(Found::unavailable(
                         format!(

@@ -2,15 +2,15 @@
 //! decision as of the real one, and nothing that anybody is stopped by.
 
 use intended_engine::emergency::REVOKED_MS;
-use intended_engine::{Dead, FoldError, EmergencyError, State, decide};
+use intended_engine::{Dead, EmergencyError, FoldError, State, decide};
 use intended_model::decision::{DecisionRecord, GateName, GateOutcome, Input};
 use intended_model::emergency::{HaltTarget, TokenSelector, connector_of};
 use intended_model::entry::{BODY_VERSION, HaltResumed, HaltThrown, Scope, TokensRevoked};
 use intended_model::{CredentialId, EnvironmentId, Event, Timestamp};
 
 use super::{MADE_UP, count, credential, gate, input, listed, name, two_tools};
-use crate::capabilities::{Ask, Found, Probed};
 use crate::RuntimeError;
+use crate::capabilities::{Ask, Found, Probed};
 
 /// A break-glass credential that is good for less is to be made anew.
 const SOON_MS: i64 = 7 * 86_400_000;
@@ -96,7 +96,10 @@ pub async fn halts(ask: &Ask) -> Probed {
             if let Some(beside) = beside
                 && halted(&copy, &beside) != halted(state, &beside)
             {
-                return Ok(Found::unavailable(format!("a halt of {what} denies what it does not cover"), "halt a wider scope, and release it by name"));
+                return Ok(Found::unavailable(
+                    format!("a halt of {what} denies what it does not cover"),
+                    "halt a wider scope, and release it by name",
+                ));
             }
         }
         let seen = |e: Option<&EnvironmentId>| e.is_none_or(|e| ask.by.sees(e));
@@ -129,7 +132,15 @@ pub async fn halted_tokens(ask: &Ask) -> Probed {
         if let Some(halt) = std::sync::Arc::make_mut(&mut lifted.halts).get_mut(MADE_UP) {
             halt.people = 1;
         }
-        lifted.apply(u64::MAX, &Event::HaltResumed(HaltResumed { by: credential()?, halt: name(MADE_UP)?, reason: "a probe".into(), v: BODY_VERSION }))?;
+        lifted.apply(
+            u64::MAX,
+            &Event::HaltResumed(HaltResumed {
+                by: credential()?,
+                halt: name(MADE_UP)?,
+                reason: "a probe".into(),
+                v: BODY_VERSION,
+            }),
+        )?;
         let dead = |state: &State, index| matches!(state.dead_token(&grant, index), Some(Dead::Halted(_)));
         let wrong = |what: &str| Ok(Found::unavailable(what, STOP));
         if dead(&calm, before) {
@@ -211,13 +222,26 @@ pub async fn resume(ask: &Ask) -> Probed {
         for environment in ask.environments(state) {
             let people = state.resume_people(Some(&environment.id));
             let mut copy = thrown(state, Some(environment.id.clone()), None)?;
-            let lifted = copy.apply(u64::MAX, &Event::HaltResumed(HaltResumed { by: credential()?, halt: name(MADE_UP)?, reason: "a probe".into(), v: BODY_VERSION }));
+            let lifted = copy.apply(
+                u64::MAX,
+                &Event::HaltResumed(HaltResumed {
+                    by: credential()?,
+                    halt: name(MADE_UP)?,
+                    reason: "a probe".into(),
+                    v: BODY_VERSION,
+                }),
+            );
             match lifted {
-                Err(FoldError::Emergency(EmergencyError::ResumePeople { .. })) if people > 1 => two.push(environment.id.to_string()),
+                Err(FoldError::Emergency(EmergencyError::ResumePeople { .. })) if people > 1 => {
+                    two.push(environment.id.to_string())
+                }
                 Ok(()) if people < 2 => alone.push(environment.id.to_string()),
                 other => {
                     return Ok(Found::unavailable(
-                        format!("a halt of `{}`, which takes {people} to lift, is lifted by one: {other:?}", environment.id),
+                        format!(
+                            "a halt of `{}`, which takes {people} to lift, is lifted by one: {other:?}",
+                            environment.id
+                        ),
                         "take `emergency:write` away from who must not lift it",
                     ));
                 }
@@ -245,7 +269,10 @@ pub async fn bulk_revocation(ask: &Ask) -> Probed {
         let mut copy = State::clone(&calm);
         let selector = TokenSelector { agent: Some(MADE_UP.into()), ..TokenSelector::default() };
         let (reason, until) = ("a probe".into(), ask.now().plus_millis(REVOKED_MS));
-        copy.apply(u64::MAX, &Event::TokensRevoked(TokensRevoked { by: credential()?, reason, selector, until, v: BODY_VERSION }))?;
+        copy.apply(
+            u64::MAX,
+            &Event::TokensRevoked(TokensRevoked { by: credential()?, reason, selector, until, v: BODY_VERSION }),
+        )?;
         let before = u64::MAX - 1;
         let wrong = |what: &str| Ok(Found::unavailable(what, STOP));
         if calm.dead_token(&meant, before).is_some() {
@@ -267,7 +294,10 @@ pub fn break_glass(ask: &Ask) -> Probed {
     let seen = |scope: Option<&EnvironmentId>| scope.map_or(ask.by.sees_all(), |e| ask.by.sees(e));
     let glass = state.credentials.values().filter_map(|c| Some((c, c.glass.as_ref()?)));
     let good = glass.filter(|(c, g)| {
-        g.spent.is_none() && !c.revoked && c.expires_at.is_none_or(|end| end > now) && seen(g.scope.environment.as_ref())
+        g.spent.is_none()
+            && !c.revoked
+            && c.expires_at.is_none_or(|end| end > now)
+            && seen(g.scope.environment.as_ref())
     });
     let until: Vec<Timestamp> = good.filter_map(|(c, _)| c.expires_at).collect();
     let prepare = "prepare one and put the file where it is found: `intended emergency prepare`";

@@ -7,8 +7,8 @@ use intended_model::entry::{BODY_VERSION, IncidentClosed, IncidentOpened};
 
 use super::ledger::{Newest, newest_decision, nothing_decided, on_its_state};
 use super::{MADE_UP, count, credential, name};
-use crate::capabilities::{Ask, Found, Probed};
 use crate::RuntimeError;
+use crate::capabilities::{Ask, Found, Probed};
 
 /// Newest entries that are read.
 const READ: usize = 256;
@@ -32,7 +32,11 @@ pub async fn query(ask: &Ask) -> Probed {
             _ => return bad(entry.index, "does not read as what it is"),
         }
     }
-    if let Some([later, _]) = entries.windows(2).find(|pair| matches!(pair, [later, earlier] if later.at < earlier.at)).and_then(|p| p.first_chunk::<2>()) {
+    if let Some([later, _]) = entries
+        .windows(2)
+        .find(|pair| matches!(pair, [later, earlier] if later.at < earlier.at))
+        .and_then(|p| p.first_chunk::<2>())
+    {
         return bad(later.index, "is from before the one before it");
     }
     // Found by its time as by its place: the first one of that moment.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use intended_engine::{State, decide};
-use intended_ledger::{Checkpoint, ExportHeader, Leaf, NoteVerifier, Receipt, leaf_hash, verify_consistency, verify_inclusion};
+use intended_ledger::{
+    Checkpoint, ExportHeader, Leaf, NoteVerifier, Receipt, leaf_hash, verify_consistency, verify_inclusion,
+};
 use intended_model::decision::{DecisionRecord, Input};
 use intended_model::{Event, Kind};
 use intended_store::{StoredEntry, TreeHead};
@@ -50,7 +52,11 @@ pub async fn inclusion(ask: &Ask) -> Probed {
             return Ok(damaged(entry.index, format!("it is not the one that was recorded: {why}")));
         }
     }
-    Ok(Found::working(format!("the newest {} of {} proved against a signed checkpoint", entries.len(), checkpoint.size)))
+    Ok(Found::working(format!(
+        "the newest {} of {} proved against a signed checkpoint",
+        entries.len(),
+        checkpoint.size
+    )))
 }
 
 pub async fn consistency(ask: &Ask) -> Probed {
@@ -81,7 +87,10 @@ pub async fn receipts(ask: &Ask) -> Probed {
     }
     let altered = Receipt { index: newest.index + 1, ..receipt };
     if altered.verify(&vkey).is_ok() {
-        return Ok(Found::unavailable("a receipt that says another index holds", "verify receipts with another release"));
+        return Ok(Found::unavailable(
+            "a receipt that says another index holds",
+            "verify receipts with another release",
+        ));
     }
     Ok(Found::working(format!("that of entry {} holds with the public key", newest.index)))
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use intended_engine::{Environment, FoldError, LifecycleError, State, Version, compare_policy, expect, verify_expectations};
+use intended_engine::{
+    Environment, FoldError, LifecycleError, State, Version, compare_policy, expect, verify_expectations,
+};
+use intended_model::Event;
 use intended_model::decision::Input;
 use intended_model::entry::{AgentState, BODY_VERSION, DeployCause, PolicyDeployed};
-use intended_model::Event;
 use intended_rehearse::suite::Suite;
 
 use super::{count, credential, input, listed};
@@ -45,7 +47,10 @@ pub async fn deployed(ask: &Ask) -> Probed {
             return Ok(nothing());
         }
         if !without.is_empty() {
-            return Ok(Found::degraded(format!("nothing is deployed in {}: everything is denied there", listed(&without)), DEPLOY));
+            return Ok(Found::degraded(
+                format!("nothing is deployed in {}: everything is denied there", listed(&without)),
+                DEPLOY,
+            ));
         }
         for (environment, _) in &with {
             if let Some((name, policy)) = environment.missing.names.iter().next() {
@@ -62,7 +67,13 @@ pub async fn deployed(ask: &Ask) -> Probed {
             let results = verify_expectations(state, &environment.id, ask.now());
             if let Some(other) = results.iter().find(|r| !r.as_expected()) {
                 return Ok(Found::degraded(
-                    format!("in {}, `{}` is {} and not {}", environment.id, other.name, other.decision.as_str(), other.expected.as_str()),
+                    format!(
+                        "in {}, `{}` is {} and not {}",
+                        environment.id,
+                        other.name,
+                        other.decision.as_str(),
+                        other.expected.as_str()
+                    ),
                     "see `intended policy list`, and go back: `intended policy rollback`",
                 ));
             }
@@ -70,13 +81,22 @@ pub async fn deployed(ask: &Ask) -> Probed {
         let versions: BTreeSet<String> = with.iter().map(|(_, v)| format!("{} {}", v.pack, v.version)).collect();
         let policies: usize = with.iter().map(|(_, v)| v.compiled.ids().count()).max().unwrap_or(0);
         let versions: Vec<String> = versions.into_iter().collect();
-        Ok(Found::working(format!("{} by {} ({policies} policies at most)", count(with.len(), "environment"), listed(&versions))))
+        Ok(Found::working(format!(
+            "{} by {} ({policies} policies at most)",
+            count(with.len(), "environment"),
+            listed(&versions)
+        )))
     })
     .await
 }
 
 /// What is asked of each version: what was asked lately, and what some of its agents could ask.
-fn questions(ask: &Ask, state: &State, environment: &Environment, recorded: &[Input]) -> Result<Vec<Input>, crate::RuntimeError> {
+fn questions(
+    ask: &Ask,
+    state: &State,
+    environment: &Environment,
+    recorded: &[Input],
+) -> Result<Vec<Input>, crate::RuntimeError> {
     let mut out: Vec<Input> = recorded.iter().filter(|i| i.intent.environment == environment.id).cloned().collect();
     let mut agents: Vec<&str> = state
         .agents
@@ -133,9 +153,16 @@ pub async fn index(ask: &Ask) -> Probed {
             return Ok(nothing());
         }
         if compared == 0 {
-            return Ok(Found::not_configured("no agent is registered that it could be asked about", "register one: docs/access.md#agents"));
+            return Ok(Found::not_configured(
+                "no agent is registered that it could be asked about",
+                "register one: docs/access.md#agents",
+            ));
         }
-        Ok(Found::working(format!("{} answered alike in {}", count(compared, "question"), count(versions, "environment"))))
+        Ok(Found::working(format!(
+            "{} answered alike in {}",
+            count(compared, "question"),
+            count(versions, "environment")
+        )))
     })
     .await
 }
@@ -150,7 +177,12 @@ pub async fn tests(ask: &Ask) -> Probed {
             let files = version.files.iter().map(|(name, text)| (&**name, &**text));
             let suite = match Suite::parse(files) {
                 Ok(suite) => suite,
-                Err(error) => return Ok(Found::degraded(format!("{named}: {error}"), "put the tests right: `intended policy test`")),
+                Err(error) => {
+                    return Ok(Found::degraded(
+                        format!("{named}: {error}"),
+                        "put the tests right: `intended policy test`",
+                    ));
+                }
             };
             if suite.tests() == 0 {
                 without.push(named);
@@ -158,7 +190,12 @@ pub async fn tests(ask: &Ask) -> Probed {
             }
             let report = match intended_rehearse::run(&suite, version, &|_, _| true) {
                 Ok(report) => report,
-                Err(error) => return Ok(Found::degraded(format!("{named}: {error}"), "put the tests right: `intended policy test`")),
+                Err(error) => {
+                    return Ok(Found::degraded(
+                        format!("{named}: {error}"),
+                        "put the tests right: `intended policy test`",
+                    ));
+                }
             };
             if let Some(failed) = report.cases.iter().find(|c| !c.passed()) {
                 return Ok(Found::degraded(
@@ -172,7 +209,10 @@ pub async fn tests(ask: &Ask) -> Probed {
             return Ok(nothing());
         }
         if cases == 0 {
-            return Ok(Found::not_configured(format!("no tests in {}", listed(&without)), "add a tests file to the pack: docs/policy.md#tests"));
+            return Ok(Found::not_configured(
+                format!("no tests in {}", listed(&without)),
+                "add a tests file to the pack: docs/policy.md#tests",
+            ));
         }
         let also = if without.is_empty() { String::new() } else { format!("; none in {}", listed(&without)) };
         Ok(Found::working(format!("{} pass{also}", count(cases, "case"))))
@@ -242,14 +282,20 @@ pub async fn rollback(ask: &Ask) -> Probed {
                 Err(FoldError::Policy(LifecycleError::RollbackPeople { .. })) if people > 1 => two += 1,
                 other => {
                     return Ok(Found::unavailable(
-                        format!("`{}` does not go back to {} {}: {other:?}", environment.id, version.pack, version.version),
+                        format!(
+                            "`{}` does not go back to {} {}: {other:?}",
+                            environment.id, version.pack, version.version
+                        ),
                         "deploy the version that you want instead: `intended policy deploy`",
                     ));
                 }
             }
         }
         if alone + two == 0 {
-            return Ok(Found::not_configured("no environment has decided by an earlier version", "it is there after the next deployment"));
+            return Ok(Found::not_configured(
+                "no environment has decided by an earlier version",
+                "it is there after the next deployment",
+            ));
         }
         Ok(Found::working(format!("{alone} by one person, {two} by two")))
     })

@@ -3,11 +3,11 @@
 use intended_model::{Event, about};
 
 use super::listed;
+use crate::RuntimeError;
 use crate::audit::Environments;
 use crate::capabilities::{Ask, Found, Probed};
 use crate::siem::{BEHIND_MS, Format, line_of};
 use crate::tenant::event_of;
-use crate::RuntimeError;
 
 pub fn webhooks(ask: &Ask) -> Probed {
     let runtime = ask.runtime();
@@ -17,7 +17,10 @@ pub fn webhooks(ask: &Ask) -> Probed {
     }
     let see = "see `intended webhook list`, put the receiver right, and try it: `intended webhook test`";
     if !runtime.sends() {
-        return Ok(Found::unavailable("this server sends nothing", "serve with the `intended` binary: what embeds it has set no sender"));
+        return Ok(Found::unavailable(
+            "this server sends nothing",
+            "serve with the `intended` binary: what embeds it has set no sender",
+        ));
     }
     let (mut bad, mut delivered) = (Vec::new(), 0);
     for (webhook, cursor) in &rows {
@@ -33,7 +36,11 @@ pub fn webhooks(ask: &Ask) -> Probed {
         } else if let Some(why) = &cursor.failed {
             bad.push(format!("`{}` failed {} times: {why}", webhook.webhook, cursor.attempt.max(1)));
         } else if cursor.dropped > 0 {
-            bad.push(format!("`{}` has given up {}", webhook.webhook, super::count(usize::try_from(cursor.dropped).unwrap_or(usize::MAX), "event")));
+            bad.push(format!(
+                "`{}` has given up {}",
+                webhook.webhook,
+                super::count(usize::try_from(cursor.dropped).unwrap_or(usize::MAX), "event")
+            ));
         }
     }
     if bad.is_empty() {
@@ -60,7 +67,10 @@ pub async fn siem(ask: &Ask) -> Probed {
         let sent: u64 = sinks.iter().map(|s| s.progress.exported).sum();
         return Ok(Found::working(format!("{} up to date, {sent} events sent", super::count(sinks.len(), "sink"))));
     }
-    Ok(Found::degraded(listed(&bad), "nothing is lost: it goes on when the collector takes events again; see `intended siem status`"))
+    Ok(Found::degraded(
+        listed(&bad),
+        "nothing is lost: it goes on when the collector takes events again; see `intended siem status`",
+    ))
 }
 
 pub async fn formats(ask: &Ask) -> Probed {

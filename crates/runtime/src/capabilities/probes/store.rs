@@ -10,7 +10,7 @@ use intended_store::{Conflict, StoreError, Write};
 use crate::capabilities::{Ask, Found, Probed};
 use crate::health::Status as Health;
 use crate::submit::{answer_of, read_answer};
-use crate::{RuntimeError, Runtime};
+use crate::{Runtime, RuntimeError};
 
 /// For how long a fact is kept that could not be removed.
 const LEFT_MS: i64 = 60_000;
@@ -23,7 +23,8 @@ const NOT_KEPT: &str = "stop the server and look at its disk: nothing that it pr
 /// Writes one thing once, and says whether the second time is refused.
 async fn once(ask: &Ask, key: &str, value: Vec<u8>) -> Result<Result<(), String>, RuntimeError> {
     let (runtime, tenant) = (ask.runtime(), &ask.tenant().id);
-    let write = || Write::Put { key: key.into(), value: value.clone(), expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
+    let write =
+        || Write::Put { key: key.into(), value: value.clone(), expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
     runtime.store().commit(ask.facts(vec![(key.into(), 0)], vec![write()])).await?;
     let read = runtime.store().fact_now(tenant, key)?;
     let again = runtime.store().commit(ask.facts(vec![(key.into(), 0)], vec![write()])).await;
@@ -75,13 +76,16 @@ pub async fn durable_writes(ask: &Ask) -> Probed {
     }
     let key = made_up(ask.runtime(), "write")?;
     let value = ask.runtime().random::<32>()?.to_vec();
-    let put = Write::Put { key: key.as_str().into(), value: value.clone(), expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
+    let put =
+        Write::Put { key: key.as_str().into(), value: value.clone(), expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
     store.commit(ask.facts(vec![(key.as_str().into(), 0)], vec![put])).await?;
     let read = store.fact_now(&ask.tenant().id, &key)?;
     store.commit(ask.facts(Vec::new(), vec![Write::Delete { key: key.as_str().into() }])).await?;
     let gone = store.fact_now(&ask.tenant().id, &key)?.is_none();
     Ok(match (read, gone) {
-        (Some(fact), true) if fact.value == value => Found::working(format!("{}: written, read and removed", store.engine())),
+        (Some(fact), true) if fact.value == value => {
+            Found::working(format!("{}: written, read and removed", store.engine()))
+        }
         (Some(fact), _) if fact.value == value => Found::unavailable("what was removed is still there", NOT_KEPT),
         _ => Found::unavailable("what was written is not what is read", NOT_KEPT),
     })
@@ -114,9 +118,7 @@ pub async fn fence(ask: &Ask) -> Probed {
     let mut commit = ask.facts(Vec::new(), Vec::new());
     commit.control_version = Some(control.saturating_sub(1));
     Ok(match store.commit(commit).await {
-        Err(StoreError::Conflict(Conflict::Control { .. })) => {
-            Found::working("a commit on an older state was refused")
-        }
+        Err(StoreError::Conflict(Conflict::Control { .. })) => Found::working("a commit on an older state was refused"),
         Err(error) => return Err(error.into()),
         Ok(_) => Found::unavailable(
             "a commit on an older state was taken: a halt would have a window",
@@ -139,7 +141,8 @@ pub async fn engine(ask: &Ask, wanted: &'static str) -> Probed {
     Ok(match first {
         Some(first) if first.index == 0 && head.size > 0 => {
             let took = store.health().await.commit_micros;
-            let took = took.map_or(String::new(), |micros| format!(", the last commit took {:.1} ms", micros as f64 / 1000.0));
+            let took =
+                took.map_or(String::new(), |micros| format!(", the last commit took {:.1} ms", micros as f64 / 1000.0));
             Found::working(format!("{is}, {} entries{took}", head.size))
         }
         _ => Found::unavailable("the ledger's first entry cannot be read", NOT_KEPT),
@@ -163,6 +166,10 @@ pub async fn health(ask: &Ask) -> Probed {
     let mine: Vec<_> = checks.iter().filter(own).collect();
     let wrong = mine.iter().filter(|c| c.status != Health::Healthy).count();
     // That something is unhealthy is no fault of measuring it.
-    let also = if wrong == 0 { String::new() } else { format!(", {wrong} of them not healthy: `intended health check --verbose`") };
+    let also = if wrong == 0 {
+        String::new()
+    } else {
+        format!(", {wrong} of them not healthy: `intended health check --verbose`")
+    };
     Ok(Found::working(format!("{} of {} components{also}", super::count(mine.len(), "check"), COMPONENTS.len())))
 }

@@ -27,7 +27,11 @@ fn keys_of(state: &State, environment: &Environment) -> Result<KeySet, RuntimeEr
 }
 
 /// A list that was signed now, and what it says.
-async fn list(ask: &Ask, state: &State, environment: &Environment) -> Result<Result<RevocationList, Refusal>, RuntimeError> {
+async fn list(
+    ask: &Ask,
+    state: &State,
+    environment: &Environment,
+) -> Result<Result<RevocationList, Refusal>, RuntimeError> {
     let document = ask.runtime().list_of(ask.tenant(), &environment.id).await?;
     Ok(RevocationList::open(&document.text, ask.runtime().issuer(), &keys_of(state, environment)?))
 }
@@ -96,8 +100,7 @@ impl Forged {
             policy: String::new(),
             ledger: LedgerPosition { index: position, size: position + 1, root: String::new() },
         };
-        let expect =
-            Expectations { issuer, audience: MADE_UP.to_owned(), tenant, environment: environment.to_owned() };
+        let expect = Expectations { issuer, audience: MADE_UP.to_owned(), tenant, environment: environment.to_owned() };
         Ok(Self { key, keys, claims, expect, binding: Binding::IntentHash(hash), now })
     }
     fn token(&self) -> Result<String, RuntimeError> {
@@ -133,8 +136,16 @@ pub async fn verification(ask: &Ask) -> Probed {
                 verify(keys, right.clone(), &token, &forged.binding, now.plus_secs(MAX_TTL)),
                 Err(Refusal::Expired),
             ),
-            ("one that was altered", verify(keys, right.clone(), &altered, &forged.binding, now), Err(Refusal::Signature)),
-            ("one of a key that nobody trusts", verify(&live, right, &token, &forged.binding, now), Err(Refusal::KeyUnknown)),
+            (
+                "one that was altered",
+                verify(keys, right.clone(), &altered, &forged.binding, now),
+                Err(Refusal::Signature),
+            ),
+            (
+                "one of a key that nobody trusts",
+                verify(&live, right, &token, &forged.binding, now),
+                Err(Refusal::KeyUnknown),
+            ),
         ];
         for (what, is, wanted) in &cases {
             if is != wanted {
@@ -167,7 +178,9 @@ pub async fn revocation_list(ask: &Ask) -> Probed {
         let token = forged.token()?;
         let verify = |at: Timestamp| {
             let expect = forged.expect.clone();
-            Verifier { keys: &forged.keys, expect, revocations: Some(&list) }.verify(&token, &forged.binding, at).map(drop)
+            Verifier { keys: &forged.keys, expect, revocations: Some(&list) }
+                .verify(&token, &forged.binding, at)
+                .map(drop)
         };
         let under_halt = state.halts.values().any(|h| h.environment.as_ref().is_none_or(|e| *e == environment.id));
         halted |= under_halt;
