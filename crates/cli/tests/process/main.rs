@@ -13,6 +13,7 @@
 mod access;
 mod approval;
 mod breaker;
+mod capabilities;
 mod cli;
 mod disk;
 mod docs;

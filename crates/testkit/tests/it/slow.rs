@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use intended_ledger::NodeHash;
 use intended_model::{TenantId, Timestamp};
 use intended_runtime::{ManualClock, Runtime};
-use intended_store::{BoxFuture, Commit, Committed, Fact, Result, Store, StoreHealth, StoredEntry, TreeHead};
+use intended_store::{
+    BoxFuture, Commit, Committed, Fact, Result, Store, StoreError, StoreHealth, StoredEntry, TreeHead,
+};
 use intended_store_sqlite::{Options, SqliteStore};
 use intended_testkit::{SeededRng, World, root_key};
 use tokio::sync::Notify;
@@ -47,6 +49,8 @@ pub struct Slow {
     pub page: Gate,
     /// How long the next commit takes, in milliseconds.
     pub takes: AtomicI64,
+    /// Whether it refuses to be written.
+    pub read_only: AtomicBool,
 }
 
 /// A world over such a store.
@@ -61,6 +65,7 @@ pub async fn world() -> (World, Arc<Slow>) {
         after: Gate::default(),
         page: Gate::default(),
         takes: AtomicI64::new(0),
+        read_only: AtomicBool::new(false),
     });
     let (store, clock, rng) = (Arc::clone(&slow), Arc::clone(&world.clock), Arc::new(SeededRng::new(99)));
     let runtime = Runtime::open(store, clock, rng, root_key().unwrap(), "http://intended.test").await.unwrap();
@@ -73,6 +78,9 @@ impl Store for Slow {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(async move {
             self.before.pass().await;
+            if self.read_only.load(Ordering::SeqCst) {
+                return Err(StoreError::ReadOnly("the disk".to_owned()));
+            }
             let committed = self.inner.commit(commit).await;
             self.clock.advance_millis(self.takes.swap(0, Ordering::SeqCst));
             self.after.pass().await;
@@ -151,7 +159,13 @@ impl Store for Slow {
         self.inner.purge_expired(now)
     }
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
-        self.inner.health()
+        Box::pin(async move {
+            let health = self.inner.health().await;
+            if self.read_only.load(Ordering::SeqCst) {
+                return StoreHealth { writable: false, detail: "the disk".to_owned(), ..health };
+            }
+            health
+        })
     }
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.inner.close()
