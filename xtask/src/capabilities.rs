@@ -28,7 +28,7 @@ pub fn page() -> String {
          A claim without a probe does not compile, and a test walks this list: each page, heading and test exists.\n",
     );
     for area in Area::ALL {
-        out.push_str(&format!("\n## {}\n", area.as_str()));
+        out.push_str(&format!("\n## Area: {}\n", area.as_str()));
         for capability in of(*area) {
             let claim = capability.claim();
             out.push_str(&format!(

@@ -11,7 +11,7 @@ use intended_model::entry::{
 };
 use intended_model::{CredentialId, EnvironmentId, Event, MemberId, Timestamp};
 
-use super::{MADE_UP, count, credential, input, listed, name, two_tools};
+use super::{MADE_UP, count, credential, input, name, two_tools};
 use crate::RuntimeError;
 use crate::capabilities::{Ask, Found, Probed};
 
@@ -75,6 +75,8 @@ fn stage(state: &State, environment: &EnvironmentId) -> Result<Option<State>, Ru
             v: BODY_VERSION,
         }),
     )?;
+    // Not by who asks: whoever lets somebody in is that somebody.
+    let by = CredentialId::new("capability-probe-admin").map_err(RuntimeError::internal)?;
     for person in ["capability-probe-1", "capability-probe-2"] {
         let grant = RoleGrant { environments: Vec::new(), expires_at: None, role: Role::Approver, whole: true };
         copy.apply(
@@ -187,8 +189,12 @@ pub async fn approvers(ask: &Ask) -> Probed {
         if short.is_empty() {
             return Ok(Found::working(format!("enough people for {}", count(quorums, "quorum"))));
         }
+        let more = match short.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(", and {more} more like it"),
+        };
         Ok(Found::degraded(
-            format!("too few people: {}", listed(&short)),
+            format!("too few people: {}{more}", short.first().map_or("", String::as_str)),
             "put people into the group: `intended access members set`; what is asked until then is denied by its timeout",
         ))
     })

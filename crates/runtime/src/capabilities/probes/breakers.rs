@@ -92,6 +92,9 @@ pub async fn automatic(ask: &Ask) -> Probed {
         }
         copy.apply(u64::MAX, &probing(retry_at))?;
         question.at = retry_at;
+        for need in intended_engine::needs(&copy, &question.intent, retry_at).probes {
+            question.counters.insert(need.key.into(), 0);
+        }
         if stopped(&copy, &question) {
             return Ok(wrong("a half-open breaker lets nothing through"));
         }

@@ -37,7 +37,7 @@ pub async fn gates(ask: &Ask) -> Probed {
                 decided += 1;
             }
         }
-        Ok(Found::working(format!("{} of nobody's denied by name", count(decided, "intent"))))
+        Ok(Found::working(format!("{} denied by name", count(decided, "made-up intent"))))
     })
     .await
 }

@@ -81,8 +81,9 @@ pub async fn deployed(ask: &Ask) -> Probed {
         let versions: BTreeSet<String> = with.iter().map(|(_, v)| format!("{} {}", v.pack, v.version)).collect();
         let policies: usize = with.iter().map(|(_, v)| v.compiled.ids().count()).max().unwrap_or(0);
         let versions: Vec<String> = versions.into_iter().collect();
+        let most = if versions.len() > 1 { "up to " } else { "" };
         Ok(Found::working(format!(
-            "{} by {} ({policies} policies at most)",
+            "{} by {} with {most}{policies} policies",
             count(with.len(), "environment"),
             listed(&versions)
         )))
