@@ -50,7 +50,8 @@ fn stage(state: &State, environment: &EnvironmentId) -> Result<Option<State>, Ru
             categories: Vec::new(),
             environments: vec![environment.clone()],
             kind: "agent".into(),
-            owner: agent.clone(),
+            // Of nobody's group: who owns it does not count.
+            owner: "capability-probe-owner".into(),
             purpose: Box::default(),
             state: AgentState::Active,
             teams: Vec::new(),
