@@ -37,7 +37,7 @@ const PARALLEL: usize = 4;
 /// Callers whose findings are kept: by tenant, and by what they see of it.
 const MAX_KEPT: usize = 128;
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Of what folds a ledger up to a position.
+/// Of what folds a ledger up to a position, or asks whole sets of policies.
 const LONG_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Whether a capability holds.
@@ -169,7 +169,11 @@ impl Probes {
 
 const fn deadline(capability: Capability) -> Duration {
     match capability {
-        Capability::Replay | Capability::Explain | Capability::OfflineVerify => LONG_DEADLINE,
+        Capability::Replay
+        | Capability::Explain
+        | Capability::OfflineVerify
+        | Capability::Index
+        | Capability::PolicyTests => LONG_DEADLINE,
         _ => DEADLINE,
     }
 }

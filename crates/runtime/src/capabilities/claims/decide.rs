@@ -73,7 +73,7 @@ pub const RATE_LIMIT: Claim = Claim {
     area: Area::Decide,
     title: "rate limits",
     claim: "A credential that asks too often is told when to come back.",
-    probe: "takes from a bucket of its own with the server's limit until it is empty; the next one must be refused",
+    probe: "empties a bucket of its own with the server's limit, or with 1,000 of a larger one; the next one must be refused",
     docs: "docs/api.md#requests",
     tests: &["crates/testkit/tests/it/http_edge.rs::a_credential_that_asks_too_often_is_told_when_to_come_back"],
 };

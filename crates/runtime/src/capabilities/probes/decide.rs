@@ -12,6 +12,8 @@ use crate::rate::{Bucket, RateLimit};
 const GATES: usize = 9;
 /// Look-alikes that are tried.
 const LOOK_ALIKES: usize = 32;
+/// Of a larger limit a bucket of this is emptied.
+const MOST_TAKEN: u32 = 1_000;
 /// From here on it matters to who compares times.
 const AHEAD_MS: i64 = 5_000;
 
@@ -72,19 +74,20 @@ pub async fn catalogue(ask: &Ask) -> Probed {
 
 pub fn rate_limit(ask: &Ask) -> Probed {
     let per_second = ask.runtime().rate.load(std::sync::atomic::Ordering::Relaxed);
-    let Some(limit) = RateLimit::per_second(per_second) else {
+    let tried = per_second.min(MOST_TAKEN);
+    let Some(limit) = RateLimit::per_second(tried) else {
         return Ok(Found::not_configured(
             "this server limits nobody",
             "set `requests_per_second` in the server's config file",
         ));
     };
     let (bucket, now) = (Bucket::default(), ask.now());
-    let taken = (0..=per_second).take_while(|_| bucket.take(limit, now).is_ok()).count();
-    if usize::try_from(per_second) == Ok(taken) {
+    let taken = (0..=tried).take_while(|_| bucket.take(limit, now).is_ok()).count();
+    if usize::try_from(tried) == Ok(taken) {
         Ok(Found::working(format!("{per_second} requests a second for each credential")))
     } else {
         Ok(Found::unavailable(
-            format!("a bucket of {per_second} gave {taken}"),
+            format!("a bucket of {tried} gave {taken}"),
             "limit requests in the proxy in front until it is found out why",
         ))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use intended_engine::{
     Environment, FoldError, LifecycleError, State, Version, compare_policy, expect, verify_expectations,
@@ -13,12 +14,15 @@ use intended_rehearse::suite::Suite;
 
 use super::{count, credential, input, listed};
 use crate::capabilities::{Ask, Found, Probed};
+use crate::metrics::Stopwatch;
 use crate::policy::previous;
 use crate::tenant::event_of;
 
 /// Agents and tools that each version is asked about.
 const AGENTS: usize = 4;
 const TOOLS: usize = 8;
+/// From then on no more is asked: one question of a set of 10,000 policies takes some milliseconds.
+const ASKING: Duration = Duration::from_secs(3);
 /// Newest entries whose intents it is asked about as well.
 const RECORDED: usize = 64;
 
@@ -131,12 +135,16 @@ pub async fn index(ask: &Ask) -> Probed {
             _ => None,
         });
         let recorded: Vec<Input> = asked.collect();
+        let watch = Stopwatch::start();
         let (mut compared, mut versions) = (0_usize, 0_usize);
         let (with, _) = deployed_in(ask, state);
         for (environment, version) in with {
             let full = version.compiled.full().map_err(crate::RuntimeError::internal)?;
             versions += 1;
             for question in questions(ask, state, environment, &recorded)? {
+                if watch.elapsed() > ASKING {
+                    break;
+                }
                 let Some((by_index, whole)) = compare_policy(state, &question, &full) else { continue };
                 if by_index != whole {
                     return Ok(Found::unavailable(
