@@ -56,7 +56,8 @@ pub async fn explain(ask: &Ask) -> Probed {
     };
     let (decision, environments) = (record.decision.clone(), ask.by.access.environments().to_vec());
     let explained = on_its_state(ask, &record, entry.index, move |state: &State, input| {
-        explain::explain(state, input, &decision, &environments)
+        // Of what would be allowed instead only the number that was tried is told.
+        explain::explain(state, input, &decision, &environments, true)
     });
     let explained = explained.await?;
     if !record.decision.decision.permits() && explained.obstacles.is_empty() {
