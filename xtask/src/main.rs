@@ -134,6 +134,13 @@ const FORBIDDEN: &[&str] = &[
 #[expect(dead_code, reason = "the server looks routes up in it; here it is read as a whole")]
 mod needs;
 
+/// What the product claims names nothing but itself, for the same reason.
+#[path = "../../crates/runtime/src/capabilities/claims/mod.rs"]
+#[expect(dead_code, reason = "the server looks areas up in it; here it is read as a whole")]
+mod claims;
+
+mod capabilities;
+
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
     let problems = match task.as_str() {
@@ -246,7 +253,12 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// Generated files: path under the root and content.
 fn generated(write: bool) -> Vec<String> {
     let mut problems = Vec::new();
-    let files = [("docs/errors/README.md", error_catalogue()), ("docs/access-table.md", access_table())];
+    let files = [
+        ("docs/errors/README.md", error_catalogue()),
+        ("docs/access-table.md", access_table()),
+        ("docs/capabilities.md", capabilities::page()),
+        ("README.md", capabilities::readme(&std::fs::read_to_string(root().join("README.md")).unwrap_or_default())),
+    ];
     for (path, content) in files {
         let path = root().join(path);
         if write {

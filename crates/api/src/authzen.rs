@@ -213,8 +213,9 @@ async fn evaluations(State(app): State<App>, headers: HeaderMap, body: Bytes) ->
     json(200, &Evaluations { evaluations: out })
 }
 
+/// Where what is asked for.
 #[derive(Serialize)]
-struct Configuration {
+pub(crate) struct Configuration {
     policy_decision_point: String,
     access_evaluation_endpoint: String,
     access_evaluations_endpoint: String,
@@ -222,18 +223,19 @@ struct Configuration {
     capabilities: [&'static str; 1],
 }
 
+pub(crate) fn metadata(app: &App) -> Configuration {
+    let base = app.runtime.issuer().trim_end_matches('/').to_owned();
+    Configuration {
+        access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
+        access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
+        access_request_endpoint: access_request::endpoint(app),
+        capabilities: ["urn:openid:authzen:capability:access-request"],
+        policy_decision_point: base,
+    }
+}
+
 /// Discovery (section 9).
 #[utoipa::path(get, path = "/.well-known/authzen-configuration", tag = "authzen", security(()), responses((status = 200, description = "the endpoints")))]
 async fn configuration(State(app): State<App>) -> Answer {
-    let base = app.runtime.issuer().trim_end_matches('/').to_owned();
-    json(
-        200,
-        &Configuration {
-            access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
-            access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
-            access_request_endpoint: access_request::endpoint(&app),
-            capabilities: ["urn:openid:authzen:capability:access-request"],
-            policy_decision_point: base,
-        },
-    )
+    json(200, &metadata(&app))
 }

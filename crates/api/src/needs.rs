@@ -205,6 +205,7 @@ const AREAS: &[Line] = table! {
     GET "readiness": StatusRead;
     GET "siem": StatusRead;
     GET "status": StatusRead;
+    GET "capabilities": StatusRead;
     POST "siem/{sink}/test": AccessWrite;
     GET "webhooks": AccessRead;
     PUT "webhooks/{webhook}": AccessWrite;

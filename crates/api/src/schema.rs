@@ -507,6 +507,44 @@ pub struct VerificationFailure {
 }
 
 #[derive(ToSchema)]
+pub struct Capabilities {
+    /// Of the server.
+    version: String,
+    /// Of the rows that are answered.
+    summary: CapabilitySummary,
+    capabilities: Vec<CapabilityRow>,
+}
+#[derive(ToSchema)]
+pub struct CapabilitySummary {
+    working: u64,
+    not_configured: u64,
+    degraded: u64,
+    unavailable: u64,
+}
+#[derive(ToSchema)]
+pub struct CapabilityRow {
+    /// Stable.
+    capability: String,
+    area: String,
+    title: String,
+    /// As the documents make it.
+    claim: String,
+    /// `working`, `not configured`, `degraded` or `unavailable`.
+    status: String,
+    /// What its probe saw.
+    result: String,
+    /// What to do about it.
+    action: Option<String>,
+    /// What its probe does.
+    probe: String,
+    probed_at: String,
+    took_micros: u64,
+    docs: String,
+    /// Those that hold it: `file::function`.
+    tests: Vec<String>,
+}
+
+#[derive(ToSchema)]
 pub struct SinkRow {
     sink: String,
     /// `ocsf` or `cef`.

@@ -8,6 +8,7 @@ mod access;
 mod approval;
 mod backup;
 mod breaker;
+mod capabilities;
 mod emergency;
 mod keys;
 mod policy;
@@ -21,6 +22,7 @@ pub use access::{Access, Agents, Credentials, Members, Part, Review, SetAgent};
 pub use approval::{Approval, Say};
 pub use backup::{Backup, Restore};
 pub use breaker::{Breaker, On as BreakerOn, Set as BreakerRules};
+pub use capabilities::Capabilities;
 pub use emergency::{Emergency, Halt, Revoke};
 pub use keys::Keys;
 pub use policy::{Incident, Policy, Simulate, Validate, Verdict};
@@ -155,6 +157,8 @@ pub enum Command {
         before_help = "Examples:\n  intended readiness check --verbose\n  intended readiness check -e production --strict\n  intended readiness history"
     )]
     Readiness(Readiness),
+    /// What the product claims, and whether it holds on this server now.
+    Capabilities(Capabilities),
     /// Halt, revoke, and what lifts it again; break-glass files; drills.
     #[command(
         subcommand,

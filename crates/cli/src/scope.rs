@@ -68,6 +68,7 @@ pub const NEEDS: &[Need] = &[
     need("health check", &[Scope::StatusRead], "without a credential it says less"),
     need("readiness check", &[Scope::StatusRead], "it is about the environments of the credential"),
     need("readiness history", &[Scope::StatusRead], "it shows what the credential sees"),
+    need("capabilities", &[Scope::StatusRead], "it says what the credential sees"),
     need("emergency status", &[Scope::EmergencyRead], ""),
     need("emergency halt", &[Scope::EmergencyWrite], HALT),
     need("emergency resume", &[Scope::EmergencyWrite, Scope::EmergencyRead], HALT),

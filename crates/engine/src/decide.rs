@@ -18,7 +18,8 @@ use intended_model::entry::{AgentState, Criticality};
 use intended_model::synthetic::PERMIT;
 use intended_model::{Class, Code, IntentId, MemberId, Value};
 pub use intended_policy::PolicyTrace;
-use intended_policy::{EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
+use intended_policy::compiled::Full;
+use intended_policy::{EvalError, EvalRequest, PolicyDecision, PolicyOutcome, apply_changes};
 
 use crate::access::matches;
 use crate::emergency::About;
@@ -456,6 +457,23 @@ pub fn policy_trace(state: &State, input: &Input) -> Vec<PolicyTrace> {
     });
     trace.and_then(Result::ok).unwrap_or_default()
 }
+
+/// What the deployed version says of an input by its index, and what Cedar's own authorizer says with
+/// every policy of it (`full`, made of that version): they must be the same. `None` where the policy
+/// cannot be asked.
+#[must_use]
+pub fn compare_policy(state: &State, input: &Input, full: &Full) -> Option<(Answered, Answered)> {
+    let environment = state.environments.get(&input.intent.environment)?;
+    let version = environment.deployed.as_ref()?;
+    let found = found(state, environment, input);
+    // How many were looked at is the one thing in which the two are to differ.
+    let said = |outcome: Answered| outcome.map(|o| PolicyOutcome { candidates: 0, ..o });
+    with_request(&found.asked(state, environment, input), |request| {
+        (said(version.compiled.evaluate(request)), said(full.evaluate(&version.compiled, request)))
+    })
+}
+
+type Answered = Result<PolicyOutcome, EvalError>;
 
 fn with_request<T>(asked: &Asked<'_>, ask: impl FnOnce(&EvalRequest<'_>) -> T) -> Option<T> {
     let Asked { state, environment, input, agent, capability, risk, needs } = *asked;

@@ -178,3 +178,8 @@ pub fn readiness_probe(nonce: &str) -> String {
 pub fn sign_ins_of(member: &MemberId) -> String {
     format!("pm/{member}/")
 }
+/// What a probe of a capability writes and removes again: see `intended-runtime`'s `capabilities`.
+#[must_use]
+pub fn capability_probe(what: &str, id: &str) -> String {
+    format!("y/{what}/{id}")
+}

@@ -43,7 +43,7 @@ pub mod synthetic;
 
 pub use access::{Access, Held, NoAccess};
 pub use breakers::{Breaker, BreakerError, Breakers};
-pub use decide::{MAX_DELEGATION, PolicyTrace, decide, delegation, policy_trace};
+pub use decide::{MAX_DELEGATION, PolicyTrace, compare_policy, decide, delegation, policy_trace};
 pub use effects::{Effect, KeptSession, effective, effects};
 pub use emergency::{About, AskedResume, Dead, Drill, Emergency, EmergencyError, Glass, Halt, Revocation};
 pub use expect::{expectations, verify_expectations};

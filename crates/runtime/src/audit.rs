@@ -370,7 +370,7 @@ impl Runtime {
     }
 
     /// Asks something of the state that was active at a ledger position.
-    async fn as_of<T: Send + 'static>(
+    pub(crate) async fn as_of<T: Send + 'static>(
         &self,
         tenant: &Tenant,
         record: &DecisionRecord,

@@ -525,16 +525,28 @@ impl Runtime {
         principal: &Principal,
         environment: &EnvironmentId,
     ) -> Result<RevocationDocument, RuntimeError> {
+        principal.require(Scope::TokenVerify, None)?;
+        let list = self.list_of(&principal.tenant, environment).await?;
+        // Of a state that is no older than what the list was made of.
+        self.check_current(principal, &principal.tenant.state())?;
+        Ok(list)
+    }
+
+    /// [`Self::revocation_list`], for the server itself.
+    pub(crate) async fn list_of(
+        &self,
+        tenant: &std::sync::Arc<crate::Tenant>,
+        environment: &EnvironmentId,
+    ) -> Result<RevocationDocument, RuntimeError> {
         // The ledger's size first, then what was revoked up to there and perhaps beyond: a list never
         // claims to know more than it does.
-        let head = self.store().head(&principal.tenant.id).await?;
-        self.follow(&principal.tenant).await?;
-        let state = principal.tenant.state();
-        self.check_current(principal, &state)?;
-        let mut revoked: Vec<String> = self.revoked_tokens(principal).await?.into_iter().map(|(jti, _)| jti).collect();
+        let head = self.store().head(&tenant.id).await?;
+        self.follow(tenant).await?;
+        let state = tenant.state();
+        let mut revoked: Vec<String> = self.revoked_of(tenant).await?.into_iter().map(|(jti, _)| jti).collect();
         revoked.sort();
         let now = self.now();
-        let oldest = self.first_since(&principal.tenant.id, head.size, now.plus_millis(-REVOKED_MS)).await?;
+        let oldest = self.first_since(&tenant.id, head.size, now.plus_millis(-REVOKED_MS)).await?;
         let here = |scope: Option<&EnvironmentId>| scope.is_none_or(|e| e == environment);
         let mut halts: Vec<InForce> = Vec::new();
         for halt in state.halts.values().filter(|h| here(h.environment.as_ref())) {
@@ -562,8 +574,8 @@ impl Runtime {
         // Said to be older than it is, never younger.
         let made = now.as_secs().div_euclid(LIST_SECS) * LIST_SECS;
         let content = format!("{made} {environment} {listed:?}");
-        let signer = principal.tenant.signer(environment)?;
-        let (issuer, tenant) = (self.issuer(), principal.tenant.id.as_str());
+        let signer = tenant.signer(environment)?;
+        let (issuer, tenant) = (self.issuer(), tenant.id.as_str());
         let text = intended_token::issue_list(issuer, tenant, made, head.size, &listed, &*signer)
             .map_err(RuntimeError::internal)?;
         let tag = intended_model::Digest::of(content.as_bytes()).to_hex();

@@ -17,6 +17,7 @@
 //! * [`approvals`]: people and their say in what was escalated
 //! * [`emergency`]: halts, blast radius, revocation, break-glass; [`drills`] of them
 //! * [`breakers`]: what is measured, and what opens and closes by it
+//! * [`capabilities`]: what the product claims, and whether it holds here and now
 //! * [`outcomes`]: what came of an action
 //! * [`escalations`]: what stays open, and the timeouts that deny
 //! * [`webhooks`]: telling others what happens to approvals
@@ -58,6 +59,7 @@ pub mod agents;
 pub mod approvals;
 pub mod audit;
 pub mod breakers;
+pub mod capabilities;
 mod checkpoints;
 mod commit;
 mod draft;
@@ -149,6 +151,7 @@ pub struct Runtime {
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
     desk: sign_in::Desk,
+    probes: capabilities::Probes,
     /// What is open, as was last read: see [`approvals`].
     open: approvals::Cache,
     /// Told when something that was open no longer is.
@@ -418,6 +421,7 @@ impl Runtime {
             reviews: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
             desk: sign_in::Desk::default(),
+            probes: capabilities::Probes::default(),
             open: approvals::Cache::default(),
             settled: tokio::sync::Notify::new(),
             readiness: readiness::Readiness::default(),

@@ -261,6 +261,23 @@ fn read_control_count(note: &str, key: &NoteVerifier, id: &TenantId) -> Option<(
 /// Holds the tree against the newest kept checkpoint: it was signed with a key that is not in the
 /// store unsealed.
 pub(crate) async fn hold_against_checkpoint(store: &dyn Store, id: &TenantId, vkey: &str) -> Result<(), RuntimeError> {
+    let size = store.head(id).await?.size;
+    let kept = newest_checkpoint(store, id, vkey).await?;
+    if kept.size <= size && store.root_at(id, kept.size).await? == kept.root {
+        return Ok(());
+    }
+    Err(RuntimeError::new(
+        Code::StoreCorrupt,
+        format!("tenant `{id}`: the ledger is not the one whose first {} entries were signed for", kept.size),
+    ))
+}
+
+/// The newest kept checkpoint, its signature verified.
+pub(crate) async fn newest_checkpoint(
+    store: &dyn Store,
+    id: &TenantId,
+    vkey: &str,
+) -> Result<Checkpoint, RuntimeError> {
     let damaged = |what: String| RuntimeError::new(Code::StoreCorrupt, format!("tenant `{id}`: {what}"));
     let size = store.head(id).await?.size;
     let mut back = 1_u64;
@@ -276,12 +293,8 @@ pub(crate) async fn hold_against_checkpoint(store: &dyn Store, id: &TenantId, vk
         back = back.saturating_mul(8);
     };
     let key = NoteVerifier::parse(vkey).map_err(|e| damaged(e.to_string()))?;
-    let kept = Checkpoint::verified(&String::from_utf8_lossy(&newest), &key)
-        .map_err(|e| damaged(format!("the newest kept checkpoint: {e}")))?;
-    if kept.size <= size && store.root_at(id, kept.size).await? == kept.root {
-        return Ok(());
-    }
-    Err(damaged(format!("the ledger is not the one whose first {} entries were signed for", kept.size)))
+    Checkpoint::verified(&String::from_utf8_lossy(&newest), &key)
+        .map_err(|e| damaged(format!("the newest kept checkpoint: {e}")))
 }
 
 /// Reads the event in a leaf.

@@ -305,11 +305,16 @@ impl Runtime {
     /// The ids of tokens that are revoked and not yet expired, with their expiry in seconds.
     pub async fn revoked_tokens(&self, principal: &Principal) -> Result<Vec<(String, i64)>, RuntimeError> {
         principal.require(Scope::TokenVerify, None)?;
+        self.revoked_of(&principal.tenant).await
+    }
+
+    /// [`Self::revoked_tokens`], for the server itself.
+    pub(crate) async fn revoked_of(&self, tenant: &Tenant) -> Result<Vec<(String, i64)>, RuntimeError> {
         let now = self.now().as_secs();
         let mut out = Vec::new();
         let mut after = String::new();
         loop {
-            let page = self.store().facts(&principal.tenant.id, keys::REVOKED_PREFIX, &after, 1000).await?;
+            let page = self.store().facts(&tenant.id, keys::REVOKED_PREFIX, &after, 1000).await?;
             let Some((last, _)) = page.last() else { return Ok(out) };
             after = last.to_string();
             for (key, fact) in &page {

@@ -277,6 +277,10 @@ fn connect(config: tokio_postgres::Config, size: usize) -> Result<Pool> {
 }
 
 impl Store for PostgresStore {
+    fn engine(&self) -> &'static str {
+        "PostgreSQL"
+    }
+
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
         let (answer, outcome) = oneshot::channel();
         let queued = self.enqueue(Job::Commit(commit, answer));

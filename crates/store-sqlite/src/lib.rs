@@ -494,6 +494,10 @@ fn verify_heads(connection: &Connection, shared: &Shared) -> Result<HashMap<Tena
 }
 
 impl Store for SqliteStore {
+    fn engine(&self) -> &'static str {
+        "SQLite"
+    }
+
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
         Box::pin(async move {
             let (answer, outcome) = oneshot::channel();

@@ -189,6 +189,10 @@ pub type Ahead = Box<dyn Fn(&TenantId, &Arc<TreeHead>) + Send + Sync>;
 
 /// The storage engine. "Not found" is `Ok(None)`.
 pub trait Store: Send + Sync + 'static {
+    /// What it is, for people. One that wraps another need not say.
+    fn engine(&self) -> &'static str {
+        "another store"
+    }
     /// Commits, or tells what did not hold. When it returns `Ok`, everything is durable.
     ///
     /// `Stopped` leaves open whether it is; the entries tell. An engine whose file only it writes

@@ -8,6 +8,7 @@ pub mod access;
 pub mod agents;
 pub mod approvals;
 pub mod breakers;
+pub mod capabilities;
 pub mod deployments;
 pub mod drafts;
 pub mod drills;
@@ -57,4 +58,5 @@ pub fn router() -> OpenApiRouter<App> {
         .merge(approvals::router())
         .merge(drills::router())
         .merge(readiness::router())
+        .merge(capabilities::router())
 }

@@ -13,6 +13,7 @@ mod approval;
 mod audit;
 mod backup;
 mod breaker;
+mod capabilities;
 mod dev;
 mod emergency;
 mod health;
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::run(&global, &args),
         Command::Health(crate::args::Health::Check) => health::check(&Client::new(&global)?, &global).await,
         Command::Readiness(args) => readiness::run(&global, args).await,
+        Command::Capabilities(args) => capabilities::run(&global, args).await,
         Command::Emergency(args) => emergency::run(&global, args).await,
         Command::Breaker(args) => breaker::run(&global, args).await,
         Command::Policy(args) => policy::run(&global, args).await,

@@ -14,6 +14,7 @@ mod access;
 mod approval;
 mod backup;
 mod breaker;
+mod capabilities;
 mod cli;
 mod disk;
 mod docs;

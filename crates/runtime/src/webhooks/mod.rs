@@ -282,6 +282,17 @@ impl Runtime {
         Ok(Post { url: webhook.url.to_string(), headers, body })
     }
 
+    /// Whether something sends what is due.
+    pub(crate) fn sends(&self) -> bool {
+        self.notifier.get().is_some()
+    }
+
+    /// Signs a message for a webhook as if it were to be sent.
+    pub(crate) fn signable(&self, tenant: &Tenant, webhook: &WebhookSet) -> Result<(), RuntimeError> {
+        let data = json!({"webhook": webhook.webhook.as_str()});
+        self.signed_post(tenant, webhook, "msg_probe", "webhook.test", &data, self.now()).map(drop)
+    }
+
     /// Whether any tenant has a webhook.
     #[must_use]
     pub fn has_webhooks(&self) -> bool {

@@ -18,6 +18,7 @@ mod approving_http;
 mod authzen;
 mod bounds;
 mod breakers;
+mod capabilities;
 mod changes;
 mod counted;
 mod covered;

@@ -305,6 +305,7 @@ async fn answers_and_requests_are_as_the_document_describes_them() {
         ("post", "intents/{id}/replay"),
         ("get", "jwks.json"),
         ("get", "audit/verification"),
+        ("get", "capabilities"),
     ] {
         let concrete = format!("/v1/tenants/acme/{}", path.replace("{id}", id));
         let (status, body) = call(&app, &method.to_uppercase(), &concrete, Some(&key), None).await;

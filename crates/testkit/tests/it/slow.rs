@@ -64,6 +64,8 @@ pub struct Slow {
     pub hangs: Mutex<Option<&'static str>>,
     /// How many were asked for.
     pub commits: AtomicUsize,
+    /// Whether it refuses to be written.
+    pub read_only: AtomicBool,
 }
 
 /// A world over such a store.
@@ -84,6 +86,7 @@ pub async fn world() -> (World, Arc<Slow>) {
         refuses: Mutex::default(),
         hangs: Mutex::default(),
         commits: AtomicUsize::new(0),
+        read_only: AtomicBool::new(false),
     });
     (again(world, &slow, 99).await, slow)
 }
@@ -120,6 +123,9 @@ impl Store for Slow {
             let refused = self.refuses.lock().unwrap().clone();
             if let Some(error) = refused {
                 return Err(error);
+            }
+            if self.read_only.load(Ordering::SeqCst) {
+                return Err(StoreError::ReadOnly("the disk".to_owned()));
             }
             let committed = self.inner.commit(commit).await;
             self.clock.advance_millis(self.takes.swap(0, Ordering::SeqCst));
@@ -208,7 +214,13 @@ impl Store for Slow {
         self.inner.purge_expired(now)
     }
     fn health(&self) -> BoxFuture<'_, StoreHealth> {
-        self.inner.health()
+        Box::pin(async move {
+            let health = self.inner.health().await;
+            if self.read_only.load(Ordering::SeqCst) {
+                return StoreHealth { writable: false, detail: "the disk".to_owned(), ..health };
+            }
+            health
+        })
     }
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         self.inner.close()

@@ -80,6 +80,17 @@ impl Runtime {
         })
     }
 
+    /// Whether somebody could begin to sign in with a provider now: its configuration is read, and the
+    /// client's secret unsealed.
+    pub(crate) async fn try_provider(
+        &self,
+        tenant: &Tenant,
+        provider: &IdentityProviderSet,
+    ) -> Result<(), RuntimeError> {
+        self.discover(provider).await?;
+        self.client_secret(tenant, provider).map(drop)
+    }
+
     fn provider(&self, tenant: &str, provider: &str) -> Result<(Arc<Tenant>, IdentityProviderSet), RuntimeError> {
         let known = intended_model::TenantId::new(tenant).ok().and_then(|id| self.tenant(&id));
         let tenant = known.ok_or(Code::NotFound)?;
