@@ -265,7 +265,7 @@ fn identity(state: &State, input: &Input, agent: Option<&Agent>, delegation: Opt
     let deny = |code, detail: String| gate(GateName::Identity, GateOutcome::Deny, code, detail);
     let id = &input.intent.subject.id;
     // First of all: whose name it is not to act in, that is nothing to learn about by it.
-    if let Some(credential) = state.credentials.get(&input.credential).filter(|_| input.class.is_traffic())
+    if let Some(credential) = state.credentials.get(&input.credential)
         && !credential.agents.is_empty()
         && !credential.agents.iter().any(|p| matches(p, id))
     {

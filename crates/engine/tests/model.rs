@@ -541,7 +541,7 @@ impl Naive {
             if let Event::BreakerHeld(b) = breaker
                 && b.environment == e
                 && (if b.scope == BreakerScope::Agent {
-                    *b.target == *asked.agent || asked.chain.iter().any(|(_, id)| *b.target == **id)
+                    *b.target == *asked.agent || asked.chain.iter().take(6).any(|(_, id)| *b.target == **id)
                 } else {
                     *b.target == *asked.tool
                 })
@@ -677,7 +677,7 @@ fn engine(state: &State, asked: &Asked) -> (Outcome, Code) {
         at,
         audience: None,
         catalogue: state.catalogue.digest(),
-        class,
+        class: Class::of(PROCEDURE, asked.tool),
         classification: state.classify(PROCEDURE, asked.tool),
         control: state.control,
         counters: (wanted.budgets.iter().map(|b| (b.key.as_str().into(), asked.seen)))

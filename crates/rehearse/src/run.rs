@@ -10,7 +10,7 @@ use intended_model::decision::{Decision, Gate, PROCEDURE};
 use intended_model::entry::{
     AgentSet, BODY_VERSION, CapabilitySet, CatalogueSet, EnvironmentSet, PolicyRules, TenantCreated,
 };
-use intended_model::{Class, CredentialId, Digest, EnvironmentId, Event, Intent, Outcome, TenantId, Value};
+use intended_model::{CredentialId, Digest, EnvironmentId, Event, Intent, Outcome, TenantId, Value};
 use intended_policy::Said;
 
 use crate::suite::{Expect, Fixtures, IntentFixture, Suite, SuiteError, Test, TestFile, exact};

@@ -62,6 +62,7 @@ impl Runtime {
             let seen = self.store().counter_now(&tenant.id, &budget.key)?;
             counters.insert(budget.key.as_str().into(), seen);
         }
+        let class = Class::of(PROCEDURE, &asked.intent.action.name);
         let input = Input {
             approvals: asked.approvals,
             at,

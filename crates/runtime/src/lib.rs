@@ -151,7 +151,7 @@ pub struct Runtime {
     /// Whether a version validates on a tenant's state: see [`standing`].
     validations: std::sync::Mutex<HashMap<(TenantId, Digest, u64), Option<String>>>,
     desk: sign_in::Desk,
-    probes: capabilities::Probes,
+    capabilities: capabilities::Probes,
     /// What is open, as was last read: see [`approvals`].
     open: approvals::Cache,
     /// Told when something that was open no longer is.
@@ -421,7 +421,7 @@ impl Runtime {
             reviews: Arc::new(tokio::sync::Semaphore::new(1)),
             validations: std::sync::Mutex::default(),
             desk: sign_in::Desk::default(),
-            probes: capabilities::Probes::default(),
+            capabilities: capabilities::Probes::default(),
             open: approvals::Cache::default(),
             settled: tokio::sync::Notify::new(),
             readiness: readiness::Readiness::default(),

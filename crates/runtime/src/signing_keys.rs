@@ -33,14 +33,14 @@ impl Runtime {
         let mut rows = Vec::new();
         for environment in state.environments.values().filter(|e| by.sees(&e.id)) {
             for key in environment.keys.iter().rev() {
-                let entry = self.store().entry(&by.tenant.id, key.index).await?;
+                let entry = self.store().entry(&by.tenant.id, key.added).await?;
                 rows.push(SigningKeyRow {
                     environment: environment.id.clone(),
                     kid: key.kid.clone(),
                     alg: key.alg.clone(),
                     status: key.status.as_str(),
                     added_at: entry.map(|e| e.at.to_string()).unwrap_or_default(),
-                    index: key.index,
+                    index: key.added,
                 });
             }
         }

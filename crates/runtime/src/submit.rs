@@ -137,7 +137,8 @@ impl Runtime {
             drop(evaluating);
             let evaluate = watch.lap();
             let committing = phase!("commit");
-            let committing = self.commit_decision(tenant, record, commit, idempotency.as_deref()).instrument(committing);
+            let committing =
+                self.commit_decision(tenant, record, commit, idempotency.as_deref()).instrument(committing);
             let (record, committed) = committing.await?;
             match committed {
                 Ok(committed) => {

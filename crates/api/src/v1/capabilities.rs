@@ -93,7 +93,7 @@ async fn list(State(app): State<App>, Path(tenant): Path<String>, uri: http::Uri
         None => None,
         Some(text) => Some(Area::parse(text).ok_or_else(|| {
             let areas: Vec<&str> = Area::ALL.iter().map(|a| a.as_str()).collect();
-            Problem::at(Code::RequestInvalid, "/area", &format!("one of {}", areas.join(", ")))
+            Problem::at(Code::RequestInvalid, "/area", format!("one of {}", areas.join(", ")))
         })?),
     };
     let rows = app.runtime.capabilities(&principal, area, Arc::new(AtEdge(app.clone()))).await?;

@@ -11,17 +11,20 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, Site, intended, intents, until};
 
+/// What came in: path and body.
+type Got = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// Takes whatever is posted: head and body of each request.
 struct Receiver {
     url: String,
-    got: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    got: Got,
 }
 
 impl Receiver {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let got: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let got: Got = Arc::default();
         let kept = Arc::clone(&got);
         std::thread::spawn(move || {
             for stream in listener.incoming() {

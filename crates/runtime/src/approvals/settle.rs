@@ -12,7 +12,7 @@ use intended_engine::effects::closed;
 use intended_engine::{State, keys, needs};
 use intended_model::decision::{Input, Outcome, PROCEDURE};
 use intended_model::entry::Scope;
-use intended_model::{Class, Code, Intent, IntentId, Timestamp, Value};
+use intended_model::{Code, Intent, IntentId, Timestamp, Value};
 use intended_store::{Conflict, StoreError, Write};
 use tracing::Instrument as _;
 

@@ -416,8 +416,8 @@ mod tests {
                 happened.iter().for_each(|(time, sample)| first.push(at(*time), *sample));
                 assert!(first.is_unkept(until));
                 let kept = first.keep("t", until);
-                assert_eq!(first.is_unkept(until), false);
-                assert_eq!(first.is_unkept(until + 10_000), until <= 84_000, "{until}");
+                assert!(!first.is_unkept(until));
+                assert_eq!(first.is_unkept(until + 10_000), until < 84_000, "{until}");
                 let text = serde_json::to_vec(&kept).unwrap();
                 let mut again = Window::recalled(of, &serde_json::from_slice(&text).unwrap()).unwrap();
                 // Read again from further back than it was written down.
@@ -430,7 +430,7 @@ mod tests {
                 whole = Window::new(of);
                 happened.iter().for_each(|(time, sample)| whole.push(at(*time), *sample));
             }
-            assert_eq!(Window::recalled(BreakerWindow::Secs(61), &whole.keep("t", 90_000)).is_none(), true);
+            assert!(Window::recalled(BreakerWindow::Secs(61), &whole.keep("t", 90_000)).is_none());
         }
     }
 

@@ -188,7 +188,7 @@ impl Runtime {
         edge: Arc<dyn Edge>,
     ) -> Result<Vec<Row>, RuntimeError> {
         let by = by.clone().reading(Scope::StatusRead)?;
-        let kept = self.probes.of(&by);
+        let kept = self.capabilities.of(&by);
         let mut kept = kept.lock().await;
         let now = self.now();
         let wanted = |c: &Capability| area.is_none_or(|a| c.claim().area == a);
@@ -200,7 +200,7 @@ impl Runtime {
             }
             let (runtime, by, edge) = (Arc::clone(self), by.clone(), Arc::clone(&edge));
             running.spawn(async move {
-                let place = Arc::clone(&runtime.probes.places).acquire_owned().await;
+                let place = Arc::clone(&runtime.capabilities.places).acquire_owned().await;
                 let place = Arc::new(place.map_err(RuntimeError::internal)?);
                 let (at, watch) = (runtime.now(), Stopwatch::start());
                 let ask = Ask { runtime, by, edge, _place: place };

@@ -8,7 +8,7 @@ use intended_engine::{Environment, State, decide};
 use intended_model::decision::{Decision, GateName, Input, PROCEDURE};
 use intended_model::entry::AgentState;
 use intended_model::intent::{Action, Resource, Subject};
-use intended_model::{Code, CredentialId, EnvironmentId, Intent, IntentId, Value};
+use intended_model::{Class, Code, CredentialId, EnvironmentId, Intent, IntentId, Value};
 
 use super::{Finding, POLICY, Sheet, degraded, healthy, unavailable};
 use crate::metrics::Stopwatch;
@@ -146,7 +146,8 @@ fn made_up(
         at,
         audience: None,
         catalogue: state.catalogue.digest(),
-        classification: state.catalogue.classify(tool),
+        class: Class::Traffic,
+        classification: state.classify(PROCEDURE, tool),
         control: state.control,
         counters: std::collections::BTreeMap::new(),
         credential: CredentialId::new("health-probe").map_err(RuntimeError::internal)?,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use intended_engine::{Environment, State, decide};
 use intended_model::decision::{DecisionRecord, Input, PROCEDURE};
 use intended_model::entry::{AgentState, Tier};
-use intended_model::{CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, Timestamp};
+use intended_model::{Class, CredentialId, Digest, EnvironmentId, Event, Intent, IntentId, Timestamp};
 
 use super::burst::{Times, budget, burst};
 use super::{Context, Figure, Limit, Verdict};
@@ -153,9 +153,13 @@ fn input(
         at: now,
         audience: None,
         catalogue: state.catalogue.digest(),
-        classification: state.catalogue.classify(tool),
+        class: Class::Traffic,
+        classification: state.classify(PROCEDURE, tool),
         control: state.control,
-        counters: intended_engine::needs(state, &intent, now).counters().map(|n| (n.key.as_str().into(), 0)).collect(),
+        counters: intended_engine::needs(state, PROCEDURE, &intent, now)
+            .counters()
+            .map(|n| (n.key.as_str().into(), 0))
+            .collect(),
         credential: CredentialId::new("readiness-check").ok()?,
         expires_at: None,
         id: IntentId::v7(now, [0; 10]),

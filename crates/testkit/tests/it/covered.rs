@@ -54,12 +54,14 @@ async fn hold(world: &World, name: &str, scope: &str, target: &str) -> Result<()
     held.map(drop).map_err(|e| (e.code, e.detail.to_string()))
 }
 
-/// Tools, whom they are asked for on behalf of, and what a hold or halt on something is to cover of them.
-const CASES: [(&str, &str, &[(&str, &str)]); 9] = [
-    ("connector", "forge", &[("forge/create_issue", ""), ("plain", "")]),
-    ("connector", "Forge", &[("forge/create_issue", ""), ("plain", "")]),
-    ("connector", "crm", &[("CRM.lookup", ""), ("plain", "")]),
-    ("connector", "mcp", &[("mcp:wiki.read", ""), ("plain", "")]),
+/// A tool, and whom it is asked for on behalf of.
+type Asked = (&'static str, &'static str);
+/// What is held or halted, and what of it all that is to cover.
+const CASES: [(&str, &str, &[Asked]); 9] = [
+    ("connector", "forge", &[("forge/create_issue", ""), ("desk", ""), ("plain", "")]),
+    ("connector", "Forge", &[("forge/create_issue", ""), ("desk", ""), ("plain", "")]),
+    ("connector", "crm", &[("CRM.lookup", ""), ("desk", ""), ("plain", "")]),
+    ("connector", "mcp", &[("mcp:wiki.read", ""), ("desk", ""), ("plain", "")]),
     ("connector", "desk", &[("desk:open", ""), ("desk/x.y", ""), ("desk", ""), ("plain", "")]),
     ("category", "OIL-100", &ALL),
     ("category", "OIL-10*", &ALL),
@@ -151,7 +153,7 @@ async fn what_would_cover_nothing_is_refused_by_name_and_with_what_there_is() {
     let world = world().await;
     for (scope, target, says) in [
         ("connector", "mcp:wiki", "what stands before the first"),
-        ("connector", "slakc", "there is `slack`"),
+        ("connector", "slakc", "`slack`"),
         ("connector", "nowhere", "no tool of the catalogue is of this system"),
         ("agent", "suport-agent", "no agent is registered"),
         ("tool", "stripe.refund", "no such tool"),

@@ -46,6 +46,10 @@ impl std::io::Write for Kept {
 #[tokio::test]
 async fn each_request_has_one_line_that_names_its_route_its_decision_and_its_ids() {
     let (_world, app, key) = app().await;
+    // AuthZEN names no environment: a credential of one.
+    let one = json!({"credential": "one", "environments": ["production"], "scopes": ["intent:submit"]});
+    let (_, one) = call(&app, "POST", "/v1/tenants/acme/credentials", Some(&key), Some(&one)).await;
+    let in_one = one["key"].as_str().unwrap().to_owned();
     let kept = Kept::default();
     let _listening = kept.listen(Format::Json, "info");
     let request = Request::post(format!("{INTENTS}?audience=https://pep.example"))
@@ -82,10 +86,9 @@ async fn each_request_has_one_line_that_names_its_route_its_decision_and_its_ids
     call(&app, "GET", "/v1/nothing/of/the/kind", Some(&key), None).await;
     call(&app, "POST", INTENTS, Some("int_live_x"), Some(&json!({}))).await;
     call(&app, "BREW", "/livez", None, None).await;
-    let mut one: Value = serde_json::from_str(GOOD).unwrap();
-    one["context"] = json!({"environment": "production"});
-    let batch = json!({"evaluations": [one, {"subject": {}}, one]});
-    let (status, _) = call(&app, "POST", "/access/v1/evaluations", Some(&key), Some(&batch)).await;
+    let good: Value = serde_json::from_str(GOOD).unwrap();
+    let batch = json!({"evaluations": [good, {"subject": {}}, good]});
+    let (status, _) = call(&app, "POST", "/access/v1/evaluations", Some(&in_one), Some(&batch)).await;
     assert_eq!(status, 200);
     let lines = kept.lines();
     let [_, shown, unmatched, stranger, brew, several] = &lines[..] else { panic!("{}", kept.text()) };

@@ -324,6 +324,7 @@ async fn one_run_of_a_tenant_at_a_time_and_who_lost_their_right_while_waiting_is
     let (world, store) = slow::world().await;
     let spec = intended_runtime::access::CredentialSpec {
         actions: Vec::new(),
+        agents: Vec::new(),
         credential: CredentialId::new("watch").unwrap(),
         environments: vec![environment("staging").unwrap()],
         scopes: vec![Scope::StatusRead],

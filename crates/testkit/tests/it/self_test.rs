@@ -151,6 +151,7 @@ async fn whatever_denies_an_intent_denies_the_self_test() {
     }
 
     // Breakers that people hold, on everything or on it.
+    let ana = crate::breakers::person(&office.world, "ana").await;
     for (breaker, scope, target) in [
         ("b1", BreakerScope::Tenant, ""),
         ("b2", BreakerScope::Tool, "intended.*"),
@@ -169,7 +170,7 @@ async fn whatever_denies_an_intent_denies_the_self_test() {
         assert_eq!(said(&run(&office, &by).await), (Outcome::Deny, Code::BreakerOpen), "{scope:?}");
         let released = intended_model::entry::BreakerReleased {
             breaker: name(breaker),
-            by: owner.credential.clone(),
+            by: ana.credential.clone(),
             reason: "over".into(),
             v: 1,
         };

@@ -20,7 +20,8 @@ const RUNS: usize = 100;
 
 /// Figures of the process, and of the ledger and the disk that self-tests are written to like all else:
 /// they are no figures of traffic. And the self-test's own.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
+    "intended_http_requests",
     "process_",
     "intended_ledger_size",
     "intended_checkpoint_age_seconds",

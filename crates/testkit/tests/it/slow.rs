@@ -58,8 +58,6 @@ pub struct Slow {
     pub takes: AtomicI64,
     /// Neither a head nor control entries can be read.
     pub unreadable: AtomicBool,
-    /// Why every commit is refused.
-    pub refuses: Mutex<Option<StoreError>>,
     /// Commits that write a fact whose name begins so never end.
     pub hangs: Mutex<Option<&'static str>>,
     /// How many were asked for.
@@ -80,7 +78,6 @@ pub async fn world() -> (World, Arc<Slow>) {
         after: Gate::default(),
         page: Gate::default(),
         head: Gate::default(),
-        refuses: Mutex::new(None),
         takes: AtomicI64::new(0),
         unreadable: AtomicBool::new(false),
         refuses: Mutex::default(),

@@ -32,14 +32,15 @@ async fn one_answer_has_all_that_is_halted_open_waiting_and_revoked() {
     let asked = world.runtime.submit(&world.owner, submission(400)).await.unwrap();
     world.clock.advance_millis(60_000);
     world.runtime.submit(&world.owner, submission(401)).await.unwrap();
-    post("revocations", json!({"reason": "prompt injection", "agent": "support-agent"})).await;
+    post("revocations", json!({"reason": "prompt injection", "selector": {"agent": "support-agent"}})).await;
     post("incidents", json!({"title": "refunds twice", "environment": "production"})).await;
     let environment = json!({"reason": "it loops", "environment": "staging"});
     post("emergency/halts", environment).await;
     let rows = call(&app, "GET", "/v1/tenants/acme/breakers", Some(&owner), None).await.1;
     let row = rows.as_array().unwrap().iter().find(|r| r["environment"] == "production").unwrap();
     let name = row["breaker"].as_str().unwrap();
-    post(&format!("breakers/{name}/hold"), json!({"reason": "they change it"})).await;
+    let on = json!({"scope": "agent", "target": "support-agent"});
+    post(&format!("breakers/{name}/hold"), json!({"reason": "they change it", "on": on})).await;
 
     let (_, now) = get().await;
     let document = serde_json::to_value(intended_api::openapi()).unwrap();

@@ -47,7 +47,7 @@ pub const REPLAY: Claim = Claim {
     docs: "docs/investigate.md#again-elsewhere",
     tests: &[
         "crates/testkit/tests/it/invariants.rs::i3_every_decision_re_executes_also_after_policy_and_settings_changed",
-        "crates/testkit/tests/it/golden.rs::the_ledger_of_procedure_1_is_still_re_executed",
+        "crates/testkit/tests/it/golden.rs::the_ledger_of_each_procedure_is_still_re_executed",
     ],
 };
 

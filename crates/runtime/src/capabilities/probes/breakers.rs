@@ -7,7 +7,7 @@ use intended_model::entry::{
     BODY_VERSION, BreakerClosed, BreakerHeld, BreakerMeasure, BreakerMetric, BreakerOpened, BreakerProbing,
     BreakerReleased, BreakerRules, BreakerScope, BreakerSet, BreakerTarget,
 };
-use intended_model::{Code, Event, Name};
+use intended_model::{Code, CredentialId, Event, MemberId, Name};
 
 use super::{MADE_UP, credential, gate, input, name, two_tools};
 use crate::capabilities::{Ask, Found, Probed};
@@ -92,19 +92,27 @@ pub async fn automatic(ask: &Ask) -> Probed {
         }
         copy.apply(u64::MAX, &probing(retry_at))?;
         question.at = retry_at;
-        for need in intended_engine::needs(&copy, &question.intent, retry_at).probes {
+        for need in intended_engine::needs(&copy, question.procedure, &question.intent, retry_at).probes {
             question.counters.insert(need.key.into(), 0);
         }
         if stopped(&copy, &question) {
             return Ok(wrong("a half-open breaker lets nothing through"));
         }
-        for need in intended_engine::needs(&copy, &question.intent, retry_at).probes {
+        for need in intended_engine::needs(&copy, question.procedure, &question.intent, retry_at).probes {
             question.counters.insert(need.key.into(), need.limit);
         }
         if !stopped(&copy, &question) {
             return Ok(wrong("a half-open breaker lets more through than it says"));
         }
-        let closed = BreakerClosed { at: retry_at, breaker, environment, succeeded: 1, target: None, v: BODY_VERSION };
+        let closed = BreakerClosed {
+            at: retry_at,
+            breaker,
+            environment,
+            succeeded: 1,
+            target: None,
+            unreported: 0,
+            v: BODY_VERSION,
+        };
         copy.apply(u64::MAX, &Event::BreakerClosed(closed))?;
         if stopped(&copy, &question) {
             return Ok(wrong("a breaker that has closed denies"));
@@ -165,19 +173,23 @@ pub async fn holds(ask: &Ask) -> Probed {
         if stopped(&copy, &beside) {
             return Ok(wrong("a hold denies what it is not about"));
         }
-        let release = || {
+        let release = |by| {
             Ok::<_, crate::RuntimeError>(Event::BreakerReleased(BreakerReleased {
                 breaker: name(MADE_UP)?,
-                by: credential()?,
+                by,
                 reason: "a probe".into(),
                 v: BODY_VERSION,
             }))
         };
-        copy.apply(u64::MAX, &release()?)?;
+        if copy.apply(u64::MAX, &release(credential()?)?).is_ok() {
+            return Ok(wrong("a hold is released by somebody who is no person"));
+        }
+        let person = MemberId::new(MADE_UP).ok().as_ref().and_then(CredentialId::of_member).ok_or(Code::Internal)?;
+        copy.apply(u64::MAX, &release(person.clone())?)?;
         if stopped(&copy, &held) {
             return Ok(wrong("what was released is denied"));
         }
-        if copy.apply(u64::MAX, &release()?).is_ok() {
+        if copy.apply(u64::MAX, &release(person)?).is_ok() {
             return Ok(wrong("a hold is released twice"));
         }
         let now = state.breakers.held.values().filter(|h| ask.by.sees(&h.environment)).count();

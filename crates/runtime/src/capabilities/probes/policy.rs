@@ -57,7 +57,7 @@ pub async fn deployed(ask: &Ask) -> Probed {
             ));
         }
         for (environment, _) in &with {
-            if let Some((name, policy)) = environment.missing.names.iter().next() {
+            if let Some((name, policy)) = environment.missing.names.first() {
                 return Ok(Found::degraded(
                     format!(
                         "in {}, policy `{policy}` names the {} `{}`, which is not there",

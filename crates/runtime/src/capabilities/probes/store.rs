@@ -25,10 +25,10 @@ async fn once(ask: &Ask, key: &str, value: Vec<u8>) -> Result<Result<(), String>
     let (runtime, tenant) = (ask.runtime(), &ask.tenant().id);
     let write =
         || Write::Put { key: key.into(), value: value.clone(), expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
-    runtime.store().commit(ask.facts(vec![(key.into(), 0)], vec![write()])).await?;
+    runtime.follower.commit(ask.facts(vec![(key.into(), 0)], vec![write()])).await?;
     let read = runtime.store().fact_now(tenant, key)?;
-    let again = runtime.store().commit(ask.facts(vec![(key.into(), 0)], vec![write()])).await;
-    runtime.store().commit(ask.facts(Vec::new(), vec![Write::Delete { key: key.into() }])).await?;
+    let again = runtime.follower.commit(ask.facts(vec![(key.into(), 0)], vec![write()])).await;
+    runtime.follower.commit(ask.facts(Vec::new(), vec![Write::Delete { key: key.into() }])).await?;
     if read.is_none_or(|fact| fact.value != value) {
         return Ok(Err("what was written is not what is read".to_owned()));
     }
@@ -78,9 +78,9 @@ pub async fn durable_writes(ask: &Ask) -> Probed {
     let value = ask.runtime().random::<32>()?.to_vec();
     let put =
         Write::Put { key: key.as_str().into(), value: value.clone(), expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
-    store.commit(ask.facts(vec![(key.as_str().into(), 0)], vec![put])).await?;
+    ask.runtime().follower.commit(ask.facts(vec![(key.as_str().into(), 0)], vec![put])).await?;
     let read = store.fact_now(&ask.tenant().id, &key)?;
-    store.commit(ask.facts(Vec::new(), vec![Write::Delete { key: key.as_str().into() }])).await?;
+    ask.runtime().follower.commit(ask.facts(Vec::new(), vec![Write::Delete { key: key.as_str().into() }])).await?;
     let gone = store.fact_now(&ask.tenant().id, &key)?.is_none();
     Ok(match (read, gone) {
         (Some(fact), true) if fact.value == value => {
@@ -94,7 +94,7 @@ pub async fn durable_writes(ask: &Ask) -> Probed {
 pub async fn budgets(ask: &Ask) -> Probed {
     let key = made_up(ask.runtime(), "count")?;
     let add = Write::Add { key: key.into(), n: 2, max: 1, expires_at: Some(ask.now().plus_millis(LEFT_MS)) };
-    Ok(match ask.runtime().store().commit(ask.facts(Vec::new(), vec![add])).await {
+    Ok(match ask.runtime().follower.commit(ask.facts(Vec::new(), vec![add])).await {
         Err(StoreError::Conflict(Conflict::Bound { .. })) => {
             let state = ask.state();
             let budgets: usize = ask.environments(&state).map(|e| e.settings.budgets.len()).sum();
@@ -117,7 +117,7 @@ pub async fn fence(ask: &Ask) -> Probed {
     let control = store.head(&ask.tenant().id).await?.control_version;
     let mut commit = ask.facts(Vec::new(), Vec::new());
     commit.control_version = Some(control.saturating_sub(1));
-    Ok(match store.commit(commit).await {
+    Ok(match ask.runtime().follower.commit(commit).await {
         Err(StoreError::Conflict(Conflict::Control { .. })) => Found::working("a commit on an older state was refused"),
         Err(error) => return Err(error.into()),
         Ok(_) => Found::unavailable(

@@ -4,7 +4,7 @@
 
 use intended_engine::{Environment, KeyStatus, State, keys};
 use intended_keyring::SigningKey;
-use intended_model::{Digest, Timestamp};
+use intended_model::{Class, Digest, Timestamp};
 use intended_token::{Action, LedgerPosition};
 use intended_token::{
     Alg, Binding, Claims, Expectations, JwkSet, KeySet, MAX_TTL, Refusal, RevocationList, Verifier, issue,
@@ -89,6 +89,7 @@ impl Forged {
             env: environment.to_owned(),
             txn: intended_model::IntentId::v7(now, runtime.random()?).to_string(),
             act: None,
+            class: Class::Traffic,
             action: Action {
                 tool: MADE_UP.to_owned(),
                 operation: "read".to_owned(),
