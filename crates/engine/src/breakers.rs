@@ -47,8 +47,6 @@ pub enum BreakerError {
     Target(Box<str>, &'static str),
     #[error("{on} covers nothing: {why}")]
     CoversNothing { on: BreakerTarget, why: String },
-    #[error("only a person releases the hold `{0}`, with means of their own")]
-    Person(Name),
     #[error("the breaker `{breaker}` {what}")]
     Transition { breaker: Name, what: &'static str },
 }
@@ -262,10 +260,7 @@ impl Breakers {
 
     /// [`Event::BreakerReleased`](intended_model::Event::BreakerReleased). What somebody stopped by hand
     /// goes on when a person says so: no automation, however broad its key.
-    pub fn release(&mut self, e: &BreakerReleased, by_person: bool) -> Result<(), BreakerError> {
-        if !by_person && self.held.contains_key(&e.breaker) {
-            return Err(BreakerError::Person(e.breaker.clone()));
-        }
+    pub fn release(&mut self, e: &BreakerReleased) -> Result<(), BreakerError> {
         let held = self.held.remove(&e.breaker).ok_or_else(|| BreakerError::NotHeld(e.breaker.clone()))?;
         self.barriers.release(&held);
         Ok(())

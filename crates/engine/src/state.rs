@@ -22,7 +22,7 @@ use ipnet::IpNet;
 
 use crate::breakers::{BreakerError, Breakers};
 use crate::emergency::{Emergency, EmergencyError, Glass, Halt};
-use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, MAX_NOTE, PendingRollback, Person};
+use crate::lifecycle::{Deployment, Draft, Incident, LifecycleError, MAX_NOTE, PendingRollback};
 use crate::restored::Restored;
 
 /// Why an entry cannot follow the entries before it. In a ledger this means tampering or a bug;
@@ -568,10 +568,7 @@ impl State {
                 self.environment_mut(&e.environment)?;
                 Arc::make_mut(&mut self.breakers).hold(e)?;
             }
-            Event::BreakerReleased(e) => {
-                let person = matches!(self.person(&e.by), Person::Member(_));
-                Arc::make_mut(&mut self.breakers).release(e, person)?;
-            }
+            Event::BreakerReleased(e) => Arc::make_mut(&mut self.breakers).release(e)?,
             Event::BreakerSet(e) => {
                 self.environment_mut(&e.environment)?;
                 Arc::make_mut(&mut self.breakers).set(e)?;

@@ -378,7 +378,7 @@ impl Naive {
             Event::HaltThrown(h) => !self.halts().contains_key(&h.halt),
             Event::HaltResumed(h) => self.halts().contains_key(&h.halt),
             Event::BreakerHeld(b) => !self.breakers().contains_key(&b.breaker),
-            Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker) && b.by.member().is_some(),
+            Event::BreakerReleased(b) => self.breakers().contains_key(&b.breaker),
             Event::BreakerSet(b) => b.active || self.watches(&b.breaker),
             Event::BreakerOpened(b) => {
                 let (phase, found) = (self.phase(&b.breaker, &b.target), &b.measured);

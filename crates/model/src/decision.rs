@@ -15,7 +15,7 @@ use crate::{Class, Code, CredentialId, Digest, Intent, IntentId, MemberId, Times
 /// * 2: of those who act for each other, all are looked at; approvals count by whose they are and
 ///   what the approver was before the request, in steps; a session waits for what is deferred in it
 /// * 3: the self-test ([`crate::synthetic`]); names that read as its own are nobody else's
-///   also one way to tell a tool's target system, for catalogue, halts and breakers alike; a hold covers
+///   Also: one way to tell a tool's target system, for catalogue, halts and breakers alike; a hold covers
 ///   what a halt of the same words does; a breaker on a domain covers its categories
 pub const PROCEDURE: u32 = 3;
 

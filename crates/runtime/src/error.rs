@@ -109,7 +109,6 @@ const fn breaker_code(error: &intended_engine::BreakerError) -> Code {
         B::Held(_) | B::Transition { .. } | B::TooMany => Code::Conflict,
         B::Reserved(_) | B::Rules(_) | B::Target(..) => Code::BreakerInvalid,
         B::CoversNothing { .. } => Code::BreakerTarget,
-        B::Person(_) => Code::BreakerPerson,
     }
 }
 

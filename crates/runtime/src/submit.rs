@@ -81,10 +81,14 @@ impl Authority {
 impl Runtime {
     /// Decides an intent. An `Err` means that nothing was decided and nothing is allowed.
     pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
+        let class = Class::of(PROCEDURE, &submission.intent.action.name);
         let span = spans::decide(&principal.tenant.id, &submission.intent.environment);
         let decided = self.decide_one(principal, submission).instrument(span.clone()).await;
         spans::came_of(&span, &decided);
-        if let Err(error) = &decided {
+        // The self-test is no traffic, nor are its failures.
+        if let Err(error) = &decided
+            && class.is_traffic()
+        {
             self.metrics().undecided(error.code);
         }
         decided

@@ -25,8 +25,13 @@ enum Reach<'e> {
     Any,
 }
 
-/// Says what is wrong with who made the entry of time `at`; `state` is the one before it.
-pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
+/// The decision procedure from which on only people release holds, and breakers are taken away by who
+/// may stop and let go: a ledger of before holds by what held then.
+const SINCE: u32 = 3;
+
+/// Says what is wrong with who made the entry of time `at`; `state` is the one before it, `procedure` the
+/// newest that decided in it.
+pub fn refuse(state: &State, procedure: u32, event: &Event, at: Timestamp) -> Option<String> {
     use Reach::{Any, Each, In, Whole};
     // Nobody of a suspended tenant signs in or out, or is told who they are by a provider: what is here is
     // returned from before the look at what everybody else needs.
@@ -122,7 +127,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             (&e.by, Scope::EmergencyWrite, held.map_or(Whole, |b| In(&b.environment)))
         }
         // Without its breakers, what has gone wrong there goes on.
-        Event::EnvironmentSet(e) if unwatched(state, &e.environment, e.settings.breakers) && !opens(state, e, at) => {
+        Event::EnvironmentSet(e)
+            if procedure >= SINCE && unwatched(state, &e.environment, e.settings.breakers) && !opens(state, e, at) =>
+        {
             return Some(format!("`{}` took away the breakers of `{}` without `emergency:write`", e.by, e.environment));
         }
         Event::EnvironmentSet(e) => match state.environments.get(&e.environment) {
@@ -228,7 +235,9 @@ pub fn refuse(state: &State, event: &Event, at: Timestamp) -> Option<String> {
     if wider(state, &access, event, at) {
         return Some(format!("`{by}` gave more than it has"));
     }
-    own(state, &access, event, at).map(|what| format!("`{by}`: {what}")).or_else(|| ownerless(state, event, at))
+    own(state, procedure, &access, event, at)
+        .map(|what| format!("`{by}`: {what}"))
+        .or_else(|| ownerless(state, event, at))
 }
 
 /// Nobody takes away the last one who could give access.
@@ -248,7 +257,7 @@ fn of_another(state: &State, by: &CredentialId, member: Option<&MemberId>) -> bo
 }
 
 /// What nobody does, whatever they have.
-fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&'static str> {
+fn own(state: &State, procedure: u32, access: &Access, event: &Event, at: Timestamp) -> Option<&'static str> {
     match event {
         Event::MemberSet(set)
             if access.member.as_ref().is_some_and(|own| state.same_member(own, &set.member))
@@ -259,7 +268,9 @@ fn own(state: &State, access: &Access, event: &Event, at: Timestamp) -> Option<&
         {
             Some("nobody changes what they may do themselves")
         }
-        Event::BreakerReleased(_) if access.member.is_none() => Some("only a person releases what is held"),
+        Event::BreakerReleased(_) if procedure >= SINCE && access.member.is_none() => {
+            Some("only a person releases what is held")
+        }
         Event::CredentialRotated(e) if e.previous_until > at.plus_millis(i64::from(MAX_OVERLAP_SECS) * 1_000) => {
             Some("the key before stays good for too long")
         }

@@ -234,6 +234,8 @@ pub struct Verifier {
     held: u64,
     stored: Option<StoredHead>,
     state: Option<State>,
+    /// The newest decision procedure so far.
+    procedure: u32,
     last_at: Timestamp,
     sessions: HashMap<String, KeptSession>,
     /// Of people who signed in.
@@ -302,6 +304,7 @@ impl Verifier {
             held: 0,
             stored: None,
             state: None,
+            procedure: 0,
             last_at: Timestamp::default(),
             sessions: HashMap::new(),
             sign_ins: SignIns::default(),
@@ -410,7 +413,7 @@ impl Verifier {
     }
 
     fn event(&mut self, index: u64, at: Timestamp, event: Event) -> Result<(), Failure> {
-        if let Some(what) = self.state.as_ref().and_then(|state| authority::refuse(state, &event, at)) {
+        if let Some(what) = self.state.as_ref().and_then(|state| authority::refuse(state, self.procedure, &event, at)) {
             return Err(fail(Check::Authority, index, what));
         }
         if kind_is_control(&event) {
@@ -791,6 +794,7 @@ impl Verifier {
         if !(1..=PROCEDURE).contains(&input.procedure) {
             return Err(wrong(format!("decided by procedure {}, which this release does not have", input.procedure)));
         }
+        self.procedure = self.procedure.max(input.procedure);
         if input.control != state.control {
             return Err(wrong(format!("decided on state {}, but the state here is {}", input.control, state.control)));
         }

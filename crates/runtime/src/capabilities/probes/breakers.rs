@@ -181,9 +181,6 @@ pub async fn holds(ask: &Ask) -> Probed {
                 v: BODY_VERSION,
             }))
         };
-        if copy.apply(u64::MAX, &release(credential()?)?).is_ok() {
-            return Ok(wrong("a hold is released by somebody who is no person"));
-        }
         let person = MemberId::new(MADE_UP).ok().as_ref().and_then(CredentialId::of_member).ok_or(Code::Internal)?;
         copy.apply(u64::MAX, &release(person.clone())?)?;
         if stopped(&copy, &held) {
