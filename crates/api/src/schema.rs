@@ -580,7 +580,7 @@ pub struct TenantStatus {
     control: u64,
     suspended: Option<String>,
     health: Health,
-    ledger: LedgerStatus,
+    ledger: Option<LedgerStatus>,
     environments: Vec<EnvironmentStatus>,
     halts: Option<HaltsStatus>,
     breakers: Option<BreakersStatus>,
@@ -588,8 +588,15 @@ pub struct TenantStatus {
     approvals: Option<ApprovalsStatus>,
     revocations: Option<RevocationsStatus>,
     siem: Vec<SinkStatus>,
+    /// What could not be read: it is missing here, and may be anything.
+    failed: Vec<FailedPart>,
     /// What the credential may not see.
     not_shown: Vec<NotShown>,
+}
+#[derive(ToSchema)]
+pub struct FailedPart {
+    what: String,
+    code: String,
 }
 #[derive(ToSchema)]
 pub struct LedgerStatus {

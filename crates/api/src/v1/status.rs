@@ -1,11 +1,14 @@
 //! How a tenant stands, on one page: what is halted, open, waiting, behind. Gathered here and as of one
 //! state, so that whoever watches it asks once and sees no halt next to decisions from before it.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use http::HeaderMap;
 use intended_engine::{KeyStatus, State as Folded};
 use intended_model::entry::Scope;
-use intended_model::{Digest, EnvironmentId, IntentId, Name};
+use intended_model::{Code, Digest, EnvironmentId, IntentId, Name};
 use intended_runtime::breakers::{BreakerRow, HoldRow, InstanceRow};
 use intended_runtime::{Principal, RuntimeError};
 use serde::Serialize;
@@ -26,6 +29,9 @@ const ROWS: usize = 20;
 const COUNTED: usize = 200;
 /// Revocations are told of the last day.
 const LATELY_SECS: i64 = 24 * 3_600;
+/// How long each part may take to be read. A store that hangs takes its parts away, and nothing else:
+/// what is halted is in memory.
+const PART: Duration = Duration::from_secs(2);
 /// How often it is gathered again when the state changed meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -151,6 +157,12 @@ struct Sink {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
+/// A part that could not be read.
+#[derive(Serialize)]
+struct FailedPart {
+    what: &'static str,
+    code: Code,
+}
 #[derive(Serialize)]
 struct NotShown {
     what: &'static str,
@@ -167,7 +179,8 @@ struct Body {
     suspended: Option<Box<str>>,
     /// As `/healthz` has it.
     health: Box<RawValue>,
-    ledger: Ledger,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<Ledger>,
     environments: Vec<EnvironmentRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     halts: Option<Halts>,
@@ -180,6 +193,8 @@ struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     revocations: Option<Revoked>,
     siem: Vec<Sink>,
+    /// What could not be read: it is missing here, and may be anything.
+    failed: Vec<FailedPart>,
     /// What the credential may not see.
     not_shown: Vec<NotShown>,
 }
@@ -193,7 +208,7 @@ async fn status(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
     let caller = auth::tenant(&app, &headers, &tenant)?;
     let mut body = gather(&app, &caller).await?;
     for _ in 1..ATTEMPTS {
-        if caller.tenant.state().control == body.control {
+        if caller.tenant.state().control == body.control || !body.failed.is_empty() {
             break;
         }
         body = gather(&app, &caller).await?;
@@ -220,13 +235,16 @@ async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {
     let verifier = may("revocations", Scope::TokenVerify);
     let health = operate::health(app, Some(&reader)).await?.body;
     let health = String::from_utf8(health.to_vec()).map_err(RuntimeError::internal)?;
-    let size = runtime.store().head(&tenant.id).await.map_err(RuntimeError::from)?.size;
-    let ledger = Ledger {
-        size,
-        newest_at: written_at(app, &reader, size.saturating_sub(1)).await?,
-        checkpoint_waiting_seconds: runtime.checkpoint_age(tenant).await? / 1000,
+    let mut failed = Vec::new();
+    let ledger = async {
+        let size = runtime.store().head(&tenant.id).await.map_err(RuntimeError::from)?.size;
+        let newest = runtime.store().entry(&tenant.id, size.saturating_sub(1)).await.map_err(RuntimeError::from)?;
+        let checkpoint_waiting_seconds = runtime.checkpoint_age(tenant).await? / 1000;
+        Ok(Ledger { size, newest_at: newest.map(|entry| entry.at.to_string()), checkpoint_waiting_seconds })
     };
-    let siem = runtime.siem(tenant).await?.into_iter().map(|standing| Sink {
+    let ledger = part(&mut failed, "ledger", ledger).await;
+    let siem = part(&mut failed, "collectors", runtime.siem(tenant)).await.unwrap_or_default();
+    let siem = siem.into_iter().map(|standing| Sink {
         sink: standing.sink.spec.name.to_string(),
         state: standing.state(),
         lag_entries: standing.lag_entries,
@@ -235,21 +253,23 @@ async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {
     });
     let (mut halts, mut breakers, mut incidents) = (None, None, None);
     if let Some(reader) = &emergency {
-        halts = Some(in_force(app, reader, &state).await?);
+        halts = Some(in_force(app, reader, &state).await);
         breakers = Some(not_closed(runtime.breakers(reader)?));
-        incidents = Some(open_incidents(app, reader, &state).await?);
+        incidents = Some(open_incidents(app, reader, &state).await);
     }
     let approvals = match &approver {
-        Some(reader) => Some(waiting(app, reader).await?),
+        Some(reader) => part(&mut failed, "approvals", waiting(app, reader)).await,
         None => None,
     };
     let revocations = match &verifier {
         Some(reader) => {
-            let revoked = runtime.revoked_since(reader, runtime.now().plus_secs(-LATELY_SECS)).await?;
-            let (last_at, last_reason) = revoked.last.unzip();
-            let last_at = last_at.map(|at| at.to_string());
-            let (bulk, tokens) = (revoked.bulk, revoked.tokens);
-            Some(Revoked { within_seconds: LATELY_SECS, bulk, last_at, last_reason, tokens })
+            let lately = runtime.revoked_since(reader, runtime.now().plus_secs(-LATELY_SECS));
+            part(&mut failed, "revocations", lately).await.map(|revoked| {
+                let (last_at, last_reason) = revoked.last.unzip();
+                let last_at = last_at.map(|at| at.to_string());
+                let (bulk, tokens) = (revoked.bulk, revoked.tokens);
+                Revoked { within_seconds: LATELY_SECS, bulk, last_at, last_reason, tokens }
+            })
         }
         None => None,
     };
@@ -267,13 +287,38 @@ async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {
         approvals,
         revocations,
         siem: siem.collect(),
+        failed,
         not_shown,
     })
 }
 
-/// When an entry was recorded.
-async fn written_at(app: &App, by: &Principal, index: u64) -> Result<Option<String>, RuntimeError> {
-    Ok(app.runtime.store().entry(&by.tenant.id, index).await?.map(|entry| entry.at.to_string()))
+/// A part, or that it could not be read.
+async fn part<T>(
+    failed: &mut Vec<FailedPart>,
+    what: &'static str,
+    read: impl Future<Output = Result<T, RuntimeError>>,
+) -> Option<T> {
+    let read = tokio::time::timeout(PART, read).await;
+    match read.map_err(|_| Code::StoreUnavailable).and_then(|read| read.map_err(|error| error.code)) {
+        Ok(read) => Some(read),
+        Err(code) => {
+            failed.push(FailedPart { what, code });
+            None
+        }
+    }
+}
+
+/// When entries were recorded, as far as that can be read in time.
+async fn written_at(app: &App, by: &Principal, indexes: Vec<u64>) -> HashMap<u64, String> {
+    let mut out = HashMap::new();
+    let read = async {
+        for index in indexes {
+            let Ok(Some(entry)) = app.runtime.store().entry(&by.tenant.id, index).await else { return };
+            out.insert(index, entry.at.to_string());
+        }
+    };
+    let _ = tokio::time::timeout(PART, read).await;
+    out
 }
 
 fn environments(app: &App, by: &Principal, policy: Option<&Principal>, state: &Folded) -> Vec<EnvironmentRow> {
@@ -308,23 +353,25 @@ fn environments(app: &App, by: &Principal, policy: Option<&Principal>, state: &F
     seen.map(row).collect()
 }
 
-async fn in_force(app: &App, by: &Principal, state: &Folded) -> Result<Halts, RuntimeError> {
+async fn in_force(app: &App, by: &Principal, state: &Folded) -> Halts {
     let mut seen: Vec<_> =
         state.halts.iter().filter(|(_, h)| h.environment.as_ref().is_none_or(|e| by.sees(e))).collect();
     seen.sort_by_key(|(_, h)| std::cmp::Reverse(h.index));
     let in_force = seen.len();
+    seen.truncate(ROWS);
+    let times = written_at(app, by, seen.iter().map(|(_, h)| h.index).collect()).await;
     let mut newest = Vec::new();
-    for (halt, h) in seen.into_iter().take(ROWS) {
+    for (halt, h) in seen {
         newest.push(HaltRow {
             halt: halt.clone(),
             scope: scope_text(&h.scope()),
             environment: h.environment.clone(),
             reason: h.reason.clone(),
             by: state.person(&h.by).to_string(),
-            since: written_at(app, by, h.index).await?,
+            since: times.get(&h.index).cloned(),
         });
     }
-    Ok(Halts { in_force, newest })
+    Halts { in_force, newest }
 }
 
 fn not_closed(rows: Vec<BreakerRow>) -> Breakers {
@@ -343,21 +390,23 @@ fn not_closed(rows: Vec<BreakerRow>) -> Breakers {
     Breakers { total, not_closed, worst: worst.collect() }
 }
 
-async fn open_incidents(app: &App, by: &Principal, state: &Folded) -> Result<Incidents, RuntimeError> {
+async fn open_incidents(app: &App, by: &Principal, state: &Folded) -> Incidents {
     let seen = state.incidents.iter().filter(|(_, i)| i.environment.as_ref().is_none_or(|e| by.sees(e)));
     let mut seen: Vec<_> = seen.collect();
     seen.sort_by_key(|(_, i)| std::cmp::Reverse(i.index));
     let open = seen.len();
+    seen.truncate(ROWS);
+    let times = written_at(app, by, seen.iter().map(|(_, i)| i.index).collect()).await;
     let mut newest = Vec::new();
-    for (incident, i) in seen.into_iter().take(ROWS) {
+    for (incident, i) in seen {
         newest.push(IncidentRow {
             incident: incident.clone(),
             title: i.title.clone(),
             environment: i.environment.clone(),
-            since: written_at(app, by, i.index).await?,
+            since: times.get(&i.index).cloned(),
         });
     }
-    Ok(Incidents { open, newest })
+    Incidents { open, newest }
 }
 
 async fn waiting(app: &App, by: &Principal) -> Result<Approvals, RuntimeError> {

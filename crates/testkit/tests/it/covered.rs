@@ -5,11 +5,11 @@ use intended_engine::decide;
 use intended_model::decision::{GateName, GateOutcome, Outcome};
 use intended_model::emergency::{HaltScope, HaltTarget};
 use intended_model::entry::{BreakerDefaults, Scope, Settings, Tier};
-use intended_model::{Code, Intent, MemberId};
+use intended_model::{Code, Intent};
 use intended_runtime::breakers::HoldSpec;
 use intended_testkit::{World, environment, intent};
 use intended_verify::Check;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::breakers::{denied_by_breaker, holds, key, named, on, person, set, small, standing, submit};
 use crate::http_edge::GOOD;

@@ -110,3 +110,20 @@ async fn who_may_see_less_is_told_less_and_what_it_is() {
     assert_eq!(call(&app, "GET", STATUS, None, None).await.0, 401);
     drop(world);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_halted_is_told_also_when_the_store_can_be_read_no_more() {
+    let (world, store) = crate::slow::world().await;
+    let runtime = std::sync::Arc::clone(&world.runtime);
+    let app = intended_api::router(intended_api::App::new(runtime));
+    let get = async || call(&app, "GET", "/v1/tenants/acme/status", Some(&world.owner_key), None).await;
+    world.runtime.halt(&world.owner, None, "it loops").await.unwrap();
+    let (status, well) = get().await;
+    assert_eq!((status, &well["failed"]), (200, &json!([])), "{well}");
+    store.unreadable.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (status, now) = get().await;
+    assert_eq!((status, &now["halts"]["in_force"]), (200, &json!(1)), "{now}");
+    let failed: Vec<_> = now["failed"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
+    assert!(failed.contains(&"ledger") && now.get("ledger").is_none(), "{now}");
+    assert_eq!(now["environments"], well["environments"]);
+}

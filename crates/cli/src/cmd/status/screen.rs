@@ -99,6 +99,10 @@ fn troubles(status: &Value, now: Timestamp) -> Vec<Trouble> {
     if let Some(why) = status.get("suspended").and_then(Value::as_str) {
         add(format!("SUSPENDED: the whole tenant, everything is denied: {}", safe(why)), "intended tenant reinstate");
     }
+    for part in rows(status, "/failed") {
+        let what = format!("NOT KNOWN: {} could not be read ({})", said(part, "/what"), said(part, "/code"));
+        add(what, "intended health check --verbose");
+    }
     let halts = rows(status, "/halts/newest");
     for halt in halts.iter().take(EACH) {
         let scope = said(halt, "/scope");
@@ -215,7 +219,9 @@ fn facts(status: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
         0 => "all under a kept checkpoint".to_owned(),
         n => format!("a kept checkpoint is {} behind", age(n * 1000)),
     };
-    out.push(("ledger", format!("{} entries{newest}; {kept}", count(status, "/ledger/size"))));
+    if status.get("ledger").is_some_and(|ledger| !ledger.is_null()) {
+        out.push(("ledger", format!("{} entries{newest}; {kept}", count(status, "/ledger/size"))));
+    }
     if status.get("halts").is_some() {
         let halts = match count(status, "/halts/in_force") {
             0 => "none".to_owned(),
