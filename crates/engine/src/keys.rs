@@ -106,6 +106,11 @@ pub const SEALED_KEY_PREFIX: &str = "k/";
 pub fn window(run: &str, breaker: &Name, target: &str) -> String {
     format!("{}{}", windows_of(run, breaker), Digest::of(target.as_bytes()).to_hex())
 }
+/// A part of one that is written down in parts.
+#[must_use]
+pub fn window_part(window: &str, part: &str) -> String {
+    format!("{window}/{part}")
+}
 /// All windows of one breaker.
 #[must_use]
 pub fn windows_of(run: &str, breaker: &Name) -> String {

@@ -143,31 +143,35 @@ impl Runtime {
     /// Writes down what was noted since the last time. Called by the shell now and then, and at the end.
     pub async fn save_activity(&self) -> Result<(), RuntimeError> {
         for tenant in self.tenants() {
-            loop {
-                let page: Vec<(Actor, Places)> = tenant.activity.noted(|noted| {
-                    let some: Vec<Actor> = noted.unsaved.iter().take(PAGE).cloned().collect();
-                    some.into_iter()
-                        .map(|actor| {
-                            noted.unsaved.remove(&actor);
-                            let places = match &actor {
-                                Actor::Agent(name) => noted.agents.get(name),
-                                Actor::Caller(credential) => noted.callers.get(credential),
-                            };
-                            let places = places.cloned().unwrap_or_default();
-                            (actor, places)
-                        })
-                        .collect()
-                });
-                if page.is_empty() {
-                    break;
-                }
-                if let Err(error) = self.save_page(&tenant, &page).await {
-                    tenant.activity.noted(|noted| noted.unsaved.extend(page.into_iter().map(|(actor, _)| actor)));
-                    return Err(error);
-                }
-            }
+            self.save_activity_of(&tenant).await?;
         }
         Ok(())
+    }
+
+    pub(crate) async fn save_activity_of(&self, tenant: &Tenant) -> Result<(), RuntimeError> {
+        loop {
+            let page: Vec<(Actor, Places)> = tenant.activity.noted(|noted| {
+                let some: Vec<Actor> = noted.unsaved.iter().take(PAGE).cloned().collect();
+                some.into_iter()
+                    .map(|actor| {
+                        noted.unsaved.remove(&actor);
+                        let places = match &actor {
+                            Actor::Agent(name) => noted.agents.get(name),
+                            Actor::Caller(credential) => noted.callers.get(credential),
+                        };
+                        let places = places.cloned().unwrap_or_default();
+                        (actor, places)
+                    })
+                    .collect()
+            });
+            if page.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.save_page(tenant, &page).await {
+                tenant.activity.noted(|noted| noted.unsaved.extend(page.into_iter().map(|(actor, _)| actor)));
+                return Err(error);
+            }
+        }
     }
 
     async fn save_page(&self, tenant: &Tenant, page: &[(Actor, Places)]) -> Result<(), RuntimeError> {

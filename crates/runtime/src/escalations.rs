@@ -54,25 +54,29 @@ impl Runtime {
     pub async fn close_overdue(&self) -> Result<usize, RuntimeError> {
         let mut closed = 0;
         for tenant in self.tenants() {
-            if let Err(error) = self.follow(&tenant).await {
-                tracing::warn!(tenant = %tenant.id, %error, "the state may not be current");
-            }
-            let mut after = String::new();
-            loop {
-                let page = self.store().facts(&tenant.id, keys::OPEN_PREFIX, &after, 1000).await?;
-                let Some((last, _)) = page.last() else { break };
-                after = last.to_string();
-                for (key, fact) in page {
-                    match self.see_to(&tenant, &key, &fact).await {
-                        Ok(true) => closed += 1,
-                        Ok(false) => {}
-                        // One that cannot be dealt with keeps none of the others waiting.
-                        Err(error) => tracing::warn!(tenant = %tenant.id, %key, %error, "it stays open"),
-                    }
+            closed += self.close_overdue_of(&tenant).await?;
+        }
+        Ok(closed)
+    }
+
+    pub(crate) async fn close_overdue_of(&self, tenant: &Arc<Tenant>) -> Result<usize, RuntimeError> {
+        if let Err(error) = self.follow(tenant).await {
+            tracing::warn!(tenant = %tenant.id, %error, "the state may not be current");
+        }
+        let (mut closed, mut after) = (0, String::new());
+        loop {
+            let page = self.store().facts(&tenant.id, keys::OPEN_PREFIX, &after, 1000).await?;
+            let Some((last, _)) = page.last() else { return Ok(closed) };
+            after = last.to_string();
+            for (key, fact) in page {
+                match self.see_to(tenant, &key, &fact).await {
+                    Ok(true) => closed += 1,
+                    Ok(false) => {}
+                    // One that cannot be dealt with keeps none of the others waiting.
+                    Err(error) => tracing::warn!(tenant = %tenant.id, %key, %error, "it stays open"),
                 }
             }
         }
-        Ok(closed)
     }
 
     /// Closes what is overdue, and decides again what is due; whether it was closed.

@@ -1,12 +1,13 @@
 //! What a node does by itself, each second: timeouts that deny, breakers that are tried again, facts
 //! past their time, kept checkpoints, finding out that there is room again, and saying that it is there.
-//! Each step is named, so that one that hangs is ([`crate::health::loops`]).
+//! Each step is named, so that one that hangs is ([`crate::health::loops`]), and done for each tenant by
+//! itself: one that panics or fails ends for that tenant, and the others go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Runtime, nodes};
+use crate::{Runtime, Tenant, nodes};
 
 /// A step that takes longer than this is not what housekeeping is for: removing old facts takes the
 /// longest, at some ten thousand a second.
@@ -27,62 +28,104 @@ impl Runtime {
             pulse.at("waiting for the next second");
             second.tick().await;
             ticks += 1;
-            pulse.at("following the ledger");
-            for tenant in self.tenants() {
-                // What other nodes have changed; where there are none, this says so.
-                if let Err(error) = self.follow(&tenant).await {
-                    tracing::warn!(tenant = %tenant.id, %error, "what is recorded is not yet known here");
+            let tenants = self.tenants();
+            for tenant in &tenants {
+                let following = async {
+                    // What other nodes have changed; where there are none, this says so.
+                    if let Err(error) = self.follow(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "what is recorded is not yet known here");
+                    }
+                };
+                pulse.step("following the ledger", Some(&tenant.id), following).await;
+            }
+            for tenant in &tenants {
+                pulse.step("settling deployments", Some(&tenant.id), self.settle_deployments_of(tenant)).await;
+            }
+            for tenant in &tenants {
+                pulse.step("trying breakers again", Some(&tenant.id), self.tend_breakers_of(tenant)).await;
+            }
+            for tenant in &tenants {
+                let closing = async {
+                    if let Err(error) = self.close_overdue_of(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "overdue escalations were not closed");
+                    }
+                };
+                pulse.step("closing what is overdue", Some(&tenant.id), closing).await;
+            }
+            for tenant in &tenants {
+                let keeping = async {
+                    if let Err(error) = self.keep_windows(tenant).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "what breakers have seen was not written down");
+                    }
+                };
+                pulse.step("writing down what breakers have seen", Some(&tenant.id), keeping).await;
+            }
+            for tenant in &tenants {
+                let flushing = async {
+                    if let Err(error) = self.flush_usage_if_due(tenant, false).await {
+                        tracing::warn!(tenant = %tenant.id, %error, "when credentials were last used was not written down");
+                    }
+                };
+                pulse.step("writing down when credentials were used", Some(&tenant.id), flushing).await;
+            }
+            if ticks.is_multiple_of(60) {
+                for tenant in &tenants {
+                    let saving = async {
+                        if let Err(error) = self.save_activity_of(tenant).await {
+                            tracing::warn!(tenant = %tenant.id, %error, "when agents and callers were last seen was not written down");
+                        }
+                    };
+                    pulse.step("writing down who was seen where", Some(&tenant.id), saving).await;
                 }
+                let removing = async {
+                    if let Err(error) = self.purge().await {
+                        tracing::warn!(%error, "old facts were not removed");
+                    }
+                };
+                pulse.step("removing old facts", None, removing).await;
             }
-            pulse.at("settling deployments");
-            self.settle_deployments().await;
-            pulse.at("trying breakers again");
-            self.tend_breakers().await;
-            pulse.at("closing what is overdue");
-            if let Err(error) = self.close_overdue().await {
-                tracing::warn!(%error, "overdue escalations were not closed");
-            }
-            pulse.at("writing down when credentials were used");
-            if let Err(error) = self.flush_usage(false).await {
-                tracing::warn!(%error, "when credentials were last used was not written down");
-            }
-            pulse.at("writing down who was seen where");
-            if ticks.is_multiple_of(60)
-                && let Err(error) = self.save_activity().await
-            {
-                tracing::warn!(%error, "when agents and callers were last seen was not written down");
-            }
-            pulse.at("removing old facts");
-            if ticks.is_multiple_of(60)
-                && let Err(error) = self.purge().await
-            {
-                tracing::warn!(%error, "old facts were not removed");
-            }
-            pulse.at("keeping checkpoints");
             // While a failed write has it not ready nobody may be sending anything, so it tries by itself.
-            let writable = self.writable().await;
+            let writable = pulse.step("asking the store whether it takes writes", None, self.writable()).await;
+            let writable = writable.unwrap_or(false);
             if ticks.is_multiple_of(10) || !writable {
-                for tenant in self.tenants() {
-                    // Not what was signed last: a halt without a decision after it is kept too.
-                    let Ok(head) = self.store().head(&tenant.id).await else { continue };
-                    let size = head.size;
-                    if writable && kept.get(&tenant.id) == Some(&size) {
-                        continue;
-                    }
-                    match self.save_checkpoint(&tenant).await {
-                        Ok(()) => drop(kept.insert(tenant.id.clone(), size)),
-                        Err(error) if writable => tracing::warn!(%error, "no checkpoint was kept"),
-                        Err(error) => tracing::debug!(%error, "still nothing can be written"),
+                for tenant in &tenants {
+                    let known = kept.get(&tenant.id).copied().filter(|_| writable);
+                    let keeping = self.keep_checkpoint(tenant, known, writable);
+                    if let Some(Some(size)) = pulse.step("keeping checkpoints", Some(&tenant.id), keeping).await {
+                        kept.insert(tenant.id.clone(), size);
                     }
                 }
             }
-            pulse.at("saying that this node is there");
-            if (ticks + nodes::BEAT_SECS - FIRST_BEAT).is_multiple_of(nodes::BEAT_SECS)
-                && let Err(error) = self.beat().await
-            {
-                tracing::warn!(%error, "other nodes were not told that this one is there");
+            if (ticks + nodes::BEAT_SECS - FIRST_BEAT).is_multiple_of(nodes::BEAT_SECS) {
+                let saying = "saying that this node is there";
+                if let Some((checks, first)) = pulse.step(saying, None, self.before_beat()).await {
+                    for tenant in &tenants {
+                        let telling = async {
+                            if let Err(error) = self.beat_to(tenant, &checks, first).await {
+                                tracing::warn!(tenant = %tenant.id, %error, "other nodes were not told that this one is there");
+                            }
+                        };
+                        pulse.step(saying, Some(&tenant.id), telling).await;
+                    }
+                }
             }
         }
+    }
+
+    /// Keeps a checkpoint of a head that is not the one of the size that is known to be kept. Answers the
+    /// size that is kept now, if it is another.
+    async fn keep_checkpoint(&self, tenant: &Tenant, known: Option<u64>, writable: bool) -> Option<u64> {
+        // Not what was signed last: a halt without a decision after it is kept too.
+        let size = self.store().head(&tenant.id).await.ok()?.size;
+        if known == Some(size) {
+            return None;
+        }
+        match self.save_checkpoint(tenant).await {
+            Ok(()) => return Some(size),
+            Err(error) if writable => tracing::warn!(tenant = %tenant.id, %error, "no checkpoint was kept"),
+            Err(error) => tracing::debug!(tenant = %tenant.id, %error, "still nothing can be written"),
+        }
+        None
     }
 
     /// Delivers webhooks for as long as it is polled. Beside the rest: a receiver may take its time, a
@@ -93,9 +136,9 @@ impl Runtime {
         loop {
             pulse.at("waiting for the next second");
             second.tick().await;
-            pulse.at("waiting for receivers");
-            if self.has_webhooks() {
-                self.deliver_webhooks().await;
+            let Some(_round) = self.round_of_deliveries().filter(|_| self.has_webhooks()) else { continue };
+            for tenant in self.tenants() {
+                pulse.step("waiting for receivers", Some(&tenant.id), self.deliver_webhooks_of(&tenant)).await;
             }
         }
     }

@@ -101,31 +101,40 @@ impl Runtime {
 
     /// Says to every tenant that this node is there, and how it is.
     pub async fn beat(&self) -> Result<(), RuntimeError> {
-        let checks = self.health().await;
-        let run = self.run()?;
-        let first = !self.identity.beaten.swap(true, Ordering::AcqRel);
-        let key = keys::node(self.node()?);
+        let (checks, first) = self.before_beat().await;
         for tenant in self.tenants() {
-            if let Some(before) = self.store().fact_now(&tenant.id, &key)? {
-                let other = serde_json::from_slice::<Said>(&before.value).is_ok_and(|s| *s.run != *run);
-                // What a process before this one left is no twin.
-                self.identity.twin.store(other && !first, Ordering::Release);
-            }
-            let mut writes = Vec::new();
-            if first && self.store().alone() {
-                // Whoever wrote here before has gone: nobody else can.
-                let left = self.store().facts(&tenant.id, keys::NODE_PREFIX, "", MAX_NODES).await?;
-                writes.extend(left.into_iter().map(|(key, _)| Write::Delete { key: key.into() }));
-            }
-            let said = self.in_short(&tenant, &checks)?;
-            writes.push(Write::Put {
-                key: key.as_str().into(),
-                value: serde_json::to_vec(&said).map_err(RuntimeError::internal)?,
-                expires_at: Some(said.beat_at.plus_millis(FORGOTTEN_MS)),
-            });
-            self.jot(&tenant, writes).await?;
+            self.beat_to(&tenant, &checks, first).await?;
         }
         Ok(())
+    }
+
+    /// How this node is, and whether it says so for the first time.
+    pub(crate) async fn before_beat(&self) -> (Vec<Check>, bool) {
+        let checks = self.health().await;
+        (checks, !self.identity.beaten.swap(true, Ordering::AcqRel))
+    }
+
+    pub(crate) async fn beat_to(&self, tenant: &Tenant, checks: &[Check], first: bool) -> Result<(), RuntimeError> {
+        let run = self.run()?;
+        let key = keys::node(self.node()?);
+        if let Some(before) = self.store().fact_now(&tenant.id, &key)? {
+            let other = serde_json::from_slice::<Said>(&before.value).is_ok_and(|s| *s.run != *run);
+            // What a process before this one left is no twin.
+            self.identity.twin.store(other && !first, Ordering::Release);
+        }
+        let mut writes = Vec::new();
+        if first && self.store().alone() {
+            // Whoever wrote here before has gone: nobody else can.
+            let left = self.store().facts(&tenant.id, keys::NODE_PREFIX, "", MAX_NODES).await?;
+            writes.extend(left.into_iter().map(|(key, _)| Write::Delete { key: key.into() }));
+        }
+        let said = self.in_short(tenant, checks)?;
+        writes.push(Write::Put {
+            key: key.as_str().into(),
+            value: serde_json::to_vec(&said).map_err(RuntimeError::internal)?,
+            expires_at: Some(said.beat_at.plus_millis(FORGOTTEN_MS)),
+        });
+        self.jot(tenant, writes).await
     }
 
     /// Says that this node goes.

@@ -430,18 +430,22 @@ impl Runtime {
     /// Settles every deployment that was left in between. For housekeeping.
     pub async fn settle_deployments(&self) {
         for tenant in self.tenants() {
-            let state = tenant.state();
-            let open = state.environments.values().filter_map(|e| {
-                let last = e.history.last()?;
-                let expects = intended_engine::expectations(&state, &e.id).next().is_some();
-                let undone = last.verified.is_none() && expects
-                    || last.verified == Some(false) && last.cause == DeployCause::Deploy && e.history.len() > 1;
-                undone.then(|| (e.id.clone(), last.index))
-            });
-            for (environment, deployment) in open.collect::<Vec<_>>() {
-                if let Err(error) = self.settle(&tenant, &environment, deployment).await {
-                    tracing::warn!(tenant = %tenant.id, %environment, %error, "a deployment is not settled yet");
-                }
+            self.settle_deployments_of(&tenant).await;
+        }
+    }
+
+    pub(crate) async fn settle_deployments_of(&self, tenant: &Arc<Tenant>) {
+        let state = tenant.state();
+        let open = state.environments.values().filter_map(|e| {
+            let last = e.history.last()?;
+            let expects = intended_engine::expectations(&state, &e.id).next().is_some();
+            let undone = last.verified.is_none() && expects
+                || last.verified == Some(false) && last.cause == DeployCause::Deploy && e.history.len() > 1;
+            undone.then(|| (e.id.clone(), last.index))
+        });
+        for (environment, deployment) in open.collect::<Vec<_>>() {
+            if let Err(error) = self.settle(tenant, &environment, deployment).await {
+                tracing::warn!(tenant = %tenant.id, %environment, %error, "a deployment is not settled yet");
             }
         }
     }

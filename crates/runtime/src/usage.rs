@@ -155,11 +155,16 @@ impl Runtime {
     /// Writes down what was counted of every tenant where that is due; `now`: of every tenant.
     pub async fn flush_usage(&self, now: bool) -> Result<(), RuntimeError> {
         for tenant in self.tenants() {
-            let (at, before) = (self.now().as_millis(), tenant.meters.flushed_at.load(Ordering::Relaxed));
-            if now || at.saturating_sub(before) >= FLUSH_MS {
-                tenant.meters.flushed_at.store(at, Ordering::Relaxed);
-                self.flush_usage_of(&tenant).await?;
-            }
+            self.flush_usage_if_due(&tenant, now).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn flush_usage_if_due(&self, tenant: &Tenant, now: bool) -> Result<(), RuntimeError> {
+        let (at, before) = (self.now().as_millis(), tenant.meters.flushed_at.load(Ordering::Relaxed));
+        if now || at.saturating_sub(before) >= FLUSH_MS {
+            tenant.meters.flushed_at.store(at, Ordering::Relaxed);
+            self.flush_usage_of(tenant).await?;
         }
         Ok(())
     }

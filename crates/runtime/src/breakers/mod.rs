@@ -1,10 +1,10 @@
 //! Circuit breakers: measuring what was decided and what came of it, and recording that one opens,
 //! is tried again, or closes. What is lawful, and what it denies, is in `intended_engine::breakers`.
 //!
-//! * [`window`]: what is measured, as time goes on
+//! * [`window`]: what is measured, as time goes on, in the sums of a `ring`
 //! * [`monitor`]: which breakers see what
 //! * `probes`: half-open, and what follows
-//! * [`keep`]: what was measured, written down
+//! * [`keep`]: what was measured, written down (as what: `written`)
 //! * `recall`: what was measured, after a restart
 //! * `manage`: thresholds and holds, by people
 //!
@@ -31,7 +31,9 @@ mod manage;
 pub mod monitor;
 mod probes;
 mod recall;
+mod ring;
 pub mod window;
+mod written;
 
 pub use manage::{BreakerRow, BreakerSpec, HoldRow, HoldSpec, InstanceRow};
 pub use monitor::{Monitor, Seen};

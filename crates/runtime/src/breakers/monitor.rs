@@ -2,7 +2,7 @@
 //! decisions wait for each other in: only the breakers that cover it are looked at, each has locks of
 //! its own in several parts, and nothing is allocated once something has been seen before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,9 @@ use intended_engine::covers::{Acting, Covers, as_watched};
 use intended_model::entry::{BreakerMeasure, BreakerScope};
 use intended_model::{EnvironmentId, Name, Timestamp};
 
-use super::window::{Kept, Sample, Window, reach};
+use super::ring::reach;
+use super::window::{Sample, Window};
+use super::written::{Kept, Written};
 
 /// In so many parts are the windows of one breaker locked.
 const SHARDS: usize = 16;
@@ -148,7 +150,7 @@ pub struct Monitor {
     pub(super) tending: tokio::sync::Mutex<()>,
     pub(super) keeping: tokio::sync::Mutex<super::keep::Keeping>,
     /// What was forgotten and may be written down.
-    pub(super) forgotten: Mutex<Vec<Instance>>,
+    pub(super) forgotten: Mutex<BTreeSet<Instance>>,
     pub(super) probing: Mutex<HashMap<String, super::probes::Progress>>,
 }
 
@@ -214,7 +216,7 @@ impl Monitor {
     }
 
     fn forgot(&self, instance: Instance) {
-        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(instance);
     }
 
     fn crossings(&self) -> MutexGuard<'_, Vec<Crossing>> {
@@ -256,11 +258,41 @@ impl Monitor {
         }
     }
 
-    /// Gives `look` every window with its breaker's name and what it watches.
-    pub(super) fn each(&self, state: &State, mut look: impl FnMut(&Name, &Breaker, &str, &mut Window)) {
-        for (name, watcher) in &self.plan(state).watchers {
-            watcher.each(|windows| windows.iter_mut().for_each(|(t, w)| look(name, &watcher.breaker, t, w)));
+    /// Gives `look` every window with what it is of.
+    fn each(&self, state: &State, mut look: impl FnMut(&Watcher, &str, &mut Window)) {
+        for watcher in self.plan(state).watchers.values() {
+            watcher.each(|windows| windows.iter_mut().for_each(|(t, w)| look(watcher, t, w)));
         }
+    }
+
+    /// All of what `these` choose is to be written down again.
+    pub(super) fn unkeep(&self, state: &State, these: impl Fn(&Name, &str) -> bool) {
+        self.each(state, |watcher, target, window| {
+            if these(&watcher.name, target) {
+                window.unkeep();
+            }
+        });
+    }
+
+    /// What has seen something before a time that is not written down, and whether there is any window.
+    pub(super) fn unkept(&self, state: &State, until: i64) -> (bool, Vec<(Name, Box<str>)>) {
+        let (mut any, mut unkept) = (false, Vec::new());
+        self.each(state, |watcher, target, window| {
+            any = true;
+            if window.is_unkept(until) {
+                unkept.push((watcher.name.clone(), target.into()));
+            }
+        });
+        (any, unkept)
+    }
+
+    /// What is to be written down of one window, and how far it looks back: a copy, so that no decision
+    /// waits for it to be made a text of. `None` where it is gone by now.
+    pub(super) fn keep(&self, state: &State, breaker: &Name, target: &str, until: i64) -> Option<(Written, i64)> {
+        let plan = self.plan(state);
+        let watcher = plan.watchers.get(breaker)?;
+        let written = watcher.shard(target).get_mut(target)?.keep(target, until);
+        Some((written, reach(watcher.breaker.rules.window)))
     }
 
     /// Puts a window there that was written down, if it is of a breaker as there is one. Whether it is.

@@ -87,22 +87,25 @@ impl Runtime {
     /// from several nodes: each step is fenced by the state that it is made on.
     pub async fn tend_breakers(&self) {
         for tenant in self.tenants() {
-            let recorded = self.record_crossings(&tenant).await;
-            let state = tenant.state();
-            for instance in state.breakers.standing.keys() {
-                // What it sees while it is not closed counts for nothing when it is again.
-                tenant.breakers.forget(&state, instance);
-            }
-            let mut tended = recorded;
-            for instance in state.breakers.standing.keys() {
-                tended = tended.and(self.tend_breaker(&tenant, instance).await);
-            }
-            if let Err(error) = tended {
-                tracing::warn!(tenant = %tenant.id, %error, "a breaker stays as it is for now");
-            }
+            self.tend_breakers_of(&tenant).await;
             if let Err(error) = self.keep_windows(&tenant).await {
                 tracing::warn!(tenant = %tenant.id, %error, "what breakers have seen was not written down");
             }
+        }
+    }
+
+    pub(crate) async fn tend_breakers_of(&self, tenant: &Arc<Tenant>) {
+        let mut tended = self.record_crossings(tenant).await;
+        let state = tenant.state();
+        for instance in state.breakers.standing.keys() {
+            // What it sees while it is not closed counts for nothing when it is again.
+            tenant.breakers.forget(&state, instance);
+        }
+        for instance in state.breakers.standing.keys() {
+            tended = tended.and(self.tend_breaker(tenant, instance).await);
+        }
+        if let Err(error) = tended {
+            tracing::warn!(tenant = %tenant.id, %error, "a breaker stays as it is for now");
         }
     }
 

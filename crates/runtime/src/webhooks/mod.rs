@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use intended_engine::keys;
 use intended_model::entry::{BODY_VERSION, Scope, WebhookSet};
@@ -302,24 +302,32 @@ impl Runtime {
     /// Sends what is due to every webhook, each as far as it takes it. Called by the shell every
     /// second; one round at a time. Answers how many deliveries were acknowledged.
     pub async fn deliver_webhooks(&self) -> usize {
-        if self.notifier.get().is_none() || self.delivering.swap(true, Ordering::AcqRel) {
-            return 0;
-        }
+        let Some(_round) = self.round_of_deliveries() else { return 0 };
         let mut delivered = 0;
         for tenant in self.tenants() {
-            let state = tenant.state();
-            // A receiver that is slow holds up its own deliveries and nobody else's.
-            let rounds = state.webhooks.values().map(|webhook| self.deliver(&tenant, webhook));
-            for (webhook, done) in state.webhooks.keys().zip(join_all(rounds).await) {
-                match done {
-                    Ok(n) => delivered += n,
-                    Err(error) => {
-                        tracing::warn!(tenant = %tenant.id, %webhook, %error, "a webhook could not be delivered");
-                    }
+            delivered += self.deliver_webhooks_of(&tenant).await;
+        }
+        delivered
+    }
+
+    /// Begins a round, if none goes on: it does for as long as this is held.
+    pub(crate) fn round_of_deliveries(&self) -> Option<Round<'_>> {
+        let begun = self.notifier.get().is_some() && !self.delivering.swap(true, Ordering::AcqRel);
+        begun.then(|| Round(&self.delivering))
+    }
+
+    pub(crate) async fn deliver_webhooks_of(&self, tenant: &Arc<Tenant>) -> usize {
+        let (state, mut delivered) = (tenant.state(), 0);
+        // A receiver that is slow holds up its own deliveries and nobody else's.
+        let rounds = state.webhooks.values().map(|webhook| self.deliver(tenant, webhook));
+        for (webhook, done) in state.webhooks.keys().zip(join_all(rounds).await) {
+            match done {
+                Ok(n) => delivered += n,
+                Err(error) => {
+                    tracing::warn!(tenant = %tenant.id, %webhook, %error, "a webhook could not be delivered");
                 }
             }
         }
-        self.delivering.store(false, Ordering::Release);
         delivered
     }
 
@@ -442,6 +450,15 @@ impl Runtime {
 fn put(key: String, value: &Cursor) -> Result<Write, RuntimeError> {
     let value = serde_json::to_vec(value).map_err(RuntimeError::internal)?;
     Ok(Write::Put { key: key.into(), value, expires_at: None })
+}
+
+/// One round of deliveries. However it ends, the next can begin.
+pub(crate) struct Round<'a>(&'a AtomicBool);
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// Runs all to their end, side by side on this task.

@@ -60,6 +60,8 @@ pub struct Slow {
     pub unreadable: AtomicBool,
     /// Commits that write a fact whose name begins so never end.
     pub hangs: Mutex<Option<&'static str>>,
+    /// Reading facts of this tenant panics, and its head.
+    pub panics: Mutex<Option<TenantId>>,
     /// How many were asked for.
     pub commits: AtomicUsize,
     /// Whether it refuses to be written.
@@ -82,6 +84,7 @@ pub async fn world() -> (World, Arc<Slow>) {
         unreadable: AtomicBool::new(false),
         refuses: Mutex::default(),
         hangs: Mutex::default(),
+        panics: Mutex::default(),
         commits: AtomicUsize::new(0),
         read_only: AtomicBool::new(false),
     });
@@ -99,6 +102,13 @@ pub async fn again(mut world: World, slow: &Arc<Slow>, seed: u64) -> World {
 
 fn gone<'a, T: Send + 'a>() -> BoxFuture<'a, Result<T>> {
     Box::pin(std::future::ready(Err(StoreError::Unavailable("it is gone".to_owned()))))
+}
+
+impl Slow {
+    fn panic_of(&self, tenant: &TenantId) {
+        let panics = self.panics.lock().unwrap().as_ref() == Some(tenant);
+        assert!(!panics, "a fault in what is read of {tenant}");
+    }
 }
 
 impl Store for Slow {
@@ -140,6 +150,7 @@ impl Store for Slow {
         if self.unreadable.load(Ordering::SeqCst) {
             return gone();
         }
+        self.panic_of(tenant);
         Box::pin(async move {
             self.head.pass().await;
             self.inner.head(tenant).await
@@ -155,6 +166,7 @@ impl Store for Slow {
         after: &'a str,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(String, Fact)>>> {
+        self.panic_of(tenant);
         self.inner.facts(tenant, prefix, after, limit)
     }
     fn entry<'a>(&'a self, tenant: &'a TenantId, index: u64) -> BoxFuture<'a, Result<Option<StoredEntry>>> {
