@@ -296,6 +296,10 @@ pub struct Serve {
     /// A checkpoint that was kept elsewhere, or a directory of them: a ledger that is older is not served.
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Vec<PathBuf>,
+    /// Keep the first checkpoint in `checkpoint_dir` of each tenant that has none there. For the first start
+    /// with it, not for every one: without it a missing checkpoint is no start.
+    #[arg(long)]
+    pub first_checkpoint: bool,
     /// How the log on stderr is written, instead of as the config file says.
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use intended_ledger::Checkpoint;
 use intended_model::{Code, ExitCode, TenantId};
 use intended_runtime::restore::Kept;
-use intended_runtime::{Runtime, RuntimeError};
+use intended_runtime::{Runtime, RuntimeError, Tenant};
 
 use crate::error::{CliError, file};
 use crate::output::note;
@@ -19,8 +19,10 @@ use crate::output::note;
 const SUFFIX: &str = "checkpoint";
 /// Longest note that is read.
 const MAX: u64 = 64 * 1024;
-/// How often the newest ones are kept.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked for new tenants.
+const LOOK: Duration = Duration::from_secs(1);
+/// After so many looks the newest of all are kept.
+const EVERY: u32 = 10;
 
 /// The notes of a file, or of all `*.checkpoint` files of a directory, with where each comes from.
 pub fn notes(path: &Path) -> Result<Vec<(PathBuf, String)>, CliError> {
@@ -90,33 +92,90 @@ pub fn sync(dir: &Path) -> Result<(), CliError> {
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(file(dir))
 }
 
+/// What is kept of which tenant in the directory: the size that was written, 0 for what gives way.
+pub type Held = BTreeMap<TenantId, u64>;
+
 /// Holds the ledgers against every checkpoint that is named: files, and the directory where the server
-/// keeps them. A ledger that does not hold is not served.
-pub async fn hold(runtime: &Runtime, dir: Option<&Path>, files: &[PathBuf]) -> Result<(), CliError> {
+/// keeps them. A ledger that does not hold is not served; nor is one of which nothing is in the directory,
+/// which may be a mount point without its disk, unless `first` says that nothing was ever kept there.
+pub async fn hold(
+    runtime: &Runtime,
+    dir: Option<&Path>,
+    files: &[PathBuf],
+    first: bool,
+) -> Result<Held, CliError> {
     if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
         return Err(CliError::usage(
             format!("{}: there is no such directory", dir.display()),
             "`checkpoint_dir` in the config file says that checkpoints are kept there, outside the data directory",
         ));
     }
-    let mut held: BTreeMap<TenantId, u64> = BTreeMap::new();
-    for place in dir.into_iter().chain(files.iter().map(PathBuf::as_path)) {
-        for (path, text) in notes(place)? {
-            match runtime.hold_against(&text).await {
+    let (mut there, mut held) = (Held::new(), Held::new());
+    for place_of in dir.into_iter().chain(files.iter().map(PathBuf::as_path)) {
+        for (path, text) in notes(place_of)? {
+            let (tenant, size) = match runtime.hold_against(&text).await {
                 Ok(Kept::Holds { tenant, size }) => {
-                    let most = held.entry(tenant).or_default();
+                    let most = held.entry(tenant.clone()).or_default();
                     *most = size.max(*most);
+                    (tenant, size)
                 }
-                Ok(Kept::KnownLost { tenant, size }) => note(&format!(
-                    "`{tenant}`: {} signs for {size} entries of what was lost when the ledger was restored",
-                    path.display()
-                )),
+                Ok(Kept::KnownLost { tenant, size }) => {
+                    note(&format!(
+                        "`{tenant}`: {} signs for {size} entries of what was lost when the ledger was restored",
+                        path.display()
+                    ));
+                    (tenant, 0)
+                }
                 Err(error) => return Err(refused(error, &path)),
+            };
+            if dir.is_some_and(|dir| path == place(dir, &tenant)) {
+                there.insert(tenant, size);
             }
         }
     }
     for (tenant, size) in held {
         note(&format!("`{tenant}`: the first {size} entries are those of the checkpoint that was kept elsewhere"));
+    }
+    match dir {
+        Some(dir) => first_of(runtime, dir, &mut there, first).await?,
+        None if first => {
+            return Err(CliError::usage(
+                "--first-checkpoint: no `checkpoint_dir` is in the config file",
+                "write into it where checkpoints are kept: a directory on another disk",
+            ));
+        }
+        None => {}
+    }
+    Ok(there)
+}
+
+/// Keeps the first checkpoint of each tenant that has none, if that was said; else that is no start.
+async fn first_of(runtime: &Runtime, dir: &Path, there: &mut Held, first: bool) -> Result<(), CliError> {
+    let missing: Vec<_> = runtime.tenants().into_iter().filter(|t| !there.contains_key(&t.id)).collect();
+    if missing.is_empty() && first {
+        // Said at every start it would be no look any more.
+        return Err(CliError::usage(
+            format!("--first-checkpoint: {} has one of every tenant", dir.display()),
+            "leave it out: it is for the first start with `checkpoint_dir`, and said always it would hide a loss",
+        ));
+    }
+    if !first && !missing.is_empty() {
+        let part = |t: &Arc<Tenant>| (t.id.to_string(), format!("there is no {}", place(dir, &t.id).display()));
+        return Err(CliError::Refused {
+            code: Code::LedgerUnkept.to_string(),
+            title: Code::LedgerUnkept.title().to_owned(),
+            detail: String::new(),
+            parts: missing.iter().map(part).collect(),
+            hint: Code::LedgerUnkept.hint().to_owned(),
+            exit: ExitCode::Usage,
+        });
+    }
+    for tenant in missing {
+        let (head, text) = runtime.head(&tenant).await?;
+        let path = place(dir, &tenant.id);
+        replace(&path, &text)?;
+        note(&format!("`{}`: the first checkpoint, of {} entries, is in {}", tenant.id, head.size, path.display()));
+        there.insert(tenant.id.clone(), head.size);
     }
     Ok(())
 }
@@ -141,19 +200,28 @@ fn refused(error: RuntimeError, path: &Path) -> CliError {
 
 /// Keeps the newest checkpoint of every tenant, until it is aborted. What was held against them before
 /// the server began to serve may be of what a restored ledger has lost: it gives way.
-pub async fn keep(runtime: Arc<Runtime>, dir: PathBuf) {
-    let mut every = tokio::time::interval(EVERY);
+pub async fn keep(runtime: Arc<Runtime>, dir: PathBuf, held: Arc<tokio::sync::Mutex<Held>>) {
+    let mut every = tokio::time::interval(LOOK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut kept = BTreeMap::new();
-    loop {
+    for n in 0_u32.. {
         every.tick().await;
-        once(&runtime, &dir, &mut kept).await;
+        let mut held = held.lock().await;
+        // A tenant that was just made would keep a server that is killed now from starting again.
+        let made = runtime.tenants().iter().any(|t| !held.contains_key(&t.id));
+        if made || n % EVERY == 0 {
+            once(&runtime, &dir, &mut held).await;
+        }
     }
 }
 
-/// Once more, of every tenant that has grown since. A disk that is gone is said, and stops nothing: what
-/// is on it then is older, and still found to be behind nothing.
-pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut BTreeMap<TenantId, u64>) {
+/// Once more, of every tenant that has grown since. A disk that is gone is said, and stops nothing; but
+/// what lies at its mount point then is not where checkpoints are kept, so nothing is written there: the
+/// next start would find it, and no loss.
+pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut Held) {
+    if let Some(gone) = kept.keys().map(|tenant| place(dir, tenant)).find(|path| !path.is_file()) {
+        tracing::warn!(path = %gone.display(), "a kept checkpoint is gone: is the disk mounted? nothing is kept there");
+        return;
+    }
     for tenant in runtime.tenants() {
         let (size, text) = match runtime.head(&tenant).await {
             Ok((head, text)) => (head.size, text),

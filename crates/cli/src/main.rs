@@ -3,6 +3,7 @@
 
 mod archive;
 mod args;
+mod brought;
 mod client;
 mod cmd;
 mod config;

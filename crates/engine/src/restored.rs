@@ -17,6 +17,9 @@ use crate::state::{FoldError, State};
 /// Most restorations that are remembered.
 pub const MAX_RESTORED: usize = 100;
 
+/// Most older checkpoints of what is lost that one restoration remembers.
+pub const MAX_ALSO_LOST: usize = 64;
+
 /// Where a ledger goes on from a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
@@ -28,6 +31,8 @@ pub struct Restored {
     pub copied: TreeAt,
     /// The newest checkpoint of what is lost, as far as one was known.
     pub lost: Option<TreeAt>,
+    /// Older ones of it, the smaller first.
+    pub also_lost: Vec<TreeAt>,
 }
 
 impl State {
@@ -41,6 +46,11 @@ impl State {
         }
         if let Some(lost) = e.lost.as_ref().filter(|lost| lost.size <= e.copied.size) {
             return Err(FoldError::NothingLost { copied: e.copied.size, known: lost.size });
+        }
+        let sizes = std::iter::once(e.copied.size).chain(e.also_lost.iter().chain(&e.lost).map(|tree| tree.size));
+        let newest = e.lost.is_some() || e.also_lost.is_empty();
+        if !newest || e.also_lost.len() > MAX_ALSO_LOST || !sizes.is_sorted_by(|a, b| a < b) {
+            return Err(FoldError::LostOrder);
         }
         self.throw(
             Halt {
@@ -61,6 +71,7 @@ impl State {
             control: self.control + 1,
             copied: e.copied.clone(),
             lost: e.lost.clone(),
+            also_lost: e.also_lost.clone(),
         });
         if restored.len() > MAX_RESTORED {
             restored.remove(0);
@@ -78,6 +89,6 @@ impl State {
     /// Whether it is known, and was said when the ledger was restored, that what this tree holds is lost.
     #[must_use]
     pub fn known_lost(&self, tree: &TreeAt) -> bool {
-        self.restored.iter().any(|r| r.lost.as_ref() == Some(tree))
+        self.restored.iter().any(|r| r.also_lost.iter().chain(&r.lost).any(|lost| lost == tree))
     }
 }

@@ -109,6 +109,8 @@ pub enum FoldError {
     Policy(#[from] LifecycleError),
     #[error("the ledger is restored from a copy of {copied} entries, and {known} are said to be known: none is lost")]
     NothingLost { copied: u64, known: u64 },
+    #[error("the older checkpoints of what is lost are too many, or not each of more entries than the one before")]
+    LostOrder,
     #[error(transparent)]
     Emergency(#[from] EmergencyError),
 }

@@ -242,6 +242,7 @@ codes! {
     StoreStopped = "store.stopped", 503, false, "the store stopped after a failed write", "Restart the server: it recovers from the log. Nothing is retried blindly.";
     StoreCorrupt = "store.corrupt", 503, false, "the store's data is damaged", "Stop, keep the files, run `intended verify`, restore a backup.";
     LedgerTakenBack = "ledger.taken_back", 503, false, "the ledger is older than a checkpoint of it that was kept elsewhere", "An older copy was put in its place. What came after it is unknown here: used tokens, halts, revocations. Put the newest copy in its place, or restore this one: `intended restore`, which halts the tenants first.";
+    LedgerUnkept = "ledger.checkpoint_missing", 503, false, "no checkpoint of the ledger is where the config file says that one is kept", "Is the disk mounted? Without the checkpoint nobody can tell whether this is the newest state. Put it back; or, where none was ever kept there, say so once: `intended serve --first-checkpoint`.";
     LedgerForked = "ledger.forked", 503, false, "the ledger is not the one that a checkpoint of it that was kept elsewhere signs for", "Its history was changed, or it is another one that was signed with the same key. Stop, keep the files and the checkpoint, and see docs/incident-response.md.";
     StoreUnavailable = "store.unavailable", 503, true, "the store does not answer", "Retry; see `intended health check`.";
     KeySealed = "key.sealed", 503, false, "a signing key cannot be unsealed with this root key", "Give the server the root key that sealed it.";

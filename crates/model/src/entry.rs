@@ -496,6 +496,10 @@ bodies! {
     /// From here on the ledger goes on from a copy of itself. What was recorded after the copy was made is
     /// not in it, whatever it was: so the tenant is halted, and nothing that was let through before counts.
     LedgerRestored {
+        /// Older checkpoints that were known of what is lost, the smaller first: whoever keeps one of them
+        /// is told that it is known.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also_lost: Vec<TreeAt>,
         /// When, by the clock of who restored it.
         at: Timestamp,
         by: CredentialId,

@@ -133,7 +133,7 @@ impl From<intended_engine::FoldError> for RuntimeError {
             F::Version(_) | F::VersionDigest { .. } | F::VersionName { .. } => Code::PackInvalid,
             F::Catalogue(_) | F::CatalogueDigest { .. } | F::NoCatalogue(_) => Code::CatalogueInvalid,
             F::Settings(_) => Code::SettingsInvalid,
-            F::NothingLost { .. } => Code::RequestInvalid,
+            F::NothingLost { .. } | F::LostOrder => Code::RequestInvalid,
             F::Breaker(error) => breaker_code(error),
             F::Policy(error) => policy_code(error),
             F::Emergency(error) => emergency_code(error),

@@ -70,11 +70,12 @@ impl Runtime {
     }
 
     /// Records that a tenant's ledger goes on from a copy of itself. That is for whoever has the data and
-    /// the root key to say, and no request does. The tenant is halted by the same entry.
+    /// the root key to say, and no request does. The tenant is halted by the same entry. `lost` are the
+    /// trees that are known of what is lost, the smaller first.
     pub async fn go_on_from_copy(
         &self,
         id: &TenantId,
-        lost: Option<TreeAt>,
+        lost: &[TreeAt],
         reason: &str,
     ) -> Result<GoneOn, RuntimeError> {
         let reason = reason.trim();
@@ -88,13 +89,15 @@ impl Runtime {
         let halt = Name::new(&format!("restored-{hex}")).map_err(RuntimeError::internal)?;
         let head = self.store().head(id).await?;
         let copied = TreeAt { root: head.root.to_base64().into(), size: head.size };
+        let (newest, also_lost) = lost.split_last().map_or((None, lost), |(newest, older)| (Some(newest), older));
         let changed = self.change_of(&tenant, None, None, |_, state| {
             let event = Event::LedgerRestored(LedgerRestored {
+                also_lost: also_lost.to_vec(),
                 at: self.now(),
                 by: by.clone(),
                 copied: copied.clone(),
                 halt: halt.clone(),
-                lost: lost.clone(),
+                lost: newest.cloned(),
                 reason: reason.into(),
                 resume_people: state.resume_people(None),
                 v: BODY_VERSION,

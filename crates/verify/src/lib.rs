@@ -724,6 +724,9 @@ impl Verifier {
         if input.at >= open.expires_at {
             return Err("it counts approvals after its time".to_owned());
         }
+        if self.state.as_ref().is_some_and(|s| s.from_before_a_copy(open.request)) {
+            return Err("it waited when the ledger was restored from a copy, and ends by its time".to_owned());
+        }
         if input.intent.environment != *open.environment() || input.credential != *open.credential() {
             return Err("it is not the intent that waits, or somebody else's".to_owned());
         }

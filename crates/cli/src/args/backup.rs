@@ -27,7 +27,7 @@ pub struct Backup {
 #[derive(Args)]
 #[command(
     before_help = "Examples:\n  intended restore monday.backup --data-dir ./new --root-key-file root.key --checkpoint acme.checkpoint --reason 'disk died'\n  intended restore monday.backup --data-dir ./new --root-key-file root.key --checkpoint acme.checkpoint --reason 'disk died' --accept-loss 120",
-    after_help = "Every tenant starts halted: what came after the backup is unknown, so tokens from before are dead, people\nsign in again, and what waited for approval is asked for again. Lifting the halt is people's to do.\n\nExit code 8 when the backup does not hold, or is older than a checkpoint that was kept."
+    after_help = "Every tenant starts halted: what came after the backup is unknown, so tokens from before are dead, people\nsign in again, and what waited for approval is asked for again. Lifting the halt is people's to do.\n\nWhat the config file in the backup says of keys, networks and destinations is printed first; look at it with\n--dry-run, which runs no program. Whoever wrote the backup wrote that file: --config takes your own.\n\nExit code 8 when the backup does not hold, or is older than a checkpoint that was kept."
 )]
 pub struct Restore {
     /// What `intended backup` wrote.
@@ -44,6 +44,13 @@ pub struct Restore {
     /// The root key of the server that was backed up, where the backup has it not.
     #[arg(long, value_name = "FILE")]
     pub root_key_file: Option<PathBuf>,
+    /// Your own copy of the config file, instead of the one in the backup.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Take a config file from the backup that names a `root_key_command`, and run that program for the root
+    /// key. A backup is as trusted as the server only if you know whose it is.
+    #[arg(long, conflicts_with = "config")]
+    pub run_root_key_command: bool,
     /// Why; it stands in the ledger.
     #[arg(long)]
     pub reason: String,

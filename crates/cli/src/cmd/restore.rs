@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use intended_engine::restored::MAX_ALSO_LOST;
 use intended_keyring::RootKey;
 use intended_model::emergency::TreeAt;
 use intended_model::{Code, ExitCode, TenantId};
@@ -11,12 +12,12 @@ use intended_runtime::RuntimeError;
 use intended_runtime::restore::GoneOn;
 use intended_store_sqlite::{FILE, ReadOnly};
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::backup::{bar, beside, parent};
 use super::{Outcome, verify};
 use crate::archive::{self, Content};
 use crate::args::{Format, Restore};
+use crate::brought::Brought;
 use crate::config::Global;
 use crate::copied::{self, Copied};
 use crate::error::{CliError, file};
@@ -43,29 +44,30 @@ pub async fn run(global: &Global, args: &Restore) -> Outcome {
     }
     let stage = beside(dir, "restoring")?;
     let content = archive::read(&args.backup, Some(&stage.path().join(FILE)))?;
-    let config: Config = toml::from_str(&content.config)
-        .map_err(|e| CliError::Usage(format!("{}: {CONFIG} in it: {e}", args.backup.display()), None))?;
+    let brought = Brought::of(args, &content)?;
+    brought.show();
+    let config = &brought.config;
     // Where the server kept its checkpoints it is not asked whether somebody thought of them.
     if let Some(place) = config.checkpoint_dir.as_ref().map(|place| dir.join(place)) {
         if place.is_dir() {
             notes.extend(kept::notes(&place)?);
         } else {
-            note(&format!("{}: `checkpoint_dir` names it, and it is not there", place.display()));
+            note(&format!("{}: `checkpoint_dir` names it, and it is not there: is it mounted?", place.display()));
         }
     }
     let (ledgers, lost) = checked(global, args, stage.path(), &content, &notes)?;
-    let root = root_key(args, &content, &config)?;
-    if global.dry_run {
+    let root = brought.root_key(args, &content, global.dry_run)?;
+    let Some(root) = root.filter(|_| !global.dry_run) else {
         let what = json!({
             "dry_run": true, "backup": args.backup.display().to_string(), "data_dir": dir.display().to_string(),
             "tenants": ledgers.iter().map(|l| l.tenant.as_str()).collect::<Vec<_>>(), "holds": true,
-            "lost": total(&ledgers, &lost),
+            "lost": total(&ledgers, &lost), "config": brought.lines(),
         });
         one(global.output, &what);
         return Ok(ExitCode::Ok);
-    }
-    let gone_on = halt(args, stage.path(), &root, &config, &ledgers, &lost).await?;
-    place(stage, dir, &content, &config, &root)?;
+    };
+    let gone_on = halt(args, stage.path(), &root, config, &ledgers, &lost).await?;
+    place(stage, dir, &brought, &root)?;
     report(global, args, &gone_on, &lost, !notes.is_empty());
     Ok(ExitCode::Ok)
 }
@@ -86,11 +88,37 @@ fn empty(dir: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// What of which tenant is known to be lost.
-type Lost = BTreeMap<TenantId, TreeAt>;
+/// What of which tenant is known to be lost: every tree that was kept of it, the smaller first.
+type Lost = BTreeMap<TenantId, Vec<TreeAt>>;
+
+/// The newest one.
+fn newest<'l>(lost: &'l Lost, tenant: &TenantId) -> Option<&'l TreeAt> {
+    lost.get(tenant).and_then(|trees| trees.last())
+}
 
 fn total(ledgers: &[Copied], lost: &Lost) -> u64 {
-    ledgers.iter().filter_map(|l| lost.get(&l.tenant).map(|to| to.size.saturating_sub(l.size))).sum()
+    ledgers.iter().filter_map(|l| newest(lost, &l.tenant).map(|to| to.size.saturating_sub(l.size))).sum()
+}
+
+/// One more tree of what is lost. Each is recorded: one that is kept where the server looks when it
+/// starts would else be another history.
+fn one_more(lost: &mut Lost, tenant: &TenantId, tree: TreeAt) -> Result<(), CliError> {
+    let known = lost.entry(tenant.clone()).or_default();
+    match known.binary_search_by_key(&tree.size, |k| k.size) {
+        Ok(at) if known.get(at) != Some(&tree) => {
+            let what = format!("`{tenant}`: two kept checkpoints of {} entries have two roots", tree.size);
+            Err(RuntimeError::new(Code::LedgerForked, what).into())
+        }
+        Ok(_) => Ok(()),
+        Err(_) if known.len() > MAX_ALSO_LOST => Err(CliError::usage(
+            format!("`{tenant}`: more than {known} kept checkpoints are of what is lost", known = known.len()),
+            "the newest one and those in `checkpoint_dir` are enough: name fewer",
+        )),
+        Err(at) => {
+            known.insert(at, tree);
+            Ok(())
+        }
+    }
 }
 
 /// Holds the copy against what is signed in it, beside it and elsewhere, and decides everything again.
@@ -124,10 +152,7 @@ fn checked(
             )
         })?;
         if let Some(tree) = ledger.against(text).map_err(|e| e.about(path))? {
-            let known = lost.entry(ledger.tenant.clone()).or_insert_with(|| tree.clone());
-            if tree.size > known.size {
-                *known = tree;
-            }
+            one_more(&mut lost, &ledger.tenant, tree).map_err(|e| e.about(path))?;
         }
     }
     accepted(args, &ledgers, &lost)?;
@@ -154,7 +179,7 @@ fn accepted(args: &Restore, ledgers: &[Copied], lost: &Lost) -> Result<(), CliEr
         )),
         given => {
             let short = |l: &Copied| {
-                let to = lost.get(&l.tenant)?;
+                let to = newest(lost, &l.tenant)?;
                 let what = format!(
                     "the kept checkpoint signs for {} entries, the backup has {}: {} are lost",
                     to.size,
@@ -178,29 +203,6 @@ fn accepted(args: &Restore, ledgers: &[Copied], lost: &Lost) -> Result<(), CliEr
             })
         }
     }
-}
-
-/// The root key that the copy is opened with.
-fn root_key(args: &Restore, content: &Content, config: &Config) -> Result<(String, RootKey), CliError> {
-    let parse = |place: String, text: &str| match RootKey::parse(text) {
-        Ok(key) => Ok((place, key)),
-        Err(error) => Err(CliError::Usage(format!("{place}: {error}"), None)),
-    };
-    if let Some(path) = &args.root_key_file {
-        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(file(path))?);
-        return parse(path.display().to_string(), &text);
-    }
-    if let Some(text) = &content.root_key {
-        return parse("the root key in the backup".to_owned(), text);
-    }
-    if config.root_key_file.as_ref().is_some_and(|path| path.is_relative()) {
-        return Err(CliError::usage(
-            "the root key is not in the backup".to_owned(),
-            "name the copy of it that you keep elsewhere: --root-key-file root.key",
-        ));
-    }
-    // An environment variable, a program, a file with a whole path: where it is does not change.
-    Ok(("what the config file names".to_owned(), config.root_key(&args.data_dir)?))
 }
 
 /// Has each ledger say that it goes on from a copy, which halts its tenant, before there is a directory
@@ -231,7 +233,8 @@ async fn halt(
     })?;
     let mut out = Vec::new();
     for ledger in ledgers {
-        let gone_on = runtime.go_on_from_copy(&ledger.tenant, lost.get(&ledger.tenant).cloned(), &args.reason).await?;
+        let lost = lost.get(&ledger.tenant).map_or(&[][..], Vec::as_slice);
+        let gone_on = runtime.go_on_from_copy(&ledger.tenant, lost, &args.reason).await?;
         out.push((ledger.tenant.clone(), gone_on));
     }
     runtime.close().await?;
@@ -243,12 +246,11 @@ async fn halt(
 fn place(
     stage: tempfile::TempDir,
     dir: &Path,
-    content: &Content,
-    config: &Config,
+    brought: &Brought,
     (_, root): &(String, RootKey),
 ) -> Result<(), CliError> {
     let at = stage.path();
-    if let Some(name) = config.root_key_file.as_ref().filter(|path| path.is_relative()) {
+    if let Some(name) = brought.config.root_key_file.as_ref().filter(|path| path.is_relative()) {
         let path = at.join(name);
         // A path that leads out of the directory is nothing that `init` wrote.
         if name.components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
@@ -258,7 +260,7 @@ fn place(
         write_secret(&path, &format!("{}\n", &*root.expose()))?;
     }
     let part = at.join(format!("{CONFIG}.part"));
-    write_secret(&part, &content.config)?;
+    write_secret(&part, &brought.text)?;
     for entry in std::fs::read_dir(at).map_err(file(at))? {
         let path = entry.map_err(file(at))?.path();
         std::fs::File::open(&path).and_then(|f| f.sync_all()).map_err(file(&path))?;
@@ -274,7 +276,7 @@ fn place(
 
 fn report(global: &Global, args: &Restore, gone_on: &[(TenantId, GoneOn)], lost: &Lost, held: bool) {
     let dir = args.data_dir.display();
-    let gone = |tenant: &TenantId, on: &GoneOn| lost.get(tenant).map_or(0, |to| to.size.saturating_sub(on.copied));
+    let gone = |tenant: &TenantId, on: &GoneOn| newest(lost, tenant).map_or(0, |to| to.size.saturating_sub(on.copied));
     if global.output == Format::Table {
         let cells = |(tenant, on): &(TenantId, GoneOn)| {
             let lost = match gone(tenant, on) {

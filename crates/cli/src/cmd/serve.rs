@@ -1,6 +1,5 @@
 //! `init` and `serve`.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -249,7 +248,8 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
         runtime.name_node(node);
     }
     let checkpoint_dir = config.checkpoint_dir.map(|place| dir.join(place));
-    kept::hold(&runtime, checkpoint_dir.as_deref(), &args.checkpoint).await?;
+    let held = kept::hold(&runtime, checkpoint_dir.as_deref(), &args.checkpoint, args.first_checkpoint).await?;
+    let held = Arc::new(tokio::sync::Mutex::new(held));
     runtime.limit_requests(config.requests_per_second);
     runtime.rotate_keys_within(config.signing_key_days);
     send_webhooks(&runtime, config.webhook_networks)?;
@@ -278,14 +278,14 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     };
     let exports = crate::siem::start(&runtime, exporters);
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    let keeping = checkpoint_dir.clone().map(|place| tokio::spawn(kept::keep(Arc::clone(&runtime), place)));
+    let keeping = checkpoint_dir.clone().map(|place| tokio::spawn(kept::keep(Arc::clone(&runtime), place, Arc::clone(&held))));
     let app = intended_api::App::new(Arc::clone(&runtime)).behind(&config.trusted_proxies);
     let served = run(listener, app, limits, stopping, dir, traces, stop).await;
     // What was sent and not acknowledged yet is sent again by the next one.
     exports.iter().for_each(tokio::task::JoinHandle::abort);
     keeping.iter().for_each(tokio::task::JoinHandle::abort);
     if let Some(place) = &checkpoint_dir {
-        kept::once(&runtime, place, &mut BTreeMap::new()).await;
+        kept::once(&runtime, place, &mut *held.lock().await).await;
     }
     served?;
     note("stopped");

@@ -206,7 +206,7 @@ fn a_data_directory_that_was_put_back_is_not_served_where_a_checkpoint_is_kept_e
     let ran = site.start().err().expect("there is nowhere to keep them");
     assert!(ran.code == 1 && ran.err.contains("checkpoint_dir"), "{ran:?}");
     std::fs::create_dir(&elsewhere).unwrap();
-    let server = site.start().unwrap();
+    let server = first_start(&site).unwrap();
     let kept = elsewhere.join("acme.checkpoint");
     let backup_file = beside(&site, "early.backup");
     backup(&site, &backup_file, &[]).expect(0);
@@ -235,6 +235,140 @@ fn a_data_directory_that_was_put_back_is_not_served_where_a_checkpoint_is_kept_e
     // What nobody kept anything of cannot be told: that is why one is kept.
     Server::spawn(&mut intended(&serve)).unwrap().stop().expect(0);
     site.start().unwrap().stop().expect(0);
+}
+
+fn configured(site: &Site, line: &str) {
+    let config = site.dir.join("intended.toml");
+    let with = format!("{line}\n{}", std::fs::read_to_string(&config).unwrap());
+    std::fs::write(&config, with).unwrap();
+}
+
+fn first_start(site: &Site) -> Result<Server, Ran> {
+    let first = ["serve", "--data-dir", site.path(), "--listen", "127.0.0.1:0", "--first-checkpoint"];
+    Server::spawn(&mut intended(&first))
+}
+
+/// A mount point without its disk is a directory with nothing in it.
+#[test]
+fn where_a_kept_checkpoint_is_missing_the_server_starts_only_when_that_is_said() {
+    let site = Site::bare();
+    let elsewhere = beside(&site, "elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let ran = first_start(&site).err().expect("there is nowhere to keep one");
+    assert!(ran.code == 1 && ran.err.contains("no `checkpoint_dir`"), "{ran:?}");
+    configured(&site, &format!("checkpoint_dir = \"{}\"", text(&elsewhere)));
+    let kept = elsewhere.join("acme.checkpoint");
+    let refused = |what: &str| {
+        let ran = site.start().err().expect(what);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        for says in ["ledger.checkpoint_missing", "Is the disk mounted?", "--first-checkpoint", "acme.checkpoint"] {
+            assert!(ran.err.contains(says), "{what}: {says}: {}", ran.err);
+        }
+        ran
+    };
+    refused("nothing is there");
+    assert!(!kept.exists());
+    // There before anything is served, and not said twice.
+    let server = first_start(&site).unwrap();
+    assert!(kept.exists() && server.err().contains("the first checkpoint, of"), "{}", server.err());
+    server.stop().expect(0);
+    let ran = first_start(&site).err().expect("it is there");
+    assert!(ran.code == 1 && ran.err.contains("has one of every tenant"), "{ran:?}");
+    let server = site.start().unwrap();
+    // A tenant that is made later gets its own, soon, and is no obstacle when the server is killed.
+    let operator = Http { key: site.operator.clone(), ..site.owner(&server) };
+    operator.post("/v1/tenants", &json!({"tenant": "globex"})).expect(201);
+    let other = elsewhere.join("globex.checkpoint");
+    until("it is kept", || other.exists());
+    server.kill();
+    let server = site.start().unwrap();
+    // The disk goes away under the server: what is left is no place to keep anything in.
+    let away = beside(&site, "away");
+    std::fs::rename(&elsewhere, &away).unwrap();
+    std::fs::create_dir(&elsewhere).unwrap();
+    site.owner(&server).put("agents/late", &json!({"environments": ["production"], "teams": ["x"], "trust": 70})).expect(200);
+    server.stop().expect(0);
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    refused("its disk is gone");
+    std::fs::remove_dir(&elsewhere).unwrap();
+    std::fs::rename(&away, &elsewhere).unwrap();
+    site.start().unwrap().stop().expect(0);
+    // One of two is not all, and under another name it is not where it is looked for.
+    std::fs::rename(&kept, elsewhere.join("other.checkpoint")).unwrap();
+    assert!(!refused("one is missing").err.contains("globex.checkpoint"));
+}
+
+/// Whoever wrote the backup wrote the config file in it.
+#[test]
+fn no_program_that_a_backup_names_is_run_unless_that_is_said() {
+    let site = Site::bare();
+    let (out, new, ran_it) = (beside(&site, "a.backup"), beside(&site, "new"), beside(&site, "it-ran"));
+    let (own, key) = (beside(&site, "own.toml"), site.dir.join("root.key"));
+    let config = site.dir.join("intended.toml");
+    std::fs::copy(&config, &own).unwrap();
+    let program = format!("touch {}; cat {}", text(&ran_it), text(&key));
+    let with = std::fs::read_to_string(&config).unwrap().replace("root_key_file = \"root.key\"", "");
+    std::fs::write(&config, with.replace("trusted_proxies = []", "")).unwrap();
+    configured(&site, &format!("root_key_command = [\"sh\", \"-c\", \"{program}\"]"));
+    configured(&site, "trusted_proxies = [\"10.9.0.0/16\"]");
+    backup(&site, &out, &[]).expect(0);
+    let restore = |more: &[&str]| {
+        let common = ["restore", text(&out), "--data-dir", text(&new), "--reason", "moved"];
+        run(&mut intended(&[&common[..], more].concat()))
+    };
+    let with_key = ["--root-key-file", text(&key)];
+    // Neither now nor by the first start of what was restored.
+    for more in [&[][..], &with_key] {
+        let ran = restore(more).expect(1);
+        for says in ["names a program", "--run-root-key-command", "--config FILE", "it-ran", "10.9.0.0/16"] {
+            assert!(ran.err.contains(says), "{says}: {}", ran.err);
+        }
+        assert!(ran.err.contains("operator_key_sha256") && ran.err.contains("signed by nobody"), "{}", ran.err);
+    }
+    for more in [&["--dry-run"][..], &["--dry-run", "--run-root-key-command"]] {
+        let ran = restore(more).expect(0);
+        assert!(ran.err.contains("runs no program") && ran.err.contains("it-ran"), "{}", ran.err);
+    }
+    assert!(!ran_it.exists() && !new.exists());
+    // The operator's own file goes in instead.
+    let ran = restore(&[&["--config", text(&own)], &with_key[..]].concat()).expect(0);
+    assert!(ran.err.contains("your own file") && !ran.err.contains("10.9.0.0/16"), "{}", ran.err);
+    assert_eq!(std::fs::read(new.join("intended.toml")).unwrap(), std::fs::read(&own).unwrap());
+    std::fs::remove_dir_all(&new).unwrap();
+    assert!(!ran_it.exists());
+    restore(&["--run-root-key-command"]).expect(0);
+    assert!(ran_it.exists());
+}
+
+/// The directory where the server looks holds an older one of the lost part than the newest that is known.
+#[test]
+fn a_loss_that_was_accepted_is_known_whichever_checkpoint_of_it_is_where_the_server_looks() {
+    let (site, server) = Site::new();
+    let (elsewhere, out) = (beside(&site, "elsewhere"), beside(&site, "old.backup"));
+    std::fs::create_dir(&elsewhere).unwrap();
+    server.stop().expect(0);
+    configured(&site, &format!("checkpoint_dir = \"{}\"", text(&elsewhere)));
+    let server = first_start(&site).unwrap();
+    let agent = site.agent(&server);
+    backup(&site, &out, &[]).expect(0);
+    lookups(&agent, 0, 1);
+    let [older, newest] = ["older", "newest"].map(|name| beside(&site, &format!("{name}.checkpoint")));
+    site.cli(&server, &["audit", "checkpoint", "--out", text(&older)]).expect(0);
+    lookups(&agent, 1, 1);
+    site.cli(&server, &["audit", "checkpoint", "--out", text(&newest)]).expect(0);
+    server.stop().expect(0);
+    let kept = elsewhere.join("acme.checkpoint");
+    std::fs::copy(&older, &kept).unwrap();
+    let new = beside(&site, "new");
+    restore(&site, &out, &new, &["--checkpoint", text(&newest), "--accept-loss", "2"]).expect(0);
+    let view = site.view(new);
+    let serve = ["serve", "--data-dir", view.path(), "--listen", "127.0.0.1:0", "--checkpoint", text(&newest)];
+    let server = Server::spawn(&mut intended(&serve)).unwrap();
+    assert_eq!(server.err().matches("lost when the ledger was restored").count(), 2, "{}", server.err());
+    // It gives way to the newest of what goes on.
+    until("it is kept", || std::fs::read(&kept).unwrap() != std::fs::read(&older).unwrap());
+    server.stop().expect(0);
+    view.start().unwrap().stop().expect(0);
 }
 
 #[test]

@@ -301,6 +301,7 @@ pub struct Site {
     _held: Option<tempfile::TempDir>,
     pub dir: PathBuf,
     pub owner: String,
+    pub operator: String,
     pub agent: String,
     pub vkey: String,
 }
@@ -323,7 +324,8 @@ impl Site {
         let ran = ran.expect(0);
         assert_eq!(ran.out.lines().count(), 2, "the two keys alone are data: {}", ran.out);
         let vkey = ran.err.lines().find_map(|l| l.strip_prefix("ledger key ")).unwrap().to_owned();
-        Self { _held: None, dir, owner: ran.out.lines().next().unwrap().to_owned(), agent: String::new(), vkey }
+        let key = |n| ran.out.lines().nth(n).unwrap().to_owned();
+        Self { _held: None, dir, owner: key(0), operator: key(1), agent: String::new(), vkey }
     }
 
     /// Set up as a user would: two agents, what they may touch, a policy, a key for the agents.
@@ -359,7 +361,7 @@ impl Site {
 
     /// The same keys with another directory.
     pub fn view(&self, dir: PathBuf) -> Self {
-        Self { _held: None, dir, owner: self.owner.clone(), agent: self.agent.clone(), vkey: self.vkey.clone() }
+        Self { _held: None, dir, owner: self.owner.clone(), operator: self.operator.clone(), agent: self.agent.clone(), vkey: self.vkey.clone() }
     }
 
     pub fn path(&self) -> &str {

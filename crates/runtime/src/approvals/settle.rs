@@ -83,6 +83,10 @@ impl Runtime {
         if open.record.decision.decision != Outcome::Defer {
             return Err(RuntimeError::new(Code::Conflict, "it waits for people, not for context"));
         }
+        if tenant.state().from_before_a_copy(open.index) {
+            let what = "it waited when the ledger was restored from a copy and may have been decided since: submit it again";
+            return Err(RuntimeError::new(Code::ApprovalClosed, what));
+        }
         let before = &open.record.input.intent;
         let mut object = before.context.as_object().cloned().unwrap_or_default();
         for (name, value) in added.iter() {
@@ -118,6 +122,10 @@ impl Runtime {
             let Some(open) = self.open_intent(tenant, id).await? else { return Ok(None) };
             let (state, at) = (tenant.state(), self.now());
             if at >= open.expires_at || !able(&state, &open, at) {
+                return Ok(None);
+            }
+            // It may have been decided, used and carried out in what is lost: it ends by its time.
+            if state.from_before_a_copy(open.index) {
                 return Ok(None);
             }
             let before = &open.record.input;

@@ -9,6 +9,7 @@ use intended_runtime::{Decided, Submission};
 use intended_testkit::{intent, refund};
 
 use crate::approving::{Office, refused};
+use crate::restored::signed;
 use crate::tampering::{Forge, verify};
 
 const PACK: &str = r#"
@@ -210,5 +211,47 @@ async fn the_answer_to_a_key_is_the_last_decision() {
     let mut other = submission();
     other.intent = refund(41, None).unwrap();
     refused(runtime.submit(&office.agent, other).await.map(drop), Code::IdempotencyMismatch);
+    office.verifies().await;
+}
+
+/// It may have been decided, used and carried out in what is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deferred_when_a_copy_was_made_is_not_decided_after_it() {
+    let office = office().await;
+    let runtime = &office.world.runtime;
+    let first = office.submit_as(&office.agent, refund(40, Some("s")).unwrap()).await.record.input.id;
+    office.world.clock.advance_millis(60_000);
+    let next = office.submit_as(&office.agent, look("s", 0)).await.record.input.id;
+    let alone = office.submit_as(&office.agent, refund(42, None).unwrap()).await.record.input.id;
+    let gone_on = runtime.go_on_from_copy(&office.world.owner.tenant.id, &[], "the disk died").await.unwrap();
+    runtime.resume(&office.world.owner, gone_on.halt, "looked at it").await.unwrap();
+    let ticket = context(r#"{"ticket":"T-1"}"#);
+    for id in [&first, &alone] {
+        let refused = runtime.add_context(&office.agent, id, &ticket).await.unwrap_err();
+        assert!(refused.code == Code::ApprovalClosed && refused.detail.contains("submit it again"), "{refused}");
+    }
+    // What is submitted after it waits and is decided as ever.
+    let again = office.submit_as(&office.agent, refund(42, None).unwrap()).await.record.input.id;
+    let allowed = runtime.add_context(&office.agent, &again, &ticket).await.unwrap();
+    assert_eq!(said(&allowed), (Outcome::Allow, Code::PolicyPermit));
+    office.verifies().await;
+    // The same decision of what waited before is no ledger's.
+    let mut forged = Forge::of(&office.world.export().await.unwrap().1);
+    let at = forged.0.len() - 1;
+    forged.edit(at, |body| body["input"]["id"] = alone.to_string().into());
+    let failure = verify(signed(forged, true)).unwrap_err();
+    assert!(failure.index == Some(at as u64) && failure.what.contains("restored from a copy"), "{failure}");
+    // Its turn comes when the first has ended, and is not taken: it ends by its own time.
+    office.world.clock.advance_millis(3_540_000);
+    assert_eq!(runtime.close_overdue().await.unwrap(), 1);
+    assert!(office.open(&next).await);
+    assert_eq!(said(&last(&office, &next).await), (Outcome::Defer, Code::SessionWaiting));
+    office.world.clock.advance_millis(60_000);
+    assert_eq!(runtime.close_overdue().await.unwrap(), 2);
+    for id in [&first, &next, &alone] {
+        let standing = runtime.standing(&office.agent, &last(&office, id).await.record).await.unwrap();
+        assert_eq!(standing, Standing::TimedOut);
+    }
+    assert_eq!(said(&last(&office, &next).await), (Outcome::Defer, Code::SessionWaiting));
     office.verifies().await;
 }

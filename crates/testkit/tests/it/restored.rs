@@ -89,7 +89,7 @@ async fn note(world: &World) -> (String, TreeAt) {
 }
 
 async fn go_on(world: &World, lost: Option<TreeAt>) -> GoneOn {
-    world.runtime.go_on_from_copy(&world.owner.tenant.id, lost, "the disk died").await.unwrap()
+    world.runtime.go_on_from_copy(&world.owner.tenant.id, lost.as_slice(), "the disk died").await.unwrap()
 }
 
 async fn holds(world: &World) -> Report {
@@ -106,7 +106,7 @@ fn verify_with((header, leaves): Ledger, kept: &str) -> Result<Report, Failure> 
 }
 
 /// By somebody who has a key: what the entry says of the tree before it is made true, or left as it is.
-fn signed(mut forged: Forge, made_true: bool) -> Ledger {
+pub fn signed(mut forged: Forge, made_true: bool) -> Ledger {
     let signer = forger();
     let at = forged.position("ledger.restored", 0);
     if made_true {
@@ -279,6 +279,19 @@ async fn a_ledger_is_served_only_if_it_is_no_older_than_a_checkpoint_that_was_ke
     let more = TreeAt { size: known.size + 1, ..known.clone() };
     go_on(&world, Some(more)).await;
     assert_eq!(world.runtime.hold_against(&late).await.unwrap_err().code, Code::LedgerForked);
+    // Whatever was known of it is known of it: an older checkpoint as well.
+    let world = copy.put_back(world).await;
+    let newer = TreeAt { size: known.size + 1, root: "AAAA".into() };
+    let id = &world.owner.tenant.id;
+    for wrong in [vec![newer.clone(), known.clone()], vec![known.clone(), known.clone()]] {
+        let error = world.runtime.go_on_from_copy(id, &wrong, "out of order").await.unwrap_err();
+        assert_eq!(error.code, Code::RequestInvalid, "{error}");
+    }
+    let many: Vec<_> = (0..66).map(|n| TreeAt { size: known.size + n, root: "AAAA".into() }).collect();
+    assert!(world.runtime.go_on_from_copy(id, &many, "too many").await.is_err());
+    world.runtime.go_on_from_copy(id, &[known.clone(), newer], "the disk died").await.unwrap();
+    assert!(matches!(world.runtime.hold_against(&late).await, Ok(Kept::KnownLost { .. })));
+    holds(&world).await;
     let world = copy.put_back(world).await;
     go_on(&world, Some(known)).await;
     assert!(matches!(world.runtime.hold_against(&late).await, Ok(Kept::KnownLost { .. })));
@@ -323,7 +336,8 @@ async fn what_an_entry_says_of_a_restoration_is_true_or_it_does_not_verify() {
     holds(&world).await;
     let leaves = world.export().await.unwrap().1;
     type Change = fn(&mut serde_json::Value);
-    let cases: [(&str, Change, Check, &str); 7] = [
+    let cases: [(&str, Change, Check, &str); 8] = [
+        ("out of order", |b| b["also_lost"] = json!([b["lost"]]), Check::Fold, "older checkpoints"),
         ("another tree", |b| b["copied"]["root"] = json!("AAAA"), Check::Tree, "another ledger was copied"),
         ("another size", |b| b["copied"]["size"] = json!(3), Check::Tree, "another ledger was copied"),
         ("nothing lost", |b| b["lost"]["size"] = json!(1), Check::Fold, "none is lost"),
