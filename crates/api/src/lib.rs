@@ -53,6 +53,8 @@ pub struct App {
     trusted: Arc<[ipnet::IpNet]>,
     /// Of the traces, where they are exported.
     traces: Option<Arc<TraceCounts>>,
+    /// Of the log.
+    lines: Arc<logged::LineCounts>,
 }
 
 /// What is kept for those who say not who they are.
@@ -75,6 +77,7 @@ impl App {
             document: serde_json::to_vec(&openapi()).unwrap_or_default().into(),
             trusted: Arc::default(),
             traces: None,
+            lines: Arc::default(),
         }
     }
     /// The same, behind these proxies.
@@ -86,6 +89,11 @@ impl App {
     #[must_use]
     pub fn traced(self, counts: Arc<TraceCounts>) -> Self {
         Self { traces: Some(counts), ..self }
+    }
+    /// The same with what becomes of its log in the metrics.
+    #[must_use]
+    pub fn logged(self, lines: Arc<logged::LineCounts>) -> Self {
+        Self { lines, ..self }
     }
     /// From here on `/readyz` says no.
     pub fn drain(&self) {

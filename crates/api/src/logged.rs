@@ -5,6 +5,7 @@
 //! query, no header, no body. Nothing is gathered when neither a line nor a span is wanted.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::{MatchedPath, Request};
 use axum::response::Response;
@@ -18,6 +19,20 @@ use crate::exchange;
 
 /// The target of the one line that each request has, at `info`.
 pub const ACCESS: &str = "intended::access";
+
+/// Lines that are in no log, because nobody read it in time or it could not be written.
+#[derive(Debug, Default)]
+pub struct LineCounts(AtomicU64);
+
+impl LineCounts {
+    pub fn dropped(&self, lines: u64) {
+        self.0.fetch_add(lines, Ordering::Relaxed);
+    }
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What is known of the request at hand.
 #[derive(Debug, Clone)]

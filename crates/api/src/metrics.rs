@@ -65,6 +65,7 @@ struct Snapshot {
     sinks: BTreeMap<String, Sink>,
     /// Spans exported and dropped, attempts that failed; where they are exported.
     traces: Option<[u64; 3]>,
+    lines_dropped: u64,
     process: process::Process,
     started: f64,
 }
@@ -113,6 +114,7 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         ready: !app.draining.load(Ordering::Acquire) && runtime.ready().await,
         started: seconds(runtime.started().as_millis()),
         traces: app.traces.as_ref().map(|counts| counts.read()),
+        lines_dropped: app.lines.read(),
         process: process::Process::read(),
         ..Snapshot::default()
     };

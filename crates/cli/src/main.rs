@@ -60,9 +60,19 @@ fn main() -> std::process::ExitCode {
     if cli.global.no_color {
         output::no_colour();
     }
-    // How a server logs stands in its config file, which it reads first.
-    if !matches!(cli.command, args::Command::Serve(_)) {
-        logging::install(cli.global.quiet, cli.global.verbose, intended_telemetry::Format::Text, None);
+    // Ends last: what is said at the end is written before the process is gone.
+    let _drained = logging::Drained;
+    let (quiet, verbose) = (cli.global.quiet, cli.global.verbose);
+    match cli.command {
+        // How a server logs stands in its config file, which it reads first.
+        args::Command::Serve(_) => {}
+        args::Command::Dev(_) => {
+            if let Err(error) = logging::install_queued(quiet, verbose, intended_telemetry::Format::Text, None) {
+                output::complain(&error.to_string(), None);
+                return std::process::ExitCode::from(error.exit() as u8);
+            }
+        }
+        _ => logging::install(quiet, verbose),
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().thread_stack_size(STACK).enable_all().build() {
         Ok(runtime) => runtime,

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use intended_telemetry::Traces;
+use intended_keyring::{RngSource as _, SystemRng};
 use intended_telemetry::export::{Failure, Pace, Posting, Transport};
 use intended_telemetry::trace::QUEUE;
+use intended_telemetry::{Share, Traces};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -53,7 +54,7 @@ const MAX_ANSWER: usize = 64 << 10;
 /// A collector that nothing was sent to yet.
 pub struct Collector {
     post: Post,
-    ratio: f64,
+    share: Share,
     queue: usize,
 }
 
@@ -78,7 +79,11 @@ impl Config {
         if let Some(path) = &headers {
             headers_of(path).map_err(wrong)?;
         }
-        Ok(Collector { post: Post { client, url, headers }, ratio: self.sample_ratio, queue: self.queue })
+        // Which traces it takes is for nobody to foresee.
+        let mut secret = [0; 32];
+        SystemRng::default().fill(&mut secret).map_err(|e| wrong(e.to_string()))?;
+        let share = Share::new(self.sample_ratio, secret);
+        Ok(Collector { post: Post { client, url, headers }, share, queue: self.queue })
     }
 }
 
@@ -87,7 +92,7 @@ impl Collector {
     pub fn start(self) -> Traces {
         let host = text_of(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
         let instance = format!("{}/{}", host.trim(), std::process::id());
-        Traces::start(self.post, instance, self.ratio, self.queue, Pace::default())
+        Traces::start(self.post, instance, self.share, self.queue, Pace::default())
     }
 }
 

@@ -7,6 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::args::Format;
+use crate::logging::stderr;
 
 /// Whether something could not be written.
 static LOST: AtomicBool = AtomicBool::new(false);
@@ -19,7 +20,7 @@ pub fn say(text: &str) {
         && error.kind() != std::io::ErrorKind::BrokenPipe
         && !LOST.swap(true, Ordering::Relaxed)
     {
-        eprintln!("error: stdout: {error}");
+        stderr(&format!("error: stdout: {error}"));
     }
 }
 
@@ -47,9 +48,9 @@ pub fn note(text: &str) {
             Some(text) => (tracing::Level::WARN, text),
             None => (tracing::Level::INFO, text.trim()),
         };
-        eprintln!("{}", intended_telemetry::log::line(level, text, None));
+        stderr(&intended_telemetry::log::line(level, text, None));
     } else {
-        eprintln!("{text}");
+        stderr(text);
     }
 }
 
@@ -76,15 +77,15 @@ pub fn complain(text: &str, hint: Option<&str>) {
     if JSON_NOTES.load(Ordering::Relaxed) {
         // What is done needs no line.
         if !text.is_empty() {
-            eprintln!("{}", intended_telemetry::log::line(tracing::Level::ERROR, text, hint));
+            stderr(&intended_telemetry::log::line(tracing::Level::ERROR, text, hint));
         }
         return;
     }
     if !text.is_empty() {
-        eprintln!("error: {}", safe(text));
+        stderr(&format!("error: {}", safe(text)));
     }
     if let Some(hint) = hint {
-        eprintln!("\nhint: {}", safe(hint));
+        stderr(&format!("\nhint: {}", safe(hint)));
     }
 }
 

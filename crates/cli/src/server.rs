@@ -308,6 +308,10 @@ pub async fn serve(
     traces: Option<Traces>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CliError> {
+    let app = match intended_telemetry::queued() {
+        Some(queue) => app.logged(queue.counts()),
+        None => app,
+    };
     let (app, router) = match &traces {
         Some(traces) => {
             let app = app.traced(traces.counts());

@@ -68,7 +68,7 @@ impl<T: Transport> Exporter<T> {
         Self { transport, resource: resource.into(), counts, pace, up: true }
     }
 
-    /// Exports until it is told to stop and nothing is left.
+    /// Exports until it is told to stop, or nobody is left who could say so, and nothing is left.
     pub async fn run(mut self, mut from: mpsc::Receiver<SpanData>, mut stop: watch::Receiver<bool>) {
         loop {
             let mut batch = Vec::new();
@@ -76,7 +76,7 @@ impl<T: Transport> Exporter<T> {
                 taken = from.recv_many(&mut batch, BATCH) => if taken == 0 { return },
                 _ = stop.wait_for(|stop| *stop) => {}
             }
-            let stopping = *stop.borrow();
+            let stopping = is_over(&stop);
             if !stopping && batch.len() < BATCH {
                 tokio::select! {
                     () = tokio::time::sleep(self.pace.linger) => {}
@@ -122,7 +122,7 @@ impl<T: Transport> Exporter<T> {
             if std::mem::replace(&mut self.up, false) {
                 tracing::warn!(why = failure.why, "traces are not taken by their collector; decisions go on");
             }
-            let stopping = *stop.borrow();
+            let stopping = is_over(stop);
             if !failure.retry || attempt >= self.pace.attempts || stopping {
                 self.counts.dropped(spans);
                 return;
@@ -135,4 +135,9 @@ impl<T: Transport> Exporter<T> {
             }
         }
     }
+}
+
+/// Whoever could have said so may be gone without a word.
+fn is_over(stop: &watch::Receiver<bool>) -> bool {
+    *stop.borrow() || stop.has_changed().is_err()
 }

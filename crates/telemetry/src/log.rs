@@ -24,20 +24,45 @@ pub enum Format {
     Json,
 }
 
-/// Writes lines.
-#[derive(Debug)]
-pub struct Lines<W> {
-    format: Format,
-    out: Mutex<W>,
+/// Where finished lines go. Whoever calls it may be about to decide.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes a line with its end.
+    fn put(&self, line: String);
 }
 
-impl<W: Write> Lines<W> {
-    pub const fn new(format: Format, out: W) -> Self {
-        Self { format, out: Mutex::new(out) }
+/// Writes each line before it goes on: for commands, which have nothing else to do, and for tests. A
+/// server has a [`Queue`](crate::Queue).
+#[derive(Debug)]
+pub struct Direct<W>(Mutex<W>);
+
+impl<W> Direct<W> {
+    pub const fn to(out: W) -> Self {
+        Self(Mutex::new(out))
     }
 }
 
-impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for Lines<W> {
+impl<W: Write + Send + 'static> Sink for Direct<W> {
+    fn put(&self, line: String) {
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A log that cannot be written is no reason not to go on.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// Makes a line of each event.
+#[derive(Debug)]
+pub struct Lines<O> {
+    format: Format,
+    out: O,
+}
+
+impl<O: Sink> Lines<O> {
+    pub const fn new(format: Format, out: O) -> Self {
+        Self { format, out }
+    }
+}
+
+impl<S: Subscriber, O: Sink> Layer<S> for Lines<O> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let mut fields = Fields { format: self.format, message: String::new(), rest: String::new(), named: Vec::new() };
@@ -65,10 +90,8 @@ impl<S: Subscriber, W: Write + Send + 'static> Layer<S> for Lines<W> {
         });
         let mut line = head(self.format, *metadata.level(), metadata.target(), &fields.message);
         line.push_str(&fields.rest);
-        line.push_str(if self.format == Format::Json { "}\n" } else { "\n" });
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        // A log that cannot be written is no reason not to decide.
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        end(self.format, &mut line);
+        self.out.put(line);
     }
 }
 
@@ -84,7 +107,7 @@ pub fn line(level: Level, message: &str, hint: Option<&str>) -> String {
     line + "}"
 }
 
-fn head(format: Format, level: Level, target: &str, message: &str) -> String {
+pub(crate) fn head(format: Format, level: Level, target: &str, message: &str) -> String {
     let mut line = String::with_capacity(256);
     let at = now();
     if format == Format::Json {
@@ -97,6 +120,10 @@ fn head(format: Format, level: Level, target: &str, message: &str) -> String {
         text::escape(message, false, &mut line);
     }
     line
+}
+
+pub(crate) fn end(format: Format, line: &mut String) {
+    line.push_str(if format == Format::Json { "}\n" } else { "\n" });
 }
 
 #[expect(clippy::disallowed_methods, reason = "says when a line was written; decides nothing")]

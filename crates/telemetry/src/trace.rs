@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use intended_api::logged::SpanName;
 use intended_api::traceparent::{TraceParent, Traced};
+use intended_model::Digest;
 use intended_runtime::spans::{TARGET, TraceCounts};
 use opentelemetry::trace::{
     Link, SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
@@ -46,8 +47,8 @@ pub struct Traces {
 }
 
 impl Traces {
-    /// Begins to export so large a part of the traces, 1.0 for all. Within the async runtime.
-    pub fn start(transport: impl Transport, instance: String, ratio: f64, queue: usize, pace: Pace) -> Self {
+    /// Begins to export so large a part of the traces. Within the async runtime.
+    pub fn start(transport: impl Transport, instance: String, share: Share, queue: usize, pace: Pace) -> Self {
         let resource = Resource::builder_empty()
             .with_attributes([
                 KeyValue::new("service.name", "intended"),
@@ -62,7 +63,7 @@ impl Traces {
         let exporter = tokio::spawn(exporter.run(from, stopping));
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            .with_sampler(Share(Sampler::TraceIdRatioBased(ratio)))
+            .with_sampler(share)
             .with_span_processor(Queue { to, counts: Arc::clone(&counts) })
             .build();
         Self { provider, counts, exporter, stop }
@@ -141,11 +142,40 @@ async fn request(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Which traces are exported: a share of them, by their ids. A caller who says that a trace is not
-/// sampled is believed; who says that it is, is not, because that would let agents decide how much
-/// is exported.
-#[derive(Debug, Clone)]
-struct Share(Sampler);
+/// Which traces are exported: a share of them, by a hash of their ids that nobody outside can compute.
+/// A caller who says that a trace is not sampled is believed; who says that it is, is not, and choosing
+/// ids is of no use either, because that would let agents decide how much is exported.
+#[derive(Clone)]
+pub struct Share {
+    ratio: f64,
+    secret: [u8; 32],
+}
+
+impl Share {
+    /// So large a part, 1.0 for all; `secret` is random, and the process' own.
+    #[must_use]
+    pub const fn new(ratio: f64, secret: [u8; 32]) -> Self {
+        Self { ratio, secret }
+    }
+
+    /// The same for a trace whenever it comes.
+    fn has(&self, trace: TraceId) -> bool {
+        let mut keyed = [0; 48];
+        for (to, from) in keyed.iter_mut().zip(self.secret.into_iter().chain(trace.to_bytes())) {
+            *to = from;
+        }
+        // 32 bits are exact in a float, below 1.0, and fine enough for any share that is of use.
+        let digest = Digest::of(&keyed);
+        let point = digest.as_bytes().iter().take(4).fold(0_u32, |n, byte| n << 8 | u32::from(*byte));
+        f64::from(point) / (f64::from(u32::MAX) + 1.0) < self.ratio
+    }
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Share").field("ratio", &self.ratio).finish_non_exhaustive()
+    }
+}
 
 impl ShouldSample for Share {
     fn should_sample(
@@ -158,16 +188,14 @@ impl ShouldSample for Share {
         links: &[Link],
     ) -> SamplingResult {
         let parent_span = parent.map(|p| p.span().span_context().clone()).filter(SpanContext::is_valid);
-        match parent_span {
+        let sampled = match parent_span {
             // The same answer for all spans of a request, and never more than its caller wants.
-            Some(p) if !p.is_sampled() => {
-                Sampler::AlwaysOff.should_sample(parent, trace_id, name, kind, attributes, links)
-            }
-            Some(p) if !p.is_remote() => {
-                Sampler::AlwaysOn.should_sample(parent, trace_id, name, kind, attributes, links)
-            }
-            _ => self.0.should_sample(parent, trace_id, name, kind, attributes, links),
-        }
+            Some(p) if !p.is_sampled() => false,
+            Some(p) if !p.is_remote() => true,
+            _ => self.has(trace_id),
+        };
+        let sampler = if sampled { Sampler::AlwaysOn } else { Sampler::AlwaysOff };
+        sampler.should_sample(parent, trace_id, name, kind, attributes, links)
     }
 }
 
@@ -193,5 +221,61 @@ impl SpanProcessor for Queue {
 
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::SamplingDecision;
+
+    use super::*;
+
+    /// A request that came with this trace, from a caller who wants it sampled.
+    fn sampled(share: &Share, trace: TraceId) -> bool {
+        let parent = SpanContext::new(trace, SpanId::from_bytes([7; 8]), TraceFlags::SAMPLED, true, TraceState::NONE);
+        let parent = Context::new().with_remote_span_context(parent);
+        let result = share.should_sample(Some(&parent), trace, "request", &SpanKind::Server, &[], &[]);
+        result.decision == SamplingDecision::RecordAndSample
+    }
+
+    /// Ids whose low bytes are 0: a share by the ids themselves has all of them.
+    fn chosen() -> impl Iterator<Item = TraceId> {
+        (1..=100_u128).map(|n| TraceId::from_bytes((n << 64).to_be_bytes()))
+    }
+
+    #[test]
+    fn who_chooses_ids_has_no_more_traced_than_anybody() {
+        let by_id = Sampler::TraceIdRatioBased(0.01);
+        let plain = |t: TraceId| by_id.should_sample(None, t, "", &SpanKind::Server, &[], &[]).decision;
+        assert!(chosen().all(|t| plain(t) == SamplingDecision::RecordAndSample), "these are the ids to choose");
+        for secret in 0..20 {
+            let share = Share::new(0.01, [secret; 32]);
+            let n = chosen().filter(|t| sampled(&share, *t)).count();
+            assert!(n <= 6, "{n} of 100 at 0.01");
+        }
+    }
+
+    #[test]
+    fn a_share_is_as_large_as_it_says_and_another_one_with_another_secret() {
+        let share = |ratio, secret: u8| {
+            let share = Share::new(ratio, [secret; 32]);
+            chosen().filter(|t| sampled(&share, *t)).collect::<Vec<_>>()
+        };
+        assert_eq!((share(0.0, 1).len(), share(1.0, 1).len()), (0, 100));
+        let half = share(0.5, 1);
+        assert!((30..=70).contains(&half.len()), "{}", half.len());
+        assert_ne!(half, share(0.5, 2), "nobody learns from one process what another one takes");
+        assert!(!format!("{:?}", Share::new(0.5, [211; 32])).contains("211"));
+    }
+
+    #[test]
+    fn a_trace_has_one_answer_whoever_begins_it_and_however_often_it_comes() {
+        let share = Share::new(0.5, [1; 32]);
+        for trace in chosen() {
+            let first = sampled(&share, trace);
+            assert_eq!(first, sampled(&share.clone(), trace));
+            let own = share.should_sample(None, trace, "request", &SpanKind::Server, &[], &[]);
+            assert_eq!(first, own.decision == SamplingDecision::RecordAndSample);
+        }
     }
 }

@@ -85,6 +85,8 @@ impl Collector for Snapshot {
             one_counter(to, "intended_trace_spans_dropped", help, dropped)?;
             one_counter(to, "intended_trace_export_failures", "Attempts to hand spans over that failed.", failed)?;
         }
+        let help = "Lines that are not in the log: it was not read in time, or could not be written.";
+        one_counter(to, "intended_log_lines_dropped", help, self.lines_dropped)?;
         self.process.encode(to)?;
         one_gauge(to, "process_start_time_seconds", "When it started, since the epoch.", self.started)
     }

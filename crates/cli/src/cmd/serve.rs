@@ -241,7 +241,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
         return Ok(ExitCode::Ok);
     }
     let traces = collector.map(crate::otlp::Collector::start);
-    crate::logging::install(global.quiet, global.verbose, format, traces.as_ref());
+    crate::logging::install_queued(global.quiet, global.verbose, format, traces.as_ref())?;
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
     if let Some(node) = config.node.or_else(host) {

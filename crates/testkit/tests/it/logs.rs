@@ -1,12 +1,13 @@
 //! The log: a line for each request where it is wanted, nothing where it is not, and never a secret.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderValue, Request};
 use intended_keyring::totp::step;
 use intended_model::entry::Role;
-use intended_telemetry::{Format, Traces};
+use intended_telemetry::{Format, Queue, Room, Share, Traces};
 use intended_testkit::World;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -165,7 +166,7 @@ fn malformed(secret: &str) -> Vec<Vec<u8>> {
 async fn nothing_leaks(format: Format) {
     let kept = Kept::default();
     let collector = Collector::that(Does::Takes);
-    let traces = Traces::start(collector.clone(), "here/1".to_owned(), 1.0, 1 << 16, PACE);
+    let traces = Traces::start(collector.clone(), "here/1".to_owned(), Share::new(1.0, [7; 32]), 1 << 16, PACE);
     let subscriber = intended_telemetry::subscriber(format, "trace".into(), kept.clone(), Some(&traces));
     tracing::subscriber::set_global_default(subscriber).expect("each test is a process of its own");
 
@@ -312,4 +313,55 @@ async fn no_secret_gets_into_a_line_of_text_or_a_span_along_any_route() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_gets_into_a_line_of_json_or_a_span_along_any_route() {
     nothing_leaks(Format::Json).await;
+}
+
+/// A reader that stands still: whoever writes to it waits without end.
+struct Stalled(mpsc::Sender<()>);
+
+impl std::io::Write for Stalled {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(());
+        loop {
+            std::thread::park();
+        }
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_of_the_log_that_stands_still_holds_up_no_decision_and_no_halt() {
+    let (stuck, is_stuck) = mpsc::channel();
+    let (ready, is_ready) = mpsc::channel();
+    let (done, is_done) = mpsc::channel();
+    // Watched from outside: a thread that waits for the log cannot say so.
+    let server = async move {
+        let world = World::new().await.unwrap();
+        let key = world.owner_key.clone();
+        let queue = Queue::start(Format::Json, Stalled(stuck), Room { lines: 1, bytes: 1 << 20 }).unwrap();
+        let app = intended_api::App::new(world.runtime.clone()).logged(queue.counts());
+        let app = intended_api::router(app);
+        let subscriber = intended_telemetry::subscriber_to(Format::Json, "info".into(), queue.clone(), None);
+        let _listening = tracing::subscriber::set_default(subscriber);
+        tracing::info!("at this line it stands still");
+        is_stuck.recv().unwrap();
+        tracing::info!("and there is room for this one");
+        ready.send(()).unwrap();
+        let decided = raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await.0;
+        let reason = json!({"reason": "drill"});
+        let halted = call(&app, "POST", "/v1/tenants/acme/emergency/halts", Some(&key), Some(&reason)).await.0;
+        let request = Request::get("/metrics").header("authorization", format!("Bearer {key}"));
+        let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let page = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        done.send((decided, halted, String::from_utf8_lossy(&page).into_owned())).unwrap();
+    };
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(server);
+    });
+    is_ready.recv_timeout(Duration::from_secs(60)).unwrap();
+    let (decided, halted, page) = is_done.recv_timeout(Duration::from_secs(1)).expect("nobody waits for the log");
+    assert_eq!((decided, halted), (200, 201));
+    let lost = page.lines().find_map(|l| l.strip_prefix("intended_log_lines_dropped_total ")?.parse::<u64>().ok());
+    assert!(lost.is_some_and(|n| n >= 2), "the lines of both requests are counted: {page}");
 }

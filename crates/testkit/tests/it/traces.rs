@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::Request;
 use intended_telemetry::export::{Failure, Pace, Posting, Transport};
-use intended_telemetry::{Format, Traces};
+use intended_telemetry::{Format, Share, Traces};
 use intended_testkit::World;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -88,7 +88,7 @@ struct Traced {
 async fn traced(does: Does, ratio: f64, queue: usize) -> Traced {
     let world = World::new().await.unwrap();
     let collector = Collector::that(does);
-    let traces = Traces::start(collector.clone(), "here/1".to_owned(), ratio, queue, PACE);
+    let traces = Traces::start(collector.clone(), "here/1".to_owned(), Share::new(ratio, [7; 32]), queue, PACE);
     let subscriber = intended_telemetry::subscriber(Format::Text, "off".into(), std::io::sink(), Some(&traces));
     let listening = tracing::subscriber::set_default(subscriber);
     let app = intended_api::App::new(world.runtime.clone()).traced(traces.counts());
@@ -281,4 +281,49 @@ async fn what_is_left_at_the_end_is_sent_and_without_an_exporter_there_are_no_sp
     assert!(!answer.headers().contains_key("traceparent"));
     let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
     assert!(!String::from_utf8_lossy(&body).contains("intended_trace_"));
+}
+
+#[tokio::test]
+async fn a_trace_is_taken_whole_or_not_at_all_and_its_caller_does_not_choose_which() {
+    let t = traced(Does::Takes, 0.5, 4096).await;
+    // By their low bytes all of these would be taken.
+    let ids: Vec<String> = (1..=12).map(|n| format!("{n:016x}{:016x}", 0)).collect();
+    let mut taken = Vec::new();
+    for id in ids.iter().chain(&ids) {
+        let parent = format!("00-{id}-00f067aa0ba902b7-01");
+        let (status, answered) = t.decide(&[("traceparent", &parent)]).await;
+        assert_eq!(status, 200);
+        // Whoever is called with it goes by the same.
+        if answered.unwrap().ends_with("-01") {
+            taken.push(id.clone());
+        }
+    }
+    let (first, again) = taken.split_at(taken.len() / 2);
+    assert_eq!(first, again, "one answer for a trace, however often it comes");
+    assert!(!first.is_empty() && first.len() < ids.len(), "{first:?}");
+    t.traces.stop(Duration::from_secs(10)).await;
+    let spans = t.collector.spans();
+    assert_eq!(spans.len(), taken.len() * 5);
+    for id in &ids {
+        let of_it = spans.iter().filter(|s| hex(&s.trace_id) == *id).count();
+        assert_eq!(of_it, if first.contains(id) { 10 } else { 0 }, "{id}");
+    }
+}
+
+/// A task that never waits would hold one thread for good; the test looks on from another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exporter_ends_when_nobody_is_left_who_could_stop_it() {
+    let collector = Collector::that(Does::Takes);
+    let traces = Traces::start(collector.clone(), "here/1".to_owned(), Share::new(1.0, [7; 32]), 4096, PACE);
+    let subscriber = intended_telemetry::subscriber(Format::Text, "off".into(), std::io::sink(), Some(&traces));
+    // The log has its end of the queue for as long as the process lives.
+    let dispatch = tracing::Dispatch::new(subscriber);
+    tracing::dispatcher::with_default(&dispatch, || {
+        drop(tracing::info_span!(target: intended_runtime::spans::TARGET, "last"));
+    });
+    drop(traces);
+    // What it held, the way to the collector, is let go.
+    until("it ends", || Arc::strong_count(&collector.got) == 1).await;
+    assert_eq!(collector.spans().len(), 1, "what waited was sent");
+    drop(dispatch);
 }
