@@ -137,6 +137,7 @@ pub struct Runtime {
     door: Arc<health::Door>,
     loops: Arc<health::Loops>,
     probes: health::Probes,
+    known: health::Known,
     /// The SHA-256 of the operator's key.
     operator: ArcSwapOption<Digest>,
     lockout: lockout::Lockout,
@@ -413,6 +414,7 @@ impl Runtime {
             door: Arc::default(),
             loops,
             probes: health::Probes::default(),
+            known: health::Known::default(),
             operator: ArcSwapOption::empty(),
             lockout: lockout::Lockout::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),

@@ -7,7 +7,7 @@ use intended_store::TreeHead;
 
 use super::ledger::CLOCK_AHEAD_MS;
 use super::probes::Measured;
-use super::{ENFORCEMENT, Sheet, degraded, healthy, unavailable};
+use super::{ENFORCEMENT, Sheet, TENANTS, degraded, healthy, unavailable};
 use crate::{Runtime, RuntimeError, Tenant};
 
 /// A node that has not seen a change of state for this long is not one that may be asked.
@@ -44,7 +44,7 @@ impl Runtime {
             Ok(_) if loaded == 0 => degraded("none", "Make one: `intended tenant create`."),
             Ok(_) => healthy(format!("{loaded} loaded")),
         };
-        sheet.add(ENFORCEMENT, "tenants", found);
+        sheet.add(ENFORCEMENT, TENANTS, found);
     }
 
     /// How many tenants of the store this node does not serve.

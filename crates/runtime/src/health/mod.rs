@@ -2,7 +2,7 @@
 //!
 //! * [`gateway`](mod@gateway): who is let in · `policy`: what decides · `tokens`: what signs
 //! * `ledger`: what is recorded · `storage`: where · `enforcement`: time, state, and what runs by itself
-//! * [`loops`]: loops say that they go on
+//! * [`loops`]: loops say that they go on; `changes`: what is said in the log
 //! * `probes`: what costs something is measured once for all who ask
 //!
 //! A check that is not healthy says what to do. That text is fixed: it names nothing of any tenant, and
@@ -12,6 +12,7 @@ use intended_model::{EnvironmentId, TenantId};
 
 use crate::Runtime;
 
+mod changes;
 mod enforcement;
 pub mod gateway;
 mod ledger;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use gateway::Door;
 pub use loops::{Loops, Pulse};
+pub(crate) use changes::Known;
 pub(crate) use probes::Probes;
 
 /// `healthy`, `degraded` or `unavailable`.
@@ -34,6 +36,15 @@ pub enum Status {
 }
 
 impl Status {
+    /// As a figure: the higher, the worse.
+    #[must_use]
+    pub const fn level(self) -> u64 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded => 1,
+            Self::Unavailable => 2,
+        }
+    }
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,6 +60,8 @@ pub const POLICY: &str = "policy engine";
 pub const TOKENS: &str = "token service";
 pub const LEDGER: &str = "audit ledger";
 pub const STORE: &str = "store";
+/// The check that counts them.
+pub const TENANTS: &str = "tenants";
 pub const ENFORCEMENT: &str = "enforcement runtime";
 
 /// Every check by component, in the order in which they are shown. Each has a section in
@@ -59,7 +72,7 @@ pub const CHECKS: &[(&str, &[&str])] = &[
     (TOKENS, &["signing key", "signature", "sealed keys"]),
     (LEDGER, &["checkpoint", "entries", "verification", "time", "siem"]),
     (STORE, &["writable", "latency", "disk", "size", "log"]),
-    (ENFORCEMENT, &["clock", "tenants", "state", "housekeeping", "nodes"]),
+    (ENFORCEMENT, &["clock", TENANTS, "state", "housekeeping", "nodes"]),
 ];
 
 /// One named check of one component.
@@ -171,6 +184,11 @@ impl Runtime {
         self.checks(probes::FRESH, true).await
     }
 
+    /// [`Self::health`] for whoever asks all the time: as was measured within the last half minute.
+    pub async fn health_kept(&self) -> Vec<Check> {
+        self.checks(probes::ROUND, true).await
+    }
+
     async fn checks(&self, fresh: std::time::Duration, workers: bool) -> Vec<Check> {
         let mut sheet = Sheet::default();
         self.check_gateway(&mut sheet, workers).await;
@@ -192,6 +210,7 @@ impl Runtime {
         let mut checks = sheet.checks;
         checks.extend(measured.checks.iter().cloned());
         checks.sort_by_key(Check::place);
+        changes::say(&self.known.note(measured.number, &checks));
         checks
     }
 
