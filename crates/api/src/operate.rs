@@ -233,14 +233,7 @@ pub(crate) async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept
     }
     let components = components.into_iter().map(|(_, c)| c).collect();
     let tenants_with_trouble = caller.is_none().then_some(troubled.len());
-    let body = HealthBody {
-        status: worst.as_str(),
-        version,
-        uptime_seconds,
-        tenants_with_trouble,
-        components,
-        nodes,
-    };
+    let body = HealthBody { status: worst.as_str(), version, uptime_seconds, tenants_with_trouble, components, nodes };
     Ok(Kept {
         status: if worst == Status::Unavailable { 503 } else { 200 },
         kind: "application/json",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use intended_ledger::Checkpoint;
 use intended_model::{Code, ExitCode, TenantId};
+use intended_runtime::health::Pulse;
 use intended_runtime::restore::Kept;
 use intended_runtime::{Runtime, RuntimeError};
 
@@ -21,6 +22,9 @@ const SUFFIX: &str = "checkpoint";
 const MAX: u64 = 64 * 1024;
 /// How often the newest ones are kept.
 const EVERY: Duration = Duration::from_secs(10);
+/// What health calls it, and how long nothing may be kept until it does.
+const LOOP: &str = "checkpoints elsewhere";
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// The notes of a file, or of all `*.checkpoint` files of a directory, with where each comes from.
 pub fn notes(path: &Path) -> Result<Vec<(PathBuf, String)>, CliError> {
@@ -145,29 +149,92 @@ pub async fn keep(runtime: Arc<Runtime>, dir: PathBuf) {
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut kept = BTreeMap::new();
+    let pulse = runtime.loops().begin(LOOP, WITHIN);
     loop {
         every.tick().await;
-        once(&runtime, &dir, &mut kept).await;
+        again(&runtime, &dir, &mut kept, &pulse).await;
+    }
+}
+
+/// Says that it goes on only when all of them are there: health names it while one is not.
+async fn again(runtime: &Runtime, dir: &Path, kept: &mut BTreeMap<TenantId, u64>, pulse: &Pulse) {
+    if once(runtime, dir, kept).await {
+        pulse.at("keeping the newest of every tenant");
     }
 }
 
 /// Once more, of every tenant that has grown since. A disk that is gone is said, and stops nothing: what
-/// is on it then is older, and still found to be behind nothing.
-pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut BTreeMap<TenantId, u64>) {
+/// is on it then is older, and still found to be behind nothing. Whether all of them are there.
+pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut BTreeMap<TenantId, u64>) -> bool {
+    let mut all = true;
     for tenant in runtime.tenants() {
         let (size, text) = match runtime.head(&tenant).await {
             Ok((head, text)) => (head.size, text),
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, "no checkpoint to keep elsewhere");
+                all = false;
                 continue;
             }
         };
-        if kept.get(&tenant.id) == Some(&size) {
+        let place = place(dir, &tenant.id);
+        if kept.get(&tenant.id) == Some(&size) && place.is_file() {
             continue;
         }
-        match replace(&place(dir, &tenant.id), &text) {
+        match replace(&place, &text) {
             Ok(()) => drop(kept.insert(tenant.id.clone(), size)),
-            Err(error) => tracing::warn!(tenant = %tenant.id, %error, "the checkpoint was not kept elsewhere"),
+            Err(error) => {
+                all = false;
+                tracing::warn!(tenant = %tenant.id, %error, "the checkpoint was not kept elsewhere");
+            }
         }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use intended_keyring::{RootKey, SystemRng};
+    use intended_model::EnvironmentId;
+    use intended_model::entry::{Settings, Tier};
+    use intended_runtime::ManualClock;
+    use intended_runtime::health::Status;
+    use intended_store_sqlite::{Options, SqliteStore};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn health_names_a_keeper_that_keeps_nothing_until_it_does_again() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = other.path().join("kept");
+        std::fs::create_dir(&dir).unwrap();
+        let clock = Arc::new(ManualClock::at(1_795_521_600_000));
+        let store = Arc::new(SqliteStore::open(data.path(), &Options::default()).unwrap());
+        let root = RootKey::generate(&SystemRng::default()).unwrap();
+        let rng = Arc::new(SystemRng::default());
+        let runtime = Runtime::open(store, Arc::clone(&clock) as _, rng, root, "http://intended.test").await.unwrap();
+        let acme = TenantId::new("acme").unwrap();
+        let live = (EnvironmentId::new("live").unwrap(), Tier::Production, Settings::default());
+        runtime.create_tenant(&acme, &[live]).await.unwrap();
+        let (mut kept, pulse) = (BTreeMap::new(), runtime.loops().begin(LOOP, WITHIN));
+        let within = i64::try_from(WITHIN.as_millis()).unwrap() + 1;
+        let said = async || {
+            let checks = runtime.health().await;
+            let check = checks.into_iter().find(|c| c.check == "housekeeping").unwrap();
+            (check.status, check.detail)
+        };
+        clock.advance_millis(within);
+        again(&runtime, &dir, &mut kept, &pulse).await;
+        assert!(place(&dir, &acme).is_file());
+        assert_eq!(said().await, (Status::Healthy, LOOP.to_owned()));
+        // The disk is gone. Nothing was recorded since, and still what was kept is not there.
+        std::fs::remove_dir_all(&dir).unwrap();
+        clock.advance_millis(within);
+        again(&runtime, &dir, &mut kept, &pulse).await;
+        let (status, detail) = said().await;
+        assert!(status == Status::Degraded && detail.contains("`checkpoints elsewhere` has been at"), "{detail}");
+        std::fs::create_dir(&dir).unwrap();
+        again(&runtime, &dir, &mut kept, &pulse).await;
+        assert_eq!(said().await.0, Status::Healthy);
+        runtime.close().await.unwrap();
     }
 }

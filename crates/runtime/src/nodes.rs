@@ -99,33 +99,42 @@ impl Runtime {
         self.identity.twin.load(Ordering::Acquire)
     }
 
-    /// Says to every tenant that this node is there, and how it is.
+    /// Says to every tenant that this node is there, and how it is. One that it cannot be said to keeps it
+    /// from no other.
     pub async fn beat(&self) -> Result<(), RuntimeError> {
         let checks = self.health().await;
-        let run = self.run()?;
         let first = !self.identity.beaten.swap(true, Ordering::AcqRel);
-        let key = keys::node(self.node()?);
+        let mut said = Ok(());
         for tenant in self.tenants() {
-            if let Some(before) = self.store().fact_now(&tenant.id, &key)? {
-                let other = serde_json::from_slice::<Said>(&before.value).is_ok_and(|s| *s.run != *run);
-                // What a process before this one left is no twin.
-                self.identity.twin.store(other && !first, Ordering::Release);
+            let told = self.beat_to(&tenant, &checks, first).await;
+            if let Err(error) = &told {
+                tracing::warn!(tenant = %tenant.id, %error, "it was not said that this node is there");
             }
-            let mut writes = Vec::new();
-            if first && self.store().alone() {
-                // Whoever wrote here before has gone: nobody else can.
-                let left = self.store().facts(&tenant.id, keys::NODE_PREFIX, "", MAX_NODES).await?;
-                writes.extend(left.into_iter().map(|(key, _)| Write::Delete { key: key.into() }));
-            }
-            let said = self.in_short(&tenant, &checks)?;
-            writes.push(Write::Put {
-                key: key.as_str().into(),
-                value: serde_json::to_vec(&said).map_err(RuntimeError::internal)?,
-                expires_at: Some(said.beat_at.plus_millis(FORGOTTEN_MS)),
-            });
-            self.jot(&tenant, writes).await?;
+            said = said.and(told);
         }
-        Ok(())
+        said
+    }
+
+    async fn beat_to(&self, tenant: &Tenant, checks: &[Check], first: bool) -> Result<(), RuntimeError> {
+        let (run, key) = (self.run()?, keys::node(self.node()?));
+        if let Some(before) = self.store().fact_now(&tenant.id, &key)? {
+            let other = serde_json::from_slice::<Said>(&before.value).is_ok_and(|s| *s.run != *run);
+            // What a process before this one left is no twin.
+            self.identity.twin.store(other && !first, Ordering::Release);
+        }
+        let mut writes = Vec::new();
+        if first && self.store().alone() {
+            // Whoever wrote here before has gone: nobody else can.
+            let left = self.store().facts(&tenant.id, keys::NODE_PREFIX, "", MAX_NODES).await?;
+            writes.extend(left.into_iter().map(|(key, _)| Write::Delete { key: key.into() }));
+        }
+        let said = self.in_short(tenant, checks)?;
+        writes.push(Write::Put {
+            key: key.as_str().into(),
+            value: serde_json::to_vec(&said).map_err(RuntimeError::internal)?,
+            expires_at: Some(said.beat_at.plus_millis(FORGOTTEN_MS)),
+        });
+        self.jot(tenant, writes).await
     }
 
     /// Says that this node goes.

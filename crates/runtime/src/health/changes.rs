@@ -59,10 +59,28 @@ pub(super) fn say(changed: &[(Status, &Check)]) {
         let detail = check.detail.as_str();
         match check.status {
             Status::Unavailable => {
-                tracing::error!(component, check = name, tenant, environment, before, detail, advice = check.todo, "unavailable");
+                tracing::error!(
+                    component,
+                    check = name,
+                    tenant,
+                    environment,
+                    before,
+                    detail,
+                    advice = check.todo,
+                    "unavailable"
+                );
             }
             Status::Degraded => {
-                tracing::warn!(component, check = name, tenant, environment, before, detail, advice = check.todo, "degraded");
+                tracing::warn!(
+                    component,
+                    check = name,
+                    tenant,
+                    environment,
+                    before,
+                    detail,
+                    advice = check.todo,
+                    "degraded"
+                );
             }
             Status::Healthy => {
                 tracing::info!(component, check = name, tenant, environment, before, detail, "healthy again");

@@ -14,7 +14,8 @@ use crate::{Clock, Runtime};
 const GIVEN_UP: u32 = 4;
 
 const TODO: &str = "Restart this node and keep its log: what it does by itself (timeouts that deny, checkpoints, \
-    webhooks, halts left in the data directory) stands still.";
+    webhooks, halts left in the data directory) stands still. `checkpoints elsewhere`: see first whether \
+    `checkpoint_dir` can be written.";
 
 /// All loops of a process. They go by the node's clock, which goes on when the system's is set back.
 pub struct Loops {

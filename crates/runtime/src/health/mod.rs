@@ -19,13 +19,15 @@ mod ledger;
 pub mod loops;
 mod policy;
 mod probes;
+mod root;
 mod storage;
 mod tokens;
 
+pub(crate) use changes::Known;
 pub use gateway::Door;
 pub use loops::{Loops, Pulse};
-pub(crate) use changes::Known;
 pub(crate) use probes::Probes;
+pub(crate) use root::{Found, Root};
 
 /// `healthy`, `degraded` or `unavailable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +71,7 @@ pub const ENFORCEMENT: &str = "enforcement runtime";
 pub const CHECKS: &[(&str, &[&str])] = &[
     (GATEWAY, &["workers", "connections", "draining"]),
     (POLICY, &["policy version", "names", "evaluation"]),
-    (TOKENS, &["signing key", "signature", "sealed keys"]),
+    (TOKENS, &["signing key", "signature", "sealed keys", "root key"]),
     (LEDGER, &["checkpoint", "entries", "verification", "time", "siem"]),
     (STORE, &["writable", "latency", "disk", "size", "log"]),
     (ENFORCEMENT, &["clock", TENANTS, "state", "housekeeping", "nodes"]),
@@ -197,6 +199,7 @@ impl Runtime {
         self.check_clock(&mut sheet);
         self.check_tenants(&mut sheet, &measured);
         self.check_loops(&mut sheet);
+        self.check_root(&mut sheet);
         for tenant in self.tenants() {
             sheet.about(Some(&tenant.id), None);
             self.check_verification(&mut sheet, &tenant);
