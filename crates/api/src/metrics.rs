@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use intended_model::entry::Tier;
+use intended_runtime::health::{CHECKS, Check};
 use intended_runtime::metrics::{PHASES, Times};
 use intended_runtime::{Principal, RuntimeError, Tenant};
 use prometheus_client::registry::Registry;
 
-use crate::App;
+use crate::{App, operate};
 
 mod breakers;
 mod collect;
@@ -48,6 +49,8 @@ struct Snapshot {
     append: Times,
     audit_lag: f64,
     ready: bool,
+    /// By component: 0 healthy, 1 degraded, 2 unavailable.
+    health: BTreeMap<&'static str, u64>,
     /// Tenants whose figures could not be read.
     unread: u64,
     staleness: f64,
@@ -118,6 +121,8 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         process: process::Process::read(),
         ..Snapshot::default()
     };
+    // After that, so that a no was looked at again for both.
+    page.add_health(&runtime.health_kept().await, caller);
     for tenant in &tenants {
         page.add_state(tenant, caller);
         page.staleness = page.staleness.max(runtime.staleness(tenant).as_secs_f64());
@@ -201,6 +206,17 @@ impl Snapshot {
         for (label, left) in read.key_expiry {
             let first = self.key_expiry.entry(label).or_insert(left);
             *first = first.min(left);
+        }
+    }
+
+    /// How each component is: the worst of its checks that are the server's or the caller's own. For
+    /// strangers the worst of any tenant, without saying whose: a ledger that was tampered with is
+    /// known to who watches the server.
+    fn add_health(&mut self, checks: &[Check], caller: Option<&Principal>) {
+        self.health.extend(CHECKS.iter().map(|(component, _)| (*component, 0)));
+        for check in checks.iter().filter(|c| caller.is_none_or(|by| operate::concerns(c, by))) {
+            let level = self.health.entry(check.component).or_default();
+            *level = check.status.level().max(*level);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Outside a tenant: liveness, readiness, health, metrics, the document of the interface.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use axum::Extension;
@@ -7,7 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
 use intended_model::Code;
-use intended_runtime::health::{STORE, Status};
+use intended_runtime::health::{Check, STORE, Status, TENANTS};
 use intended_runtime::{Principal, RuntimeError};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
@@ -141,6 +142,9 @@ struct HealthBody {
     status: &'static str,
     version: &'static str,
     uptime_seconds: i64,
+    /// For strangers, whose `status` is not about tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants_with_trouble: Option<usize>,
     components: Vec<ComponentBody>,
     /// For whoever may see them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -155,9 +159,17 @@ fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Principal>, Problem> 
     Ok(Some(auth::principal(app, headers)?))
 }
 
+/// Whether a check is about what a caller sees: the server, their tenant, their environments.
+pub(crate) fn concerns(check: &Check, caller: &Principal) -> bool {
+    check.tenant.as_ref().is_none_or(|t| *t == caller.tenant.id)
+        && check.environment.as_ref().is_none_or(|e| caller.sees(e))
+}
+
 /// Every component of the node that answers, with its checks. Who brings a credential with `status:read`
-/// gets the details of its tenant, and the nodes that serve it; without one, nothing is said of tenants,
-/// environments, keys, policies or nodes, and the answer may be a second old.
+/// gets what is the server's and its tenant's own, with details, and the nodes that serve it. Without one
+/// `status` is about the server alone, a component's is its worst, `tenants_with_trouble` says how many
+/// tenants something is not well for; nothing is said of which they are, of environments, keys, policies
+/// or nodes, and the answer may be a second old.
 #[utoipa::path(get, path = "/healthz", tag = "operate", security((), ("bearer" = [])),
     responses((status = 200, description = "healthy or degraded", body = schema::Health), (status = 503, description = "unavailable", body = schema::Health)))]
 async fn healthz(State(app): State<App>, headers: HeaderMap) -> Answer {
@@ -178,14 +190,23 @@ pub(crate) async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept
         Some(caller) => nodes::rows(app, &caller.tenant, &checks).await?,
         None => Vec::new(),
     };
+    let mut troubled = BTreeSet::new();
     for check in checks {
-        worst = worst.max(check.status);
-        let own = caller.is_some_and(|c| {
-            check.tenant.as_ref().is_none_or(|t| *t == c.tenant.id)
-                && check.environment.as_ref().is_none_or(|e| c.sees(e))
-        });
-        // Of the others only what it means for the component.
-        let told = own || check.tenant.is_none();
+        if caller.is_some_and(|by| !concerns(&check, by)) {
+            // The trouble of others is not theirs.
+            continue;
+        }
+        match &check.tenant {
+            Some(tenant) if caller.is_none() => {
+                if check.status > Status::Healthy {
+                    troubled.insert(tenant.clone());
+                }
+            }
+            _ => worst = worst.max(check.status),
+        }
+        let told = caller.is_some() || check.tenant.is_none();
+        // How many tenants there are is the operator's to know, who has the log and `intended tenant list`.
+        let own = caller.is_some() && check.check != TENANTS;
         let see = (check.status != Status::Healthy).then(|| check.see());
         let detail = if own { check.detail } else { String::new() };
         let body = told.then_some(CheckBody {
@@ -211,7 +232,8 @@ pub(crate) async fn health(app: &App, caller: Option<&Principal>) -> Result<Kept
         }
     }
     let components = components.into_iter().map(|(_, c)| c).collect();
-    let body = HealthBody { status: worst.as_str(), version, uptime_seconds, components, nodes };
+    let tenants_with_trouble = caller.is_none().then_some(troubled.len());
+    let body = HealthBody { status: worst.as_str(), version, uptime_seconds, tenants_with_trouble, components, nodes };
     Ok(Kept {
         status: if worst == Status::Unavailable { 503 } else { 200 },
         kind: "application/json",

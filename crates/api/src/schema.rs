@@ -721,6 +721,8 @@ pub struct Health {
     status: String,
     version: String,
     uptime_seconds: i64,
+    /// For strangers, whose `status` is about the server alone: how many tenants something is not well for.
+    tenants_with_trouble: Option<usize>,
     components: Vec<Component>,
     /// Those that serve the caller's tenant.
     nodes: Option<Vec<NodeRow>>,

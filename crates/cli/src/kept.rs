@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use intended_ledger::Checkpoint;
 use intended_model::{Code, ExitCode, TenantId};
+use intended_runtime::health::Pulse;
 use intended_runtime::restore::Kept;
 use intended_runtime::{Runtime, RuntimeError, Tenant};
 
@@ -23,6 +24,9 @@ const MAX: u64 = 64 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 /// After so many looks the newest of all are kept.
 const EVERY: u32 = 10;
+/// What health calls it, and how long nothing may be kept until it does.
+const LOOP: &str = "checkpoints elsewhere";
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// The notes of a file, or of all `*.checkpoint` files of a directory, with where each comes from.
 pub fn notes(path: &Path) -> Result<Vec<(PathBuf, String)>, CliError> {
@@ -203,39 +207,103 @@ fn refused(error: RuntimeError, path: &Path) -> CliError {
 pub async fn keep(runtime: Arc<Runtime>, dir: PathBuf, held: Arc<tokio::sync::Mutex<Held>>) {
     let mut every = tokio::time::interval(LOOK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let pulse = runtime.loops().begin(LOOP, WITHIN);
     for n in 0_u32.. {
         every.tick().await;
         let mut held = held.lock().await;
         // A tenant that was just made would keep a server that is killed now from starting again.
         let made = runtime.tenants().iter().any(|t| !held.contains_key(&t.id));
         if made || n % EVERY == 0 {
-            once(&runtime, &dir, &mut held).await;
+            again(&runtime, &dir, &mut held, &pulse).await;
         }
+    }
+}
+
+/// Says that it goes on only when all of them are there: health names it while one is not.
+async fn again(runtime: &Runtime, dir: &Path, kept: &mut Held, pulse: &Pulse) {
+    if once(runtime, dir, kept).await {
+        pulse.at("keeping the newest of every tenant");
     }
 }
 
 /// Once more, of every tenant that has grown since. A disk that is gone is said, and stops nothing; but
 /// what lies at its mount point then is not where checkpoints are kept, so nothing is written there: the
-/// next start would find it, and no loss.
-pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut Held) {
+/// next start would find it, and no loss. Whether all of them are there.
+pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut Held) -> bool {
     if let Some(gone) = kept.keys().map(|tenant| place(dir, tenant)).find(|path| !path.is_file()) {
         tracing::warn!(path = %gone.display(), "a kept checkpoint is gone: is the disk mounted? nothing is kept there");
-        return;
+        return false;
     }
+    let mut all = true;
     for tenant in runtime.tenants() {
         let (size, text) = match runtime.head(&tenant).await {
             Ok((head, text)) => (head.size, text),
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, "no checkpoint to keep elsewhere");
+                all = false;
                 continue;
             }
         };
-        if kept.get(&tenant.id) == Some(&size) {
+        let place = place(dir, &tenant.id);
+        if kept.get(&tenant.id) == Some(&size) && place.is_file() {
             continue;
         }
-        match replace(&place(dir, &tenant.id), &text) {
+        match replace(&place, &text) {
             Ok(()) => drop(kept.insert(tenant.id.clone(), size)),
-            Err(error) => tracing::warn!(tenant = %tenant.id, %error, "the checkpoint was not kept elsewhere"),
+            Err(error) => {
+                all = false;
+                tracing::warn!(tenant = %tenant.id, %error, "the checkpoint was not kept elsewhere");
+            }
         }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use intended_keyring::{RootKey, SystemRng};
+    use intended_model::EnvironmentId;
+    use intended_model::entry::{Settings, Tier};
+    use intended_runtime::ManualClock;
+    use intended_runtime::health::Status;
+    use intended_store_sqlite::{Options, SqliteStore};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn health_names_a_keeper_that_keeps_nothing_until_it_does_again() {
+        let (data, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = other.path().join("kept");
+        std::fs::create_dir(&dir).unwrap();
+        let clock = Arc::new(ManualClock::at(1_795_521_600_000));
+        let store = Arc::new(SqliteStore::open(data.path(), &Options::default()).unwrap());
+        let root = RootKey::generate(&SystemRng::default()).unwrap();
+        let rng = Arc::new(SystemRng::default());
+        let runtime = Runtime::open(store, Arc::clone(&clock) as _, rng, root, "http://intended.test").await.unwrap();
+        let acme = TenantId::new("acme").unwrap();
+        let live = (EnvironmentId::new("live").unwrap(), Tier::Production, Settings::default());
+        runtime.create_tenant(&acme, &[live]).await.unwrap();
+        let (mut kept, pulse) = (BTreeMap::new(), runtime.loops().begin(LOOP, WITHIN));
+        let within = i64::try_from(WITHIN.as_millis()).unwrap() + 1;
+        let said = async || {
+            let checks = runtime.health().await;
+            let check = checks.into_iter().find(|c| c.check == "housekeeping").unwrap();
+            (check.status, check.detail)
+        };
+        clock.advance_millis(within);
+        again(&runtime, &dir, &mut kept, &pulse).await;
+        assert!(place(&dir, &acme).is_file());
+        assert_eq!(said().await, (Status::Healthy, LOOP.to_owned()));
+        // The disk is gone. Nothing was recorded since, and still what was kept is not there.
+        let away = other.path().join("away");
+        std::fs::rename(&dir, &away).unwrap();
+        clock.advance_millis(within);
+        again(&runtime, &dir, &mut kept, &pulse).await;
+        let (status, detail) = said().await;
+        assert!(status == Status::Degraded && detail.contains("`checkpoints elsewhere` has been at"), "{detail}");
+        std::fs::rename(&away, &dir).unwrap();
+        again(&runtime, &dir, &mut kept, &pulse).await;
+        assert_eq!(said().await.0, Status::Healthy);
+        runtime.close().await.unwrap();
     }
 }

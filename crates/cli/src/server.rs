@@ -11,7 +11,7 @@ use intended_keyring::{RootKey, SystemRng};
 use intended_model::{Digest, ExitCode, Name};
 use intended_runtime::health::Door;
 use intended_runtime::readiness::Thresholds;
-use intended_runtime::{Runtime, SystemClock};
+use intended_runtime::{RootSource, Runtime, SystemClock};
 use intended_store_sqlite::{FILE, Options, ReadOnly, SqliteStore};
 use intended_telemetry::Traces;
 use ipnet::IpNet;
@@ -170,6 +170,16 @@ impl Config {
             }
         };
         RootKey::parse(&text).map_err(|e| CliError::Usage(format!("{place}: {e}"), None))
+    }
+}
+
+/// The root key as a restart would get it: what the config file says by then.
+pub struct Restart(pub PathBuf);
+
+impl RootSource for Restart {
+    fn read(&self) -> Result<RootKey, String> {
+        let read = || Config::read(&self.0)?.root_key(&self.0);
+        read().map_err(|error| error.to_string())
     }
 }
 

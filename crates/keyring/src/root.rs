@@ -3,6 +3,7 @@
 //! public halves are in the ledger.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use zeroize::Zeroizing;
 
@@ -50,6 +51,11 @@ impl RootKey {
         let mut key = Zeroizing::new([0; 32]);
         rng.fill(&mut *key)?;
         Ok(Self(key))
+    }
+    /// Whether it is the same key. How long that takes tells nothing of either.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&*self.0, &*other.0).is_ok()
     }
     /// The text that `parse` reads.
     #[must_use]
@@ -109,6 +115,7 @@ mod tests {
             SealError::Unseal
         );
         let again = RootKey::parse(&root.expose()).unwrap();
+        assert!(again.is(&root) && !root.is(&RootKey::generate(&rng).unwrap()));
         assert!(again.open("signing", "acme/k1", &sealed).is_ok());
         for at in 3..sealed.len() {
             let mut bytes = sealed.clone().into_bytes();

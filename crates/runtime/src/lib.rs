@@ -28,7 +28,7 @@
 //! * [`key_age`]: when signing keys are to be rotated
 //! * [`readiness`]: whether that is good enough, in figures
 //! * `lag`: the one way to the store's log, measured
-//! * [`ports`]: where time comes from
+//! * [`ports`]: where time comes from, and the root key
 //! * [`rate`]: how many requests a credential may make
 //! * [`tenants`]: who operates the server; suspending a tenant or an environment
 //! * [`restore`]: a ledger against checkpoints kept elsewhere, and going on from a copy
@@ -102,7 +102,7 @@ pub mod webhooks;
 pub use admin::{Bootstrap, NewKey};
 pub use error::{Member, RuntimeError, pointer_step};
 pub use metrics::Metrics;
-pub use ports::{Clock, ManualClock, SystemClock};
+pub use ports::{Clock, ManualClock, RootSource, SystemClock};
 pub use rate::{Quota, RateLimit};
 pub use submit::{Authority, Decided, Submission};
 pub use tenant::Tenant;
@@ -137,6 +137,8 @@ pub struct Runtime {
     door: Arc<health::Door>,
     loops: Arc<health::Loops>,
     probes: health::Probes,
+    known: health::Known,
+    root: health::Root,
     /// The SHA-256 of the operator's key.
     operator: ArcSwapOption<Digest>,
     lockout: lockout::Lockout,
@@ -413,6 +415,8 @@ impl Runtime {
             door: Arc::default(),
             loops,
             probes: health::Probes::default(),
+            known: health::Known::default(),
+            root: health::Root::default(),
             operator: ArcSwapOption::empty(),
             lockout: lockout::Lockout::default(),
             replays: Arc::new(tokio::sync::Semaphore::new(MAX_REPLAYS)),

@@ -99,13 +99,19 @@ impl Runtime {
         self.identity.twin.load(Ordering::Acquire)
     }
 
-    /// Says to every tenant that this node is there, and how it is.
+    /// Says to every tenant that this node is there, and how it is. One that it cannot be said to keeps it
+    /// from no other.
     pub async fn beat(&self) -> Result<(), RuntimeError> {
         let (checks, first) = self.before_beat().await;
+        let mut said = Ok(());
         for tenant in self.tenants() {
-            self.beat_to(&tenant, &checks, first).await?;
+            let told = self.beat_to(&tenant, &checks, first).await;
+            if let Err(error) = &told {
+                tracing::warn!(tenant = %tenant.id, %error, "it was not said that this node is there");
+            }
+            said = said.and(told);
         }
-        Ok(())
+        said
     }
 
     /// How this node is, and whether it says so for the first time.

@@ -38,6 +38,9 @@ impl Collector for Snapshot {
         let help = "How long the oldest entry that was handed to the store has been waiting to be durable.";
         one_gauge(to, "intended_audit_lag_seconds", help, self.audit_lag)?;
         one_gauge(to, "intended_ready", "Whether requests are taken: 1 or 0.", u64::from(self.ready))?;
+        let health = self.health.iter().map(|(component, level)| ([("component", *component)], *level));
+        let help = "How each component is: 0 healthy, 1 degraded, 2 unavailable.";
+        gauge(to, "intended_health", help, health)?;
         let help = "Tenants whose figures are missing here because the store did not give them.";
         one_gauge(to, "intended_unread_tenants", help, self.unread)?;
         let help = "How long ago memory was last seen to be what the ledger says.";

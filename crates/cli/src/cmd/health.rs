@@ -29,6 +29,12 @@ pub async fn check(client: &Client, global: &Global) -> Outcome {
             say("");
             say(&others(&nodes));
         }
+        if let Some(n) = body.get("tenants_with_trouble").and_then(Value::as_u64).filter(|n| *n > 0) {
+            say("");
+            say(&format!(
+                "something is not well for {n} tenant(s); each is told with a credential of its own (`status:read`)"
+            ));
+        }
         for line in todo(&body) {
             say(&line);
         }

@@ -244,6 +244,7 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     crate::logging::install_queued(global.quiet, global.verbose, format, traces.as_ref())?;
     let stop = stopped()?;
     let runtime = reopen(dir, root, &config.issuer, config.max_bytes).await?;
+    runtime.root_key_from(Arc::new(crate::server::Restart(dir.to_path_buf())));
     if let Some(node) = config.node.or_else(host) {
         runtime.name_node(node);
     }

@@ -107,6 +107,15 @@ fn a_letter_that_changes_in_the_file_of_a_running_server_is_found() {
     assert_eq!(found["see"], "docs/health.md#entries");
     let told = site.cli(&server, &["health", "check"]).expect(5).out;
     assert!(told.contains("audit ledger: entries, UNAVAILABLE"), "{told}");
+    // Nobody has to ask: the log has it, with what to do.
+    let line = || {
+        let log = server.err();
+        log.lines()
+            .find(|l| l.contains("ERROR") && l.contains("audit ledger") && l.contains("entries"))
+            .map(str::to_owned)
+    };
+    until("the log says so", || line().is_some());
+    assert!(line().unwrap().contains("acme") && line().unwrap().contains("it is evidence"), "{:?}", line());
     change(b'7');
     becomes(&site, &server, "audit ledger", "entries", "healthy");
 }
@@ -129,6 +138,28 @@ fn a_clock_that_was_set_back_while_it_was_down_and_a_key_that_does_not_unseal_ar
     assert!(found["detail"].as_str().unwrap().starts_with("acme/production: "), "{found}");
     let told = site.cli(&server, &["health", "check"]).expect(0).out;
     assert!(told.contains("token service: sealed keys, DEGRADED") && told.contains("rotate it"), "{told}");
+    assert_eq!(site.owner(&server).get("/readyz").status, 200, "it signs from memory");
+}
+
+#[test]
+fn a_root_key_that_is_gone_from_its_place_is_told_while_the_server_still_signs() {
+    let (site, server) = Site::new();
+    until("it was read", || !checks(&site, &server, "token service", "root key").is_empty());
+    becomes(&site, &server, "token service", "root key", "healthy");
+    server.stop().expect(0);
+    // By a program that gives it once: at the start.
+    let (key, once) = (site.dir.join("root.key"), site.dir.join("once"));
+    let script = format!("mv {} {} && cat {}", key.display(), once.display(), once.display());
+    let config = site.dir.join("intended.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let rest = text.lines().filter(|l| !l.starts_with("root_key")).collect::<Vec<_>>().join("\n");
+    std::fs::write(&config, format!("root_key_command = [\"sh\", \"-c\", {script:?}]\n{rest}\n")).unwrap();
+    let server = site.start().unwrap();
+    let found = becomes(&site, &server, "token service", "root key", "degraded");
+    assert!(found["do"].as_str().unwrap().starts_with("Do not restart"), "{found}");
+    let said = found.to_string();
+    assert!(!said.contains("once") && !said.contains("ended with"), "where it is is for the log: {said}");
+    until("the log says why", || server.err().contains("the root key cannot be read"));
     assert_eq!(site.owner(&server).get("/readyz").status, 200, "it signs from memory");
 }
 

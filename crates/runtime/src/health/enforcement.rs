@@ -3,12 +3,35 @@
 
 use std::sync::Arc;
 
+use intended_model::Timestamp;
 use intended_store::TreeHead;
 
 use super::ledger::CLOCK_AHEAD_MS;
 use super::probes::Measured;
-use super::{ENFORCEMENT, Sheet, degraded, healthy, unavailable};
+use super::{ENFORCEMENT, Finding, Sheet, TENANTS, degraded, healthy, unavailable};
+use crate::ports::{JUMP_KEPT_MS, Jump};
 use crate::{Runtime, RuntimeError, Tenant};
+
+/// How far the clock is ahead of the system's, and whether that jumped.
+fn clock(ahead: i64, jumped: Option<Jump>, now: Timestamp) -> Finding {
+    if ahead > CLOCK_AHEAD_MS {
+        return degraded(
+            format!(
+                "{} s ahead of the system's clock, which was set back: times go on from the ledger's",
+                ahead / 1000
+            ),
+            "Set the system's clock right (chronyc tracking, timedatectl). What had expired stays expired meanwhile.",
+        );
+    }
+    match jumped.filter(|jump| now.millis_since(jump.at) < JUMP_KEPT_MS) {
+        Some(jump) => degraded(
+            format!("jumped {} s ahead at {}", jump.millis / 1000, jump.at),
+            "See whether the system's clock is right (chronyc tracking, timedatectl), or whether the machine was \
+             suspended. What expired by the jump stays expired, and times in the ledger do not go back.",
+        ),
+        None => healthy("goes with the system's"),
+    }
+}
 
 /// A node that has not seen a change of state for this long is not one that may be asked.
 const STALE_MS: i64 = 10_000;
@@ -18,18 +41,7 @@ impl Runtime {
         // A clock that goes by the ledger says by how much; one that does not is behind what was recorded.
         let behind = self.recorded_time().millis_since(self.clock().now());
         let ahead = self.clock().ahead_millis().max(behind);
-        let found = if ahead > CLOCK_AHEAD_MS {
-            degraded(
-                format!(
-                    "{} s ahead of the system's clock, which was set back: times go on from the ledger's",
-                    ahead / 1000
-                ),
-                "Set the system's clock right (chronyc tracking, timedatectl). What had expired stays expired meanwhile.",
-            )
-        } else {
-            healthy("goes with the system's")
-        };
-        sheet.add(ENFORCEMENT, "clock", found);
+        sheet.add(ENFORCEMENT, "clock", clock(ahead, self.clock().jumped(), self.clock().now()));
     }
 
     pub(super) fn check_tenants(&self, sheet: &mut Sheet, measured: &Measured) {
@@ -44,7 +56,7 @@ impl Runtime {
             Ok(_) if loaded == 0 => degraded("none", "Make one: `intended tenant create`."),
             Ok(_) => healthy(format!("{loaded} loaded")),
         };
-        sheet.add(ENFORCEMENT, "tenants", found);
+        sheet.add(ENFORCEMENT, TENANTS, found);
     }
 
     /// How many tenants of the store this node does not serve.
@@ -103,5 +115,25 @@ impl Runtime {
             }
         };
         sheet.add(ENFORCEMENT, "nodes", found.of(&tenant.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::Status;
+
+    #[test]
+    fn a_jump_ahead_is_told_for_an_hour_with_how_far_and_when() {
+        let at = Timestamp::from_millis(1_795_521_600_000);
+        let jump = Some(Jump { millis: 600_001, at });
+        let found = clock(0, jump, at.plus_millis(3_599_999));
+        assert_eq!(
+            (found.status, &*found.detail),
+            (Status::Degraded, "jumped 600 s ahead at 2026-11-24T12:00:00.000Z")
+        );
+        assert_eq!(clock(0, jump, at.plus_millis(3_600_000)).status, Status::Healthy);
+        assert_eq!(clock(5_000, None, at).status, Status::Healthy);
+        assert!(clock(5_001, jump, at).detail.contains("set back"), "what is so now comes first");
     }
 }

@@ -17,7 +17,8 @@ use crate::{Clock, Runtime};
 const GIVEN_UP: u32 = 4;
 
 const TODO: &str = "Restart this node and keep its log: what it does by itself (timeouts that deny, checkpoints, \
-    webhooks, halts left in the data directory) stands still.";
+    webhooks, halts left in the data directory) stands still. `checkpoints elsewhere`: see first whether \
+    `checkpoint_dir` can be written.";
 
 const BROKEN: &str = "Keep this node's log: it names the step, the tenant and the place in the code. It is a fault of \
     this release; all other steps and tenants go on, and the step is tried again.";

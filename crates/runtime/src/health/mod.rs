@@ -2,7 +2,7 @@
 //!
 //! * [`gateway`](mod@gateway): who is let in · `policy`: what decides · `tokens`: what signs
 //! * `ledger`: what is recorded · `storage`: where · `enforcement`: time, state, and what runs by itself
-//! * [`loops`]: loops say that they go on
+//! * [`loops`]: loops say that they go on; `changes`: what is said in the log
 //! * `probes`: what costs something is measured once for all who ask
 //!
 //! A check that is not healthy says what to do. That text is fixed: it names nothing of any tenant, and
@@ -12,18 +12,22 @@ use intended_model::{EnvironmentId, TenantId};
 
 use crate::Runtime;
 
+mod changes;
 mod enforcement;
 pub mod gateway;
 mod ledger;
 pub mod loops;
 mod policy;
 mod probes;
+mod root;
 mod storage;
 mod tokens;
 
+pub(crate) use changes::Known;
 pub use gateway::Door;
 pub use loops::{Loops, Pulse};
 pub(crate) use probes::Probes;
+pub(crate) use root::{Found, Root};
 
 /// `healthy`, `degraded` or `unavailable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +38,15 @@ pub enum Status {
 }
 
 impl Status {
+    /// As a figure: the higher, the worse.
+    #[must_use]
+    pub const fn level(self) -> u64 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded => 1,
+            Self::Unavailable => 2,
+        }
+    }
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,6 +62,8 @@ pub const POLICY: &str = "policy engine";
 pub const TOKENS: &str = "token service";
 pub const LEDGER: &str = "audit ledger";
 pub const STORE: &str = "store";
+/// The check that counts them.
+pub const TENANTS: &str = "tenants";
 pub const ENFORCEMENT: &str = "enforcement runtime";
 
 /// Every check by component, in the order in which they are shown. Each has a section in
@@ -56,10 +71,10 @@ pub const ENFORCEMENT: &str = "enforcement runtime";
 pub const CHECKS: &[(&str, &[&str])] = &[
     (GATEWAY, &["workers", "connections", "draining"]),
     (POLICY, &["policy version", "names", "evaluation"]),
-    (TOKENS, &["signing key", "signature", "sealed keys"]),
+    (TOKENS, &["signing key", "signature", "sealed keys", "root key"]),
     (LEDGER, &["checkpoint", "entries", "verification", "time", "siem"]),
     (STORE, &["writable", "latency", "disk", "size", "log"]),
-    (ENFORCEMENT, &["clock", "tenants", "state", "housekeeping", "nodes"]),
+    (ENFORCEMENT, &["clock", TENANTS, "state", "housekeeping", "nodes"]),
 ];
 
 /// One named check of one component.
@@ -171,6 +186,11 @@ impl Runtime {
         self.checks(probes::FRESH, true).await
     }
 
+    /// [`Self::health`] for whoever asks all the time: as was measured within the last half minute.
+    pub async fn health_kept(&self) -> Vec<Check> {
+        self.checks(probes::ROUND, true).await
+    }
+
     async fn checks(&self, fresh: std::time::Duration, workers: bool) -> Vec<Check> {
         let mut sheet = Sheet::default();
         self.check_gateway(&mut sheet, workers).await;
@@ -179,6 +199,7 @@ impl Runtime {
         self.check_clock(&mut sheet);
         self.check_tenants(&mut sheet, &measured);
         self.check_loops(&mut sheet);
+        self.check_root(&mut sheet);
         for tenant in self.tenants() {
             sheet.about(Some(&tenant.id), None);
             self.check_verification(&mut sheet, &tenant);
@@ -192,6 +213,7 @@ impl Runtime {
         let mut checks = sheet.checks;
         checks.extend(measured.checks.iter().cloned());
         checks.sort_by_key(Check::place);
+        changes::say(&self.known.note(measured.number, &checks));
         checks
     }
 

@@ -28,6 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(8);
 
 /// What was measured.
 pub(super) struct Measured {
+    /// Counts up.
+    pub number: u64,
     pub wrote: Wrote,
     pub not_served: Result<usize, RuntimeError>,
     /// Of the tenants.
@@ -44,6 +46,7 @@ struct Slot {
     began: Option<Stopwatch>,
     last: Option<(Stopwatch, Duration, Arc<Measured>)>,
     sweeps: HashMap<TenantId, Sweep>,
+    made: u64,
 }
 
 impl Runtime {
@@ -61,12 +64,14 @@ impl Runtime {
         // Whoever waits for an answer works nothing.
         let wrote = self.try_writing().await;
         let watch = Stopwatch::start();
-        let measured = Arc::new(self.measure_all(wrote, &mut slot.sweeps).await);
+        slot.made += 1;
+        let number = slot.made;
+        let measured = Arc::new(self.measure_all(number, wrote, &mut slot.sweeps).await);
         slot.last = Some((Stopwatch::start(), watch.elapsed(), Arc::clone(&measured)));
         measured
     }
 
-    async fn measure_all(&self, wrote: Wrote, sweeps: &mut HashMap<TenantId, Sweep>) -> Measured {
+    async fn measure_all(&self, number: u64, wrote: Wrote, sweeps: &mut HashMap<TenantId, Sweep>) -> Measured {
         let watch = Stopwatch::start();
         let mut sheet = Sheet::default();
         for tenant in self.tenants() {
@@ -91,7 +96,7 @@ impl Runtime {
             Ok(not_served) => not_served,
             Err(_) => Err(intended_store::StoreError::Unavailable("no answer".to_owned()).into()),
         };
-        Measured { wrote, not_served, checks: sheet.checks }
+        Measured { number, wrote, not_served, checks: sheet.checks }
     }
 
     /// Everything of one tenant. The head is read first: see [`Self::check_state`].

@@ -59,7 +59,14 @@ impl Runtime {
     /// Writes something, for nobody: a fact of this node's own.
     pub(super) async fn try_writing(&self) -> Wrote {
         let Some(tenant) = self.tenants().into_iter().next() else { return Wrote::Nowhere };
-        let Ok(node) = self.node() else { return Wrote::Nowhere };
+        let node = match self.node() {
+            Ok(node) => node,
+            // Nothing was written, so nothing says that it can be.
+            Err(error) => {
+                let why = format!("this node has no name to write under: {error}");
+                return Wrote::Failed(StoreError::Unavailable(why));
+            }
+        };
         let writing = async {
             // As of the ledger's own time: what is only tried does not move it on.
             let now = self.store().head(&tenant.id).await?.at;

@@ -13,8 +13,9 @@ use intended_store::Store;
 use intended_token::{JwkSet, KeySet, issue_probe, verify_probe};
 
 use super::{Context, Figure, Limit, Verdict, late};
-use crate::Follower;
+use crate::health::Found;
 use crate::tenant::{ledger_key_fact, note_signer};
+use crate::{Follower, Runtime};
 
 const DAY_MS: i64 = 86_400_000;
 /// What the probes of this check are told apart by: they are verified where they are made.
@@ -31,6 +32,17 @@ pub(super) async fn figures(context: &Context<'_>) -> Vec<Figure> {
     }
     out.push(ledger_key(context).await);
     out
+}
+
+/// The root key itself, which a restart reads again; nothing where it is not known where it came from.
+pub(super) async fn root(context: &Context<'_>, runtime: &Runtime) -> Option<Figure> {
+    Some(match context.in_time(runtime.root_read()).await {
+        None => Figure::stated("root key", Verdict::Fail, late(), UNSEAL),
+        Some(found) => match found? {
+            Found::Same => Figure::stated("root key", Verdict::Pass, Found::Same.says(), ""),
+            other => Figure::stated("root key", Verdict::Fail, other.says(), UNSEAL),
+        },
+    })
 }
 
 async fn of_environment(context: &Context<'_>, environment: &EnvironmentId) -> Vec<Figure> {

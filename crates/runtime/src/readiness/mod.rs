@@ -155,7 +155,7 @@ impl Runtime {
         };
         let figures = [
             self.connectivity(&context, ask.round_trip_micros).await,
-            material::figures(&context).await,
+            material::figures(&context).await.into_iter().chain(material::root(&context, self).await).collect(),
             self.audit_pipeline(&context).await,
             policy::figures(&context).await,
             self.signing(&context).await,
@@ -167,7 +167,7 @@ impl Runtime {
             run: None,
             at: context.now,
             by: by.credential.clone(),
-            node: here(),
+            node: self.node()?.as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
             whole,
             stricter: thresholds != *server,
@@ -207,9 +207,4 @@ fn places(by: &Principal, state: &State, asked: &[EnvironmentId]) -> Result<(Vec
         }
     }
     Ok((out, false))
-}
-
-/// The name of this machine.
-fn here() -> Box<str> {
-    rustix::system::uname().nodename().to_string_lossy().into()
 }

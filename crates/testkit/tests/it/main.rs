@@ -32,6 +32,7 @@ mod forged_sign_in;
 mod gates;
 mod golden;
 mod health;
+mod health_reach;
 mod http_edge;
 mod invariants;
 mod investigate;

@@ -54,6 +54,8 @@ pub struct Slow {
     pub head: Gate,
     /// What every commit is answered with.
     pub refuses: Mutex<Option<StoreError>>,
+    /// What every commit of this tenant is answered with.
+    pub refuses_for: Mutex<Option<(TenantId, StoreError)>>,
     /// How long the next commit takes, in milliseconds.
     pub takes: AtomicI64,
     /// Neither a head nor control entries can be read.
@@ -83,6 +85,7 @@ pub async fn world() -> (World, Arc<Slow>) {
         takes: AtomicI64::new(0),
         unreadable: AtomicBool::new(false),
         refuses: Mutex::default(),
+        refuses_for: Mutex::default(),
         hangs: Mutex::default(),
         panics: Mutex::default(),
         commits: AtomicUsize::new(0),
@@ -114,7 +117,8 @@ impl Slow {
 impl Store for Slow {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
         self.commits.fetch_add(1, Ordering::SeqCst);
-        let refused = self.refuses.lock().unwrap().clone();
+        let of_tenant = self.refuses_for.lock().unwrap().clone().filter(|(tenant, _)| *tenant == commit.tenant);
+        let refused = self.refuses.lock().unwrap().clone().or(of_tenant.map(|(_, error)| error));
         let begins = |key: &str| self.hangs.lock().unwrap().is_some_and(|prefix| key.starts_with(prefix));
         let hangs = commit.writes.iter().any(|write| match write {
             Write::Put { key, .. } | Write::Delete { key } | Write::Add { key, .. } => begins(key),
