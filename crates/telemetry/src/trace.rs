@@ -226,7 +226,7 @@ impl SpanProcessor for Queue {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::SamplingDecision;
+    use opentelemetry_sdk::trace::SamplingDecision;
 
     use super::*;
 

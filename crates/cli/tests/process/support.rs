@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -108,15 +109,24 @@ pub struct Server {
     pub address: SocketAddr,
     err: Arc<Mutex<String>>,
     out: Arc<Mutex<String>>,
+    /// Whether nobody reads what it says any more.
+    unread: Arc<AtomicBool>,
 }
 
-fn follow(from: impl std::io::Read + Send + 'static, lines: mpsc::Sender<Option<String>>) -> Arc<Mutex<String>> {
+fn follow(
+    from: impl std::io::Read + Send + 'static,
+    lines: mpsc::Sender<Option<String>>,
+    unread: Arc<AtomicBool>,
+) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&text);
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             kept.lock().unwrap().push_str(&format!("{line}\n"));
             let _ = lines.send(Some(line));
+            while unread.load(Ordering::Acquire) {
+                std::thread::park();
+            }
         }
         let _ = lines.send(None);
     });
@@ -128,8 +138,9 @@ impl Server {
     pub fn spawn(command: &mut Command) -> Result<Self, Ran> {
         let mut child = Owned(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let (sender, lines) = mpsc::channel();
-        let err = follow(child.0.stderr.take().unwrap(), sender.clone());
-        let out = follow(child.0.stdout.take().unwrap(), sender);
+        let unread = Arc::<AtomicBool>::default();
+        let err = follow(child.0.stderr.take().unwrap(), sender.clone(), Arc::clone(&unread));
+        let out = follow(child.0.stdout.take().unwrap(), sender, Arc::default());
         let mut ended = 0;
         loop {
             match lines.recv_timeout(PATIENCE) {
@@ -138,7 +149,7 @@ impl Server {
                         rest.split([',', ' ', '/', ')']).next().and_then(|a| a.parse::<SocketAddr>().ok())
                     });
                     if let Some(address) = address {
-                        return Ok(Self { child, address, err, out });
+                        return Ok(Self { child, address, err, out, unread });
                     }
                 }
                 Ok(None) if ended == 0 => ended += 1,
@@ -161,6 +172,10 @@ impl Server {
     }
     pub fn out(&self) -> String {
         self.out.lock().unwrap().clone()
+    }
+    /// From its next line on nobody reads what it says on stderr; the pipe stays open.
+    pub fn read_no_more(&self) {
+        self.unread.store(true, Ordering::Release);
     }
     /// `kill -9`.
     pub fn kill(mut self) {

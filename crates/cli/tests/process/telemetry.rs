@@ -140,6 +140,25 @@ fn a_server_whose_collector_is_not_there_decides_and_says_so_once() {
 }
 
 #[test]
+fn a_server_whose_log_nobody_reads_decides_halts_and_stops() {
+    let (site, server) = Site::new();
+    server.stop().expect(0);
+    let server = start(&site, "json", "info");
+    let (owner, agent) = (site.owner(&server), site.agent(&server));
+    server.read_no_more();
+    // A pipe holds 64 KiB, and the reader has some more in its hands.
+    let id = "r".repeat(100);
+    for _ in 0..1_000 {
+        let reply = owner.send("GET", "/v1/nothing/of/the/kind", None, &[("x-request-id", id.as_str())]).unwrap();
+        assert_eq!(reply.status, 404);
+    }
+    agent.post("intents", &intents::refund(40)).expect(200);
+    owner.post("emergency/halts", &json!({"reason": "nobody reads the log"})).expect(201);
+    assert_eq!(agent.post("intents", &intents::refund(41)).expect(403)["reason"], "halt.tenant");
+    server.stop().expect(0);
+}
+
+#[test]
 fn what_is_wrong_about_log_and_traces_in_the_config_is_said_and_nothing_starts() {
     for (text, says) in [
         ("\n[otlp]\nendpoint = \"http://collector.example:4318\"\n", "`endpoint` begins with https://"),
