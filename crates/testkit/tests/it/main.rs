@@ -68,3 +68,4 @@ mod time;
 mod traces;
 mod watching;
 mod webhooks;
+mod windows_kept;
