@@ -8,7 +8,7 @@ use axum::body::Body;
 use http::Request;
 use intended_engine::keys;
 use intended_model::entry::{AgentSet, AgentState, BODY_VERSION, Settings, Tier};
-use intended_model::{EnvironmentId, Timestamp};
+use intended_model::{EnvironmentId, TenantId, Timestamp};
 use intended_runtime::Runtime;
 use intended_runtime::health::{CHECKS, Check, Status};
 use intended_store::{Commit, Store, StoreError, Write};
@@ -365,6 +365,44 @@ async fn a_housekeeping_that_hangs_or_ends_is_named_with_the_step_that_it_hangs_
     let found = until(&world.runtime, "enforcement runtime", "housekeeping", Status::Unavailable).await;
     sick(&found, "`housekeeping` has ended, at `saying that this node is there`", "Restart this node");
     assert!(world.runtime.ready().await, "what is decided does not wait for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_panics_for_one_tenant_is_named_and_housekeeping_goes_on_for_all_others() {
+    let (world, slow) = slow::world().await;
+    // Before the other in every round.
+    let first = TenantId::new("aaa").unwrap();
+    let environments = [(environment("production").unwrap(), Tier::Production, Settings::default())];
+    world.runtime.create_tenant(&first, &environments).await.unwrap();
+    let target = json!({"scope": "tool", "target": crate::breakers::TOOL});
+    crate::breakers::set(&world, "refunds", target, json!({"velocity": 1, "minimum_calls": 1})).await;
+    crate::breakers::small(&world).await;
+    *slow.panics.lock().unwrap() = Some(first);
+    let house = tokio::spawn(Arc::clone(&world.runtime).keep_house());
+    let found = until(&world.runtime, "enforcement runtime", "housekeeping", Status::Degraded).await;
+    let bad = sick(
+        &found,
+        "`housekeeping` breaks off in `closing what is overdue` of 1 tenant",
+        "names the step, the tenant",
+    );
+    assert!(!bad.detail.contains("aaa") && bad.tenant.is_none(), "every tenant sees this: {bad:?}");
+    assert!(world.runtime.ready().await);
+    // What was open for long enough is tried again, in a round after the one that broke off.
+    world.clock.advance_millis(60_000);
+    let end = Instant::now() + PATIENCE;
+    while crate::breakers::standing(&world, "refunds") != Some("half_open") {
+        assert!(Instant::now() < end && !house.is_finished(), "housekeeping stands still");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And what comes after it in a round is done too: this node says that it is there.
+    let tenant = &world.owner.tenant.id;
+    while world.runtime.store().facts(tenant, keys::NODE_PREFIX, "", 10).await.unwrap().is_empty() {
+        assert!(Instant::now() < end && !house.is_finished(), "what follows is left out");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    *slow.panics.lock().unwrap() = None;
+    until(&world.runtime, "enforcement runtime", "housekeeping", Status::Healthy).await;
+    house.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

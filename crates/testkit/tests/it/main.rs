@@ -69,3 +69,4 @@ mod time;
 mod traces;
 mod watching;
 mod webhooks;
+mod windows_kept;
