@@ -102,12 +102,7 @@ pub type Held = BTreeMap<TenantId, u64>;
 /// Holds the ledgers against every checkpoint that is named: files, and the directory where the server
 /// keeps them. A ledger that does not hold is not served; nor is one of which nothing is in the directory,
 /// which may be a mount point without its disk, unless `first` says that nothing was ever kept there.
-pub async fn hold(
-    runtime: &Runtime,
-    dir: Option<&Path>,
-    files: &[PathBuf],
-    first: bool,
-) -> Result<Held, CliError> {
+pub async fn hold(runtime: &Runtime, dir: Option<&Path>, files: &[PathBuf], first: bool) -> Result<Held, CliError> {
     if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
         return Err(CliError::usage(
             format!("{}: there is no such directory", dir.display()),

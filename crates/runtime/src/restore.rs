@@ -72,12 +72,7 @@ impl Runtime {
     /// Records that a tenant's ledger goes on from a copy of itself. That is for whoever has the data and
     /// the root key to say, and no request does. The tenant is halted by the same entry. `lost` are the
     /// trees that are known of what is lost, the smaller first.
-    pub async fn go_on_from_copy(
-        &self,
-        id: &TenantId,
-        lost: &[TreeAt],
-        reason: &str,
-    ) -> Result<GoneOn, RuntimeError> {
+    pub async fn go_on_from_copy(&self, id: &TenantId, lost: &[TreeAt], reason: &str) -> Result<GoneOn, RuntimeError> {
         let reason = reason.trim();
         if reason.is_empty() || reason.len() > MAX_REASON {
             let what = format!("say why, in 1 to {MAX_REASON} characters");

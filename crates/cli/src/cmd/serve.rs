@@ -279,7 +279,8 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     };
     let exports = crate::siem::start(&runtime, exporters);
     let limits = Limits { connections: config.connections, head: Duration::from_millis(config.head_millis) };
-    let keeping = checkpoint_dir.clone().map(|place| tokio::spawn(kept::keep(Arc::clone(&runtime), place, Arc::clone(&held))));
+    let keeping =
+        checkpoint_dir.clone().map(|place| tokio::spawn(kept::keep(Arc::clone(&runtime), place, Arc::clone(&held))));
     let app = intended_api::App::new(Arc::clone(&runtime)).behind(&config.trusted_proxies);
     let served = run(listener, app, limits, stopping, dir, traces, stop).await;
     // What was sent and not acknowledged yet is sent again by the next one.

@@ -286,7 +286,9 @@ fn where_a_kept_checkpoint_is_missing_the_server_starts_only_when_that_is_said()
     let away = beside(&site, "away");
     std::fs::rename(&elsewhere, &away).unwrap();
     std::fs::create_dir(&elsewhere).unwrap();
-    site.owner(&server).put("agents/late", &json!({"environments": ["production"], "teams": ["x"], "trust": 70})).expect(200);
+    site.owner(&server)
+        .put("agents/late", &json!({"environments": ["production"], "teams": ["x"], "trust": 70}))
+        .expect(200);
     server.stop().expect(0);
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
     refused("its disk is gone");

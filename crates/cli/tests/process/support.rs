@@ -376,7 +376,14 @@ impl Site {
 
     /// The same keys with another directory.
     pub fn view(&self, dir: PathBuf) -> Self {
-        Self { _held: None, dir, owner: self.owner.clone(), operator: self.operator.clone(), agent: self.agent.clone(), vkey: self.vkey.clone() }
+        Self {
+            _held: None,
+            dir,
+            owner: self.owner.clone(),
+            operator: self.operator.clone(),
+            agent: self.agent.clone(),
+            vkey: self.vkey.clone(),
+        }
     }
 
     pub fn path(&self) -> &str {

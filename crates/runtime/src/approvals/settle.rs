@@ -84,7 +84,8 @@ impl Runtime {
             return Err(RuntimeError::new(Code::Conflict, "it waits for people, not for context"));
         }
         if tenant.state().from_before_a_copy(open.index) {
-            let what = "it waited when the ledger was restored from a copy and may have been decided since: submit it again";
+            let what =
+                "it waited when the ledger was restored from a copy and may have been decided since: submit it again";
             return Err(RuntimeError::new(Code::ApprovalClosed, what));
         }
         let before = &open.record.input.intent;
