@@ -634,6 +634,11 @@ pub struct RollbackStatus {
 pub struct KeyStatus {
     kid: String,
     alg: String,
+    age_days: i64,
+    /// When policy has it rotated; absent: no policy says when.
+    rotate_by: Option<String>,
+    /// `fine`, `near`, `overdue`.
+    rotation: String,
 }
 #[derive(ToSchema)]
 pub struct HaltsStatus {

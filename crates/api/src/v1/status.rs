@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use http::HeaderMap;
-use intended_engine::{KeyStatus, State as Folded};
+use intended_engine::{Environment, KeyStatus, State as Folded};
 use intended_model::entry::Scope;
 use intended_model::{Code, Digest, EnvironmentId, IntentId, Name};
 use intended_runtime::breakers::{BreakerRow, HoldRow, InstanceRow};
@@ -61,6 +61,12 @@ struct Rollback {
 struct Key {
     kid: Box<str>,
     alg: Box<str>,
+    age_days: i64,
+    /// When policy has it rotated; absent: no policy says when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate_by: Option<String>,
+    /// How far off that is.
+    rotation: &'static str,
 }
 #[derive(Serialize)]
 struct EnvironmentRow {
@@ -280,7 +286,7 @@ async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {
         suspended: state.suspended.clone(),
         health: RawValue::from_string(health).map_err(RuntimeError::internal)?,
         ledger,
-        environments: environments(app, &reader, policy.as_ref(), &state),
+        environments: environments(app, &reader, policy.as_ref(), &state).await?,
         halts,
         breakers,
         incidents,
@@ -321,13 +327,18 @@ async fn written_at(app: &App, by: &Principal, indexes: Vec<u64>) -> HashMap<u64
     out
 }
 
-fn environments(app: &App, by: &Principal, policy: Option<&Principal>, state: &Folded) -> Vec<EnvironmentRow> {
+async fn environments(
+    app: &App,
+    by: &Principal,
+    policy: Option<&Principal>,
+    state: &Folded,
+) -> Result<Vec<EnvironmentRow>, RuntimeError> {
     let now = app.runtime.now();
-    let seen = state.environments.values().filter(|e| by.sees(&e.id));
-    let row = |e: &intended_engine::Environment| {
+    let mut rows = Vec::new();
+    for e in state.environments.values().filter(|e| by.sees(&e.id)) {
         let readable = policy.is_some_and(|reader| reader.sees(&e.id));
         let waiting = e.rollback.as_ref().filter(|p| readable && p.expires_at > now);
-        EnvironmentRow {
+        rows.push(EnvironmentRow {
             environment: e.id.clone(),
             tier: e.tier.as_str(),
             suspended: e.suspended.clone(),
@@ -343,14 +354,23 @@ fn environments(app: &App, by: &Principal, policy: Option<&Principal>, state: &F
                 by: p.by.to_string(),
                 expires_at: p.expires_at.to_string(),
             }),
-            key: e
-                .keys
-                .iter()
-                .find(|k| k.status == KeyStatus::Active)
-                .map(|k| Key { kid: k.kid.clone(), alg: k.alg.clone() }),
-        }
-    };
-    seen.map(row).collect()
+            key: key(app, by, e).await?,
+        });
+    }
+    Ok(rows)
+}
+
+/// The active key, as of the state that is gathered from.
+async fn key(app: &App, by: &Principal, of: &Environment) -> Result<Option<Key>, RuntimeError> {
+    let Some(active) = of.keys.iter().find(|k| k.status == KeyStatus::Active) else { return Ok(None) };
+    let (age, now) = (app.runtime.age_of(&by.tenant, active).await?, app.runtime.now());
+    Ok(Some(Key {
+        kid: active.kid.clone(),
+        alg: active.alg.clone(),
+        age_days: age.days(now),
+        rotate_by: age.due.map(|due| due.to_string()),
+        rotation: age.rotation(now).as_str(),
+    }))
 }
 
 async fn in_force(app: &App, by: &Principal, state: &Folded) -> Halts {

@@ -71,7 +71,7 @@ pub const ENFORCEMENT: &str = "enforcement runtime";
 pub const CHECKS: &[(&str, &[&str])] = &[
     (GATEWAY, &["workers", "connections", "draining"]),
     (POLICY, &["policy version", "names", "evaluation"]),
-    (TOKENS, &["signing key", "signature", "sealed keys", "root key"]),
+    (TOKENS, &["signing key", "signature", "sealed keys", "root key", "key age"]),
     (LEDGER, &["checkpoint", "entries", "verification", "time", "siem"]),
     (STORE, &["writable", "latency", "disk", "size", "log"]),
     (ENFORCEMENT, &["clock", TENANTS, "state", "housekeeping", "nodes"]),

@@ -119,6 +119,7 @@ impl Runtime {
         for environment in state.environments.keys() {
             sheet.about(Some(&tenant.id), Some(environment));
             self.check_signature(sheet, tenant, &state, environment);
+            self.check_key_age(sheet, tenant, environment).await;
             self.check_evaluation(sheet, tenant, &state, environment).await;
         }
         self.check_sealed(sheet, tenant, &state);

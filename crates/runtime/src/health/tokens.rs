@@ -7,10 +7,13 @@ use intended_model::{Code, EnvironmentId};
 use intended_token::{KeySet, issue_probe, verify_probe};
 
 use super::{Finding, Sheet, TOKENS, degraded, healthy, unavailable};
+use crate::key_age::Rotation;
 use crate::metrics::Stopwatch;
 use crate::tenant::{ledger_key_fact, note_signer};
 use crate::{Runtime, RuntimeError, Tenant};
 
+const OLD: &str = "Rotate the environment's key: `intended keys rotate`. Tokens of the one before stay good until \
+    they expire.";
 const SEALED: &str = "Restore the sealed key from a backup, or see that every node has the root key that sealed it; \
     for a signing key: rotate it. A node that restarts now does not come up.";
 
@@ -47,6 +50,27 @@ impl Runtime {
             ),
         };
         sheet.add(TOKENS, "signature", found.of(format!("{}/{of}", tenant.id)));
+    }
+
+    /// Whether the active key is older than policy has it. Nothing is refused for that.
+    pub(super) async fn check_key_age(&self, sheet: &mut Sheet, tenant: &Tenant, of: &EnvironmentId) {
+        let now = self.now();
+        let found = match self.key_age(tenant, of).await {
+            // That there is none is said by `signing key`.
+            Ok(None) => return,
+            Ok(Some(age)) => {
+                let days = age.days(now);
+                match (age.rotation(now), age.due) {
+                    (Rotation::Overdue, Some(due)) => {
+                        degraded(format!("{days} days old, to be rotated since {due}"), OLD)
+                    }
+                    (_, Some(due)) => healthy(format!("{days} days old, to be rotated by {due}")),
+                    (_, None) => healthy(format!("{days} days old")),
+                }
+            }
+            Err(error) => degraded(error.to_string(), "See the store's checks."),
+        };
+        sheet.add(TOKENS, "key age", found.of(format!("{}/{of}", tenant.id)));
     }
 
     /// Unseals again what a restart would have to: the active keys and the ledger's. It signs from

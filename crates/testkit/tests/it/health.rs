@@ -222,6 +222,26 @@ async fn a_key_whose_signatures_do_not_verify_is_found_before_a_token_is_refused
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_to_be_rotated_says_since_when() {
+    let world = World::new().await.unwrap();
+    let (production, staging) = (environment("production").unwrap(), environment("staging").unwrap());
+    world.clock.advance_millis(90 * 24 * 3_600_000 - 1);
+    until(&world.runtime, "token service", "key age", Status::Healthy).await;
+    world.clock.advance_millis(1);
+    world.runtime.rotate_key(&world.owner, &staging, intended_token::Alg::EdDSA).await.unwrap();
+    let found = until(&world.runtime, "token service", "key age", Status::Degraded).await;
+    sick(&found, "acme/production: 90 days old, to be rotated since", "Rotate");
+    alone(&world.runtime, "token service", &["key age"]).await;
+    world.runtime.rotate_key(&world.owner, &production, intended_token::Alg::EdDSA).await.unwrap();
+    until(&world.runtime, "token service", "key age", Status::Healthy).await;
+    // Without such a policy no age is too much.
+    world.clock.advance_millis(90 * 24 * 3_600_000);
+    until(&world.runtime, "token service", "key age", Status::Degraded).await;
+    world.runtime.rotate_keys_within(0);
+    until(&world.runtime, "token service", "key age", Status::Healthy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_set_back_is_told_by_the_node_and_by_the_ledger() {
     let (world, app, key) = app().await;
     raw(&app, "POST", INTENTS, Some(&key), Some(GOOD.into()), "application/json").await;

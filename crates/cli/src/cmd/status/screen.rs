@@ -119,6 +119,10 @@ fn troubles(status: &Value, now: Timestamp) -> Vec<Trouble> {
         let checks = rows(component, "/checks").into_iter();
         checks.filter(|c| said(c, "/status") != "healthy").map(move |check| (component, check))
     });
+    // Which key is too old is said below, with the command that names its environment.
+    let old = |e: &&Value| said(e, "/key/rotation") == "overdue";
+    let named = rows(status, "/environments").iter().any(old);
+    let checks = checks.filter(|(_, check)| !(named && said(check, "/check") == "key age"));
     for (component, check) in checks {
         let detail = said(check, "/detail");
         let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
@@ -144,6 +148,9 @@ fn troubles(status: &Value, now: Timestamp) -> Vec<Trouble> {
             let what = format!("ROLLBACK of {name} waits for another person than {by}");
             add(what, &format!("intended policy rollback -e {name}"));
         }
+        if let Some(what) = key_text(environment, now) {
+            add(what, &format!("intended keys rotate -e {}", said(environment, "/environment")));
+        }
     }
     let breakers = rows(status, "/breakers/worst");
     for breaker in breakers.iter().take(EACH) {
@@ -164,6 +171,21 @@ fn troubles(status: &Value, now: Timestamp) -> Vec<Trouble> {
         add(what, "intended health check --verbose");
     }
     out
+}
+
+/// What is to be said of a signing key that grows old.
+fn key_text(environment: &Value, now: Timestamp) -> Option<String> {
+    let rotation = said(environment, "/key/rotation");
+    let by = environment.pointer("/key/rotate_by").and_then(Value::as_str).and_then(when::recorded)?;
+    let (name, days) = (said(environment, "/environment"), count(environment, "/key/age_days"));
+    match rotation.as_str() {
+        "overdue" => Some(format!(
+            "OLD: the signing key of {name}, {days} days; its rotation is overdue by {}",
+            age(now.millis_since(by))
+        )),
+        "near" => Some(format!("OLD: the signing key of {name}, {days} days; rotate it within {}", age(by.millis_since(now)))),
+        _ => None,
+    }
 }
 
 /// A checkpoint is kept every ten seconds.
@@ -363,7 +385,7 @@ mod tests {
             json!({
                 "environment": name, "tier": name,
                 "policy": {"pack": "shop", "version": "1.4.0", "digest": "sha256:0123456789abcdef", "policies": 12, "index": 7},
-                "key": {"kid": "Zk1c0yqAqB8wXzv9", "alg": "EdDSA"},
+                "key": {"kid": "Zk1c0yqAqB8wXzv9", "alg": "EdDSA", "age_days": 12, "rotate_by": "2027-02-10T12:00:00.000Z", "rotation": "fine"},
             })
         };
         json!({
@@ -390,6 +412,24 @@ mod tests {
         assert!(text.lines().count() <= 24, "{text}");
         assert!(!text.contains('*'), "nothing is loud");
         insta::assert_snapshot!("all_well", text);
+    }
+
+    #[test]
+    fn a_key_that_grows_old_is_said_once_with_the_command_that_rotates_it() {
+        let mut status = well();
+        status["environments"][0]["key"] = json!({
+            "kid": "a", "alg": "EdDSA", "age_days": 97, "rotate_by": "2026-11-17T12:00:00.000Z", "rotation": "overdue",
+        });
+        status["environments"][1]["key"] = json!({
+            "kid": "b", "alg": "EdDSA", "age_days": 80, "rotate_by": "2026-12-04T12:00:00.000Z", "rotation": "near",
+        });
+        // As health says it too, of every environment at once.
+        let check = json!({"check": "key age", "status": "degraded", "detail": "acme/production: 97 days old", "do": "Rotate"});
+        status["health"]["components"].as_array_mut().unwrap().push(json!({"component": "token service", "checks": [check]}));
+        insta::assert_snapshot!("old_keys", shown(&status, None));
+        // Who is not told which one it is hears of it from health.
+        status["environments"] = json!([]);
+        assert!(shown(&status, None).contains("token service, key age"), "{}", shown(&status, None));
     }
 
     fn halted() -> Value {
