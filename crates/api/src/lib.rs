@@ -32,6 +32,7 @@ pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod schema;
+mod scraped;
 pub mod traceparent;
 pub mod v1;
 pub mod watch;
@@ -46,6 +47,7 @@ pub struct App {
     pub draining: Arc<AtomicBool>,
     answers: Arc<answers::Answers>,
     kept: Arc<Keeps>,
+    scraped: Arc<scraped::Scraped>,
     streams: Arc<watch::Streams>,
     simulations: Arc<v1::simulations::Jobs>,
     document: Bytes,
@@ -72,6 +74,7 @@ impl App {
             draining: Arc::default(),
             answers: Arc::default(),
             kept: Arc::default(),
+            scraped: Arc::default(),
             streams: Arc::default(),
             simulations: Arc::default(),
             document: serde_json::to_vec(&openapi()).unwrap_or_default().into(),

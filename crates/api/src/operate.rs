@@ -249,10 +249,12 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Answer {
         let body = page::page(&app, caller).await?.into();
         Ok(Kept { status: 200, kind: page::CONTENT_TYPE, body })
     };
-    let mut kept = match caller(&app, &headers)? {
-        Some(caller) => make(Some(&caller)).await?,
+    let caller = caller(&app, &headers)?;
+    let mut kept = match &caller {
+        Some(caller) => make(Some(caller)).await?,
         None => app.kept.metrics.get(make(None)).await?,
     };
+    app.scraped.read(caller.as_ref().map(|c| &c.tenant.id), app.runtime.now());
     if !page::wants_open_metrics(headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok())) {
         let text = page::plain(&String::from_utf8_lossy(&kept.body));
         kept = Kept { kind: page::PLAIN, body: text.into(), ..kept };

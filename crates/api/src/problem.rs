@@ -11,6 +11,12 @@ use crate::{exchange, logged};
 #[derive(Debug, Clone)]
 pub struct Problem(RuntimeError);
 
+impl From<Problem> for RuntimeError {
+    fn from(problem: Problem) -> Self {
+        problem.0
+    }
+}
+
 #[derive(Serialize)]
 struct Member<'a> {
     pointer: &'a str,

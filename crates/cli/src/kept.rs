@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use intended_ledger::Checkpoint;
 use intended_model::{Code, ExitCode, TenantId};
+use intended_runtime::elsewhere::Elsewhere;
 use intended_runtime::health::Pulse;
 use intended_runtime::restore::Kept;
 use intended_runtime::{Runtime, RuntimeError, Tenant};
@@ -194,6 +195,23 @@ fn refused(error: RuntimeError, path: &Path) -> CliError {
             CliError::Refused { code, title, detail, parts, hint, exit }
         }
         other => other,
+    }
+}
+
+/// The directory, for who wants to see what is kept in it.
+pub struct Dir(pub PathBuf);
+
+impl Elsewhere for Dir {
+    fn newest(&self, tenant: &TenantId) -> Result<Option<String>, String> {
+        let path = place(&self.0, tenant);
+        if !self.0.is_dir() {
+            return Err("the directory is not there".to_owned());
+        }
+        if !path.exists() {
+            return Ok(None);
+        }
+        // Where it is on this machine is not for every caller.
+        read(&path).map(Some).map_err(|_| "it cannot be read".to_owned())
     }
 }
 

@@ -64,6 +64,7 @@ mod checkpoints;
 mod commit;
 mod draft;
 pub mod drills;
+pub mod elsewhere;
 pub mod emergency;
 mod error;
 pub mod escalations;
@@ -127,6 +128,8 @@ pub struct Runtime {
     key_days: AtomicU32,
     /// What sends requests, where something does.
     notifier: std::sync::OnceLock<Arc<dyn webhooks::Notifier>>,
+    /// Where checkpoints are kept besides.
+    elsewhere: std::sync::OnceLock<Arc<dyn elsewhere::Elsewhere>>,
     /// Where the ledger is streamed to.
     sinks: std::sync::OnceLock<Vec<Arc<siem::Sink>>>,
     delivering: AtomicBool,
@@ -406,6 +409,7 @@ impl Runtime {
             key_days: AtomicU32::new(key_age::DEFAULT_KEY_DAYS),
             metrics,
             notifier: std::sync::OnceLock::new(),
+            elsewhere: std::sync::OnceLock::new(),
             sinks: std::sync::OnceLock::new(),
             delivering: AtomicBool::new(false),
             reaches: audit::Reaches::default(),

@@ -38,7 +38,7 @@ struct Kept {
 /// Who let an action through says what came of it, the same credential or the same person. Who asked for
 /// it does not, where these are two: an agent would say of itself that all went well, and the first word
 /// is the one that stands.
-fn answers_for(state: &State, by: &CredentialId, used: &CredentialId, asked: &CredentialId) -> bool {
+pub(crate) fn answers_for(state: &State, by: &CredentialId, used: &CredentialId, asked: &CredentialId) -> bool {
     let person = |credential| state.member_behind(credential);
     let same = by == used || person(by).is_some_and(|member| person(used) == Some(member));
     same && (by != asked || used == asked)

@@ -1,5 +1,5 @@
 //! The capability truth matrix: what the product claims, and whether it holds here and now. And what of
-//! that only this crate can try: the metrics page, the document, AuthZEN.
+//! that only this crate can try: the document, AuthZEN; and by [`watched`] what it is watched by.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::{Answer, App, Problem, auth, authzen, input, json, metrics, needs, schema};
+use super::watched;
+use crate::{Answer, App, Problem, auth, authzen, input, json, needs, schema};
 
 pub fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list))
@@ -116,31 +117,19 @@ impl Edge for AtEdge {
         let app = self.0.clone();
         Box::pin(async move {
             match which {
+                EdgeProbe::Alerts => watched::alerts(&app, &by).await,
                 EdgeProbe::AuthZen => authzen_probe(&app, &by),
-                EdgeProbe::Metrics => metrics_probe(&app, &by).await,
+                EdgeProbe::Logs => Ok(watched::logs()),
+                EdgeProbe::Metrics => watched::metrics(&app, &by).await,
                 EdgeProbe::OpenApi => document_probe(&app),
+                EdgeProbe::Status => super::status::probe(&app, &by).await,
+                EdgeProbe::Traces => Ok(watched::traces(&app)),
             }
         })
     }
 }
 
-const FAULT: &str = "it is a fault of this release: go back to the one before";
-
-/// The page as the caller would get it.
-async fn metrics_probe(app: &App, by: &Principal) -> Probed {
-    let page = metrics::page(app, Some(by)).await?;
-    let size = app.runtime.store().head(&by.tenant.id).await.map_err(RuntimeError::from)?.size;
-    // Something can be recorded between the two.
-    let shown = page.lines().find_map(|l| l.strip_prefix("intended_ledger_size ")?.parse::<u64>().ok());
-    if shown.is_none_or(|shown| shown > size) {
-        return Ok(Found::unavailable("the ledger's size is not on the page", FAULT));
-    }
-    if !page.ends_with("# EOF\n") {
-        return Ok(Found::unavailable("the page does not end as OpenMetrics does", FAULT));
-    }
-    let families = page.lines().filter(|l| l.starts_with("# TYPE ")).count();
-    Ok(Found::working(format!("{families} families on the page")))
-}
+pub(super) const FAULT: &str = "it is a fault of this release: go back to the one before";
 
 /// The document as it is served, against the table that callers are held against.
 fn document_probe(app: &App) -> Probed {

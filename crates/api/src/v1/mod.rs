@@ -29,6 +29,7 @@ pub mod status;
 pub mod tenants;
 pub mod token_test;
 pub mod tokens;
+pub mod watched;
 pub mod webhooks;
 
 pub fn router() -> OpenApiRouter<App> {

@@ -10,6 +10,7 @@ use intended_engine::{Environment, KeyStatus, State as Folded};
 use intended_model::entry::Scope;
 use intended_model::{Code, Digest, EnvironmentId, IntentId, Name};
 use intended_runtime::breakers::{BreakerRow, HoldRow, InstanceRow};
+use intended_runtime::capabilities::{Found, Probed};
 use intended_runtime::{Principal, RuntimeError};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -220,6 +221,29 @@ async fn status(State(app): State<App>, Path(tenant): Path<String>, headers: Hea
         body = gather(&app, &caller).await?;
     }
     json(200, &body)
+}
+
+/// Gathered for a caller and held against the live state.
+pub(super) async fn probe(app: &App, by: &Principal) -> Probed {
+    let body = gather(app, by).await.map_err(RuntimeError::from)?;
+    let state = by.tenant.state();
+    let size = app.runtime.store().head(&by.tenant.id).await.map_err(RuntimeError::from)?.size;
+    let wanted: Vec<&EnvironmentId> = state.environments.keys().filter(|e| by.sees(e)).collect();
+    let told: Vec<&EnvironmentId> = body.environments.iter().map(|e| &e.environment).collect();
+    // Something can be recorded between the two; then the next look says.
+    let moved = body.control != state.control;
+    if body.ledger.size > size || (!moved && told != wanted) {
+        return Ok(Found::unavailable(
+            "it is not what the live state says",
+            "ask for each by itself: `intended health check`, `intended emergency status`",
+        ));
+    }
+    Ok(Found::working(format!(
+        "{} environments, {} entries, as of change {}",
+        told.len(),
+        body.ledger.size,
+        body.control
+    )))
 }
 
 async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {

@@ -251,6 +251,9 @@ pub async fn serve(global: &Global, args: Serve) -> Outcome {
     let checkpoint_dir = config.checkpoint_dir.map(|place| dir.join(place));
     let held = kept::hold(&runtime, checkpoint_dir.as_deref(), &args.checkpoint, args.first_checkpoint).await?;
     let held = Arc::new(tokio::sync::Mutex::new(held));
+    if let Some(place) = &checkpoint_dir {
+        runtime.keeps_checkpoints_in(kept::Dir(place.clone()));
+    }
     runtime.limit_requests(config.requests_per_second);
     runtime.rotate_keys_within(config.signing_key_days);
     send_webhooks(&runtime, config.webhook_networks)?;

@@ -109,9 +109,13 @@ pub type Probed = Result<Found, RuntimeError>;
 /// What only the HTTP edge can try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EdgeProbe {
+    Alerts,
     AuthZen,
+    Logs,
     Metrics,
     OpenApi,
+    Status,
+    Traces,
 }
 
 /// The HTTP edge, as far as it is probed.

@@ -22,7 +22,7 @@ use crate::slow;
 const AT: &str = "/v1/tenants/acme/capabilities";
 
 /// What is found now, by capability: not what was found before.
-async fn found(world: &World, app: &axum::Router, key: &str) -> BTreeMap<String, (String, String)> {
+pub async fn found(world: &World, app: &axum::Router, key: &str) -> BTreeMap<String, (String, String)> {
     world.clock.advance_millis(KEPT_MS);
     let (status, body) = call(app, "GET", AT, Some(key), None).await;
     assert_eq!(status, 200, "{body}");
@@ -36,12 +36,12 @@ fn with_status<'f>(found: &'f BTreeMap<String, (String, String)>, status: &str) 
 }
 
 #[track_caller]
-fn is(found: &BTreeMap<String, (String, String)>, capability: &str, status: &str, says: &str) {
+pub fn is(found: &BTreeMap<String, (String, String)>, capability: &str, status: &str, says: &str) {
     let (is, result) = &found[capability];
     assert!(is == status && result.contains(says), "{capability} is {is}: {result}; wanted {status}: {says}");
 }
 
-async fn submit(app: &axum::Router, key: &str) -> u64 {
+pub async fn submit(app: &axum::Router, key: &str) -> u64 {
     let (status, body) = raw(app, "POST", INTENTS, Some(key), Some(GOOD.into()), "application/json").await;
     assert_eq!(status, 200, "{body}");
     body["index"].as_u64().unwrap_or_else(|| body["receipt"]["index"].as_u64().unwrap())

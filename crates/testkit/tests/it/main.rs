@@ -20,6 +20,7 @@ mod bounds;
 mod breakers;
 mod capabilities;
 mod changes;
+mod claimed;
 mod counted;
 mod covered;
 mod credentials;

@@ -183,7 +183,9 @@ fn key_text(environment: &Value, now: Timestamp) -> Option<String> {
             "OLD: the signing key of {name}, {days} days; its rotation is overdue by {}",
             age(now.millis_since(by))
         )),
-        "near" => Some(format!("OLD: the signing key of {name}, {days} days; rotate it within {}", age(by.millis_since(now)))),
+        "near" => {
+            Some(format!("OLD: the signing key of {name}, {days} days; rotate it within {}", age(by.millis_since(now))))
+        }
         _ => None,
     }
 }
@@ -424,8 +426,12 @@ mod tests {
             "kid": "b", "alg": "EdDSA", "age_days": 80, "rotate_by": "2026-12-04T12:00:00.000Z", "rotation": "near",
         });
         // As health says it too, of every environment at once.
-        let check = json!({"check": "key age", "status": "degraded", "detail": "acme/production: 97 days old", "do": "Rotate"});
-        status["health"]["components"].as_array_mut().unwrap().push(json!({"component": "token service", "checks": [check]}));
+        let check =
+            json!({"check": "key age", "status": "degraded", "detail": "acme/production: 97 days old", "do": "Rotate"});
+        status["health"]["components"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"component": "token service", "checks": [check]}));
         insta::assert_snapshot!("old_keys", shown(&status, None));
         // Who is not told which one it is hears of it from health.
         status["environments"] = json!([]);

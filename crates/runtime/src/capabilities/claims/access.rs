@@ -16,6 +16,16 @@ pub const API_KEYS: Claim = Claim {
     ],
 };
 
+pub const BOUND_KEYS: Claim = Claim {
+    id: "bound-keys",
+    area: Area::Access,
+    title: "keys of one agent",
+    claim: "A key that is bound to agents submits for no other, and can make no key that does.",
+    probe: "binds a made-up key to a made-up agent on a copy of the live state and decides with it for that agent and for another, which must be denied by name",
+    docs: "docs/api.md#credentials",
+    tests: &["crates/testkit/tests/it/bounds.rs::a_key_that_is_for_one_agent_is_for_no_other_and_makes_none_that_is"],
+};
+
 pub const LOCKOUT: Claim = Claim {
     id: "lockout",
     area: Area::Access,

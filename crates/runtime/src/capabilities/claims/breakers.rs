@@ -27,3 +27,17 @@ pub const HOLDS: Claim = Claim {
         "crates/testkit/tests/it/breakers.rs::a_hold_survives_automatic_closing_and_a_restart_and_only_a_release_ends_it",
     ],
 };
+
+pub const OUTCOMES: Claim = Claim {
+    id: "outcomes",
+    area: Area::Breakers,
+    title: "outcomes only by who let it through",
+    claim: "What came of an action is said once, by who consumed its token, and not by who asked for it.",
+    probe: "asks who may report on an action of made-up credentials, and looks whether the newest reported outcome is by who consumed its token",
+    docs: "docs/breakers.md#outcomes",
+    tests: &[
+        "crates/testkit/tests/it/reported.rs::only_who_let_an_action_through_says_what_came_of_it",
+        "crates/testkit/tests/it/breakers.rs::an_outcome_is_said_once_of_what_was_let_through_by_who_verifies_tokens_there",
+        "crates/testkit/tests/it/breakers.rs::a_forged_outcome_is_found",
+    ],
+};

@@ -17,6 +17,7 @@ mod operate;
 mod policy;
 mod send;
 mod tokens;
+mod watching;
 
 /// What somebody looks a capability up under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -122,6 +123,8 @@ capabilities! {
     SingleUse = tokens::SINGLE_USE,
     RevocationList = tokens::REVOCATION_LIST,
     KeysAtRest = tokens::KEYS_AT_REST,
+    KeyRotation = tokens::KEY_ROTATION,
+    SelfTest = tokens::SELF_TEST,
     Inclusion = ledger::INCLUSION,
     Consistency = ledger::CONSISTENCY,
     Receipts = ledger::RECEIPTS,
@@ -145,7 +148,9 @@ capabilities! {
     Drills = emergency::DRILLS,
     Breakers = breakers::AUTOMATIC,
     Holds = breakers::HOLDS,
+    Outcomes = breakers::OUTCOMES,
     ApiKeys = access::API_KEYS,
+    BoundKeys = access::BOUND_KEYS,
     Lockout = access::LOCKOUT,
     Passwords = access::PASSWORDS,
     Authenticators = access::AUTHENTICATORS,
@@ -158,12 +163,20 @@ capabilities! {
     Webhooks = send::WEBHOOKS,
     Siem = send::SIEM,
     SiemFormats = send::SIEM_FORMATS,
-    Health = operate::HEALTH,
-    Metrics = operate::METRICS,
-    OpenApi = operate::OPENAPI,
+    Health = watching::HEALTH,
+    Nodes = watching::NODES,
+    Readiness = watching::READINESS,
+    Status = watching::STATUS,
+    Metrics = watching::METRICS,
+    Alerts = watching::ALERTS,
+    Logs = watching::LOGS,
+    Traces = watching::TRACES,
+    OpenApi = watching::OPENAPI,
     DurableWrites = operate::DURABLE_WRITES,
     Sqlite = operate::SQLITE,
     Postgres = operate::POSTGRES,
+    Restore = operate::RESTORE,
+    KeptCheckpoints = operate::KEPT_CHECKPOINTS,
 }
 
 impl Capability {

@@ -1,4 +1,4 @@
-//! Finding out what happened, operating, storing.
+//! Finding out what happened, storing.
 
 use super::{Area, Claim};
 
@@ -44,49 +44,10 @@ pub const EVIDENCE: Claim = Claim {
     id: "evidence",
     area: Area::Investigate,
     title: "evidence that holds offline",
-    claim: "An incident's evidence is signed with the ledger's key and holds until anything in it is changed.",
+    claim: "An incident's evidence is sealed with the ledger's key and holds until anything in it is changed.",
     probe: "signs a text that is no evidence with the ledger's key, verifies it with the public one, and sees an altered one refused",
     docs: "docs/investigate.md#incidents",
     tests: &["crates/testkit/tests/it/investigate.rs::an_incidents_evidence_holds_until_anything_in_it_is_changed"],
-};
-
-pub const HEALTH: Claim = Claim {
-    id: "health",
-    area: Area::Operate,
-    title: "health of every component",
-    claim: "The health of each component is measured and says what is wrong; strangers learn nothing of any tenant.",
-    probe: "runs every check of the health page and sees that each component has one",
-    docs: "docs/operate.md#watching-it",
-    tests: &[
-        "crates/testkit/tests/it/operate.rs::every_component_says_its_version_uptime_and_checks_and_a_stranger_gets_it_once_a_second",
-        "crates/testkit/tests/it/http_edge.rs::health_says_nothing_of_tenants_to_strangers",
-    ],
-};
-
-pub const METRICS: Claim = Claim {
-    id: "metrics",
-    area: Area::Operate,
-    title: "metrics",
-    claim: "Metrics are an OpenMetrics page: a tenant's own by name, everyone else's in sums.",
-    probe: "writes the page for the caller and reads it: it must end as the format says, with the ledger's size on it",
-    docs: "docs/operate.md#watching-it",
-    tests: &[
-        "crates/testkit/tests/it/operate.rs::metrics_say_what_was_done_by_name_to_its_tenant_and_in_sums_to_others",
-        "crates/testkit/tests/it/operate.rs::metrics_name_nothing_of_a_tenant_to_strangers_or_to_another_one",
-    ],
-};
-
-pub const OPENAPI: Claim = Claim {
-    id: "openapi",
-    area: Area::Operate,
-    title: "an OpenAPI document of every route",
-    claim: "Every route is in the OpenAPI 3.1 document, with what it needs of who calls.",
-    probe: "reads the document that is served and compares its routes with the table that callers are held against",
-    docs: "docs/api.md",
-    tests: &[
-        "crates/testkit/tests/it/operate.rs::answers_and_requests_are_as_the_document_describes_them",
-        "crates/testkit/tests/it/operate.rs::no_route_exists_that_the_document_does_not_describe",
-    ],
 };
 
 pub const DURABLE_WRITES: Claim = Claim {
@@ -122,5 +83,34 @@ pub const POSTGRES: Claim = Claim {
     tests: &[
         "crates/store-postgres/tests/store.rs::the_contract_holds",
         "crates/store-postgres/tests/failures.rs::a_killed_server_comes_back_with_everything_acknowledged",
+    ],
+};
+
+pub const RESTORE: Claim = Claim {
+    id: "restore",
+    area: Area::Storage,
+    title: "backups that are safe to go back to",
+    claim: "A ledger that goes on from an older copy is halted, and nothing from before is good for anything any more.",
+    probe: "has a copy of the live state go on from a copy of the ledger, and asks it about a token from before, a decision, and what waited for approval",
+    docs: "docs/backup.md#what-makes-an-old-copy-safe",
+    tests: &[
+        "crates/testkit/tests/it/restored.rs::nothing_from_before_a_copy_or_lost_after_it_is_good_for_anything",
+        "crates/testkit/tests/it/restored.rs::what_waited_when_a_copy_was_made_is_approved_by_nobody_after_it",
+        "crates/cli/tests/process/backup.rs::a_backup_under_load_is_whole_and_decisions_go_on_after_it_is_restored",
+        "crates/cli/tests/process/backup.rs::a_kill_in_the_middle_leaves_nothing_that_looks_good",
+    ],
+};
+
+pub const KEPT_CHECKPOINTS: Claim = Claim {
+    id: "kept-checkpoints",
+    area: Area::Storage,
+    title: "checkpoints kept elsewhere",
+    claim: "An older copy of the data that is put back is found by a checkpoint that was kept elsewhere, and not served.",
+    probe: "reads the checkpoint that is kept elsewhere, holds the ledger against it, and looks at what it does not cover yet",
+    docs: "docs/backup.md#keep-checkpoints-elsewhere",
+    tests: &[
+        "crates/testkit/tests/it/restored.rs::a_ledger_is_served_only_if_it_is_no_older_than_a_checkpoint_that_was_kept",
+        "crates/cli/tests/process/backup.rs::a_data_directory_that_was_put_back_is_not_served_where_a_checkpoint_is_kept_elsewhere",
+        "crates/testkit/tests/it/claimed.rs::a_checkpoint_that_is_kept_elsewhere_is_held_against_and_a_missing_or_foreign_one_said",
     ],
 };

@@ -67,3 +67,33 @@ pub const KEYS_AT_REST: Claim = Claim {
         "crates/testkit/tests/it/sign_in_http.rs::no_secret_is_in_a_log_an_error_the_ledger_an_export_or_a_fact_in_clear",
     ],
 };
+
+pub const KEY_ROTATION: Claim = Claim {
+    id: "key-rotation",
+    area: Area::Tokens,
+    title: "keys that are rotated",
+    claim: "A signing key is rotated without breaking what is under way, and one that is older than policy has it is told.",
+    probe: "compares the age of each environment's active key with the policy, and rotates one twice on a copy of the live state: the one before must still be published, and the one before that not",
+    docs: "docs/keys.md#token-signing-keys",
+    tests: &[
+        "crates/testkit/tests/it/invariants.rs::keys_rotate_the_previous_still_verifies_and_a_retired_one_is_refused_by_name",
+        "crates/testkit/tests/it/health.rs::a_key_that_is_to_be_rotated_says_since_when",
+        "crates/cli/tests/process/backup.rs::signing_keys_are_listed_rotated_and_retired_from_the_command_line",
+    ],
+};
+
+pub const SELF_TEST: Claim = Claim {
+    id: "self-test",
+    area: Area::Tokens,
+    title: "a self-test that is no traffic",
+    claim: "One fixed intent of the runtime's own shows that decisions, tokens and proofs work, also in production, and is counted as nothing else.",
+    probe: "decides the self-test on the live state of each environment without recording it, and sees another tool and another agent by its name refused, and one with anything more in it",
+    docs: "docs/token-test.md#what-it-is",
+    tests: &[
+        "crates/testkit/tests/it/self_test.rs::the_self_test_is_decided_recorded_signed_used_once_and_proved",
+        "crates/testkit/tests/it/self_test.rs::its_token_is_refused_by_every_enforcement_point_that_did_not_ask_for_one",
+        "crates/testkit/tests/it/self_test.rs::nobody_registers_its_name_in_any_spelling",
+        "crates/testkit/tests/it/self_test_uncounted.rs::a_hundred_self_tests_move_no_figure_of_traffic",
+        "crates/cli/tests/process/self_test.rs::every_step_of_the_self_test_is_shown_with_its_time_and_nothing_of_it_is_traffic",
+    ],
+};

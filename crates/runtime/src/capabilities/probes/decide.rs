@@ -1,10 +1,10 @@
 //! Deciding.
 
-use intended_engine::decide;
-use intended_model::Outcome;
+use intended_engine::{decide, expect};
 use intended_model::decision::GateName;
+use intended_model::{Class, Code, Outcome, synthetic};
 
-use super::{MADE_UP, count, gate, input};
+use super::{MADE_UP, count, credential, gate, input, listed};
 use crate::capabilities::{Ask, Found, Probed};
 use crate::rate::{Bucket, RateLimit};
 
@@ -109,4 +109,63 @@ pub async fn clock(ask: &Ask) -> Probed {
         ));
     }
     Ok(Found::working("not behind the ledger, and with the system's clock"))
+}
+
+pub async fn self_test(ask: &Ask) -> Probed {
+    ask.aside(|ask, state| {
+        let (mut allowed, mut denied, mut deployed) = (0, Vec::new(), false);
+        let wrong = |what: String| Ok(Found::unavailable(what, "rely on no self-test until it is found out why"));
+        for environment in ask.environments(state) {
+            let at = ask.now();
+            let real = expect::input(state, synthetic::intent(environment.id.clone()), credential()?, at);
+            let decision = decide(state, &real);
+            if gate(&decision, GateName::Identity)
+                .is_none_or(|g| g.outcome == intended_model::decision::GateOutcome::Deny)
+            {
+                return wrong(format!("`{}` does not know the self-test", environment.id));
+            }
+            deployed |= environment.deployed.is_some();
+            if decision.decision.permits() {
+                allowed += 1;
+            } else {
+                denied.push(format!("`{}`: {}", environment.id, decision.reason));
+            }
+            // What only looks like it, or has more in it than it has.
+            let mut more = real.clone();
+            more.intent.goal = Some(MADE_UP.into());
+            let mut counted = real.clone();
+            counted.class = Class::Traffic;
+            for (what, forged, code) in [
+                ("another tool", input(state, &environment.id, MADE_UP, "Intended.Self_Test", at)?, Code::NameReserved),
+                (
+                    "another agent",
+                    input(state, &environment.id, "1ntended.self-test", MADE_UP, at)?,
+                    Code::NameReserved,
+                ),
+                ("one with a goal in it", more, Code::SyntheticShape),
+                ("one that says that it is traffic", counted, Code::SyntheticShape),
+            ] {
+                let decision = decide(state, &forged);
+                let named = gate(&decision, GateName::Identity).is_some_and(|g| g.code == code);
+                if decision.decision != Outcome::Deny || !named {
+                    return wrong(format!("{what} passes for the self-test in `{}`", environment.id));
+                }
+            }
+        }
+        let look = "see which step: `intended token test`";
+        Ok(match (allowed, denied.is_empty()) {
+            (0, true) => {
+                Found::not_configured("there is no environment", "make one: docs/api.md#tenants-and-environments")
+            }
+            (_, true) => {
+                Found::working(format!("allowed in {}; what looks like it is refused", count(allowed, "environment")))
+            }
+            (0, false) if !deployed => Found::not_configured(
+                format!("nothing is deployed: {}", listed(&denied)),
+                "deploy a version: `intended policy deploy`",
+            ),
+            (_, false) => Found::degraded(format!("allowed in {allowed}, denied in {}", listed(&denied)), look),
+        })
+    })
+    .await
 }

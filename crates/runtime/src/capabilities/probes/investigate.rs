@@ -2,13 +2,15 @@
 
 use intended_engine::{State, explain};
 use intended_ledger::{Leaf, NoteVerifier};
-use intended_model::Event;
 use intended_model::entry::{BODY_VERSION, IncidentClosed, IncidentOpened};
+use intended_model::{CredentialId, Event};
 
 use super::ledger::{Newest, newest_decision, nothing_decided, on_its_state};
 use super::{MADE_UP, count, credential, name};
 use crate::RuntimeError;
 use crate::capabilities::{Ask, Found, Probed};
+use crate::outcomes::answers_for;
+use crate::tenant::event_of;
 
 /// Newest entries that are read.
 const READ: usize = 256;
@@ -123,4 +125,53 @@ pub fn evidence(ask: &Ask) -> Probed {
         return bad("what was altered verifies");
     }
     Ok(Found::working("signed and verified with the ledger's key"))
+}
+
+/// From this procedure on the verifier holds who may say what came of an action.
+const HELD_SINCE: u32 = 3;
+
+pub async fn outcomes(ask: &Ask) -> Probed {
+    let (state, store, tenant) = (ask.state(), ask.runtime().store(), ask.tenant());
+    let named = |text: &str| CredentialId::new(text).map_err(RuntimeError::internal);
+    let (agent, point, other) = (named("capability-probe-agent")?, credential()?, named("capability-probe-other")?);
+    let wrong = |what: String| {
+        Ok(Found::unavailable(
+            what,
+            "set thresholds that are not about outcomes, and hold by hand: `intended breaker hold`",
+        ))
+    };
+    for (what, by, used, asked, may) in [
+        ("who consumed the token", &point, &point, &agent, true),
+        ("who asked for it", &agent, &point, &agent, false),
+        ("somebody else", &other, &point, &agent, false),
+        ("one who did both", &agent, &agent, &agent, true),
+    ] {
+        if answers_for(&state, by, used, asked) != may {
+            return wrong(format!("{what} {} say what came of an action", if may { "may not" } else { "may" }));
+        }
+    }
+    let rules = "who consumed the token may say it, who asked may not";
+    let head = store.head(&tenant.id).await?;
+    for entry in store.entries_before(&tenant.id, head.size, READ).await? {
+        let Event::IntentOutcome(said) = event_of(&entry.leaf)? else { continue };
+        if !ask.by.sees(&said.environment) {
+            continue;
+        }
+        let Some((record, others)) = ask.runtime().granted_of(tenant, &said.intent).await? else { continue };
+        if record.input.procedure < HELD_SINCE {
+            continue;
+        }
+        let jti = record.grant.as_ref().map(|g| &g.jti);
+        let used = others.iter().find_map(|(_, e)| match e {
+            Event::TokenConsumed(used) if Some(&used.jti) == jti => Some(&used.by),
+            _ => None,
+        });
+        return match used {
+            Some(used) if answers_for(&state, &said.by, used, &record.input.credential) => {
+                Ok(Found::working(format!("{rules}; entry {} is by who did", entry.index)))
+            }
+            _ => wrong(format!("entry {} is not by who consumed the token", entry.index)),
+        };
+    }
+    Ok(Found::working(format!("{rules}; none is among the newest {READ} entries")))
 }

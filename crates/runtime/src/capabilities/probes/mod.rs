@@ -14,14 +14,17 @@ use crate::{Runtime, RuntimeError, Tenant};
 mod access;
 mod approvals;
 mod breakers;
+mod copies;
 mod decide;
 mod emergency;
 mod investigate;
+mod keys;
 mod ledger;
 mod policy;
 mod send;
 mod store;
 mod tokens;
+mod watching;
 
 /// Tries a capability.
 pub(super) async fn probe(capability: Capability, ask: &Ask) -> Probed {
@@ -39,6 +42,8 @@ pub(super) async fn probe(capability: Capability, ask: &Ask) -> Probed {
         Capability::SingleUse => store::single_use(ask).await,
         Capability::RevocationList => tokens::revocation_list(ask).await,
         Capability::KeysAtRest => tokens::keys_at_rest(ask).await,
+        Capability::KeyRotation => keys::rotation(ask).await,
+        Capability::SelfTest => decide::self_test(ask).await,
         Capability::Inclusion => ledger::inclusion(ask).await,
         Capability::Consistency => ledger::consistency(ask).await,
         Capability::Receipts => ledger::receipts(ask).await,
@@ -62,7 +67,9 @@ pub(super) async fn probe(capability: Capability, ask: &Ask) -> Probed {
         Capability::Drills => emergency::drills(ask),
         Capability::Breakers => breakers::automatic(ask).await,
         Capability::Holds => breakers::holds(ask).await,
+        Capability::Outcomes => investigate::outcomes(ask).await,
         Capability::ApiKeys => access::api_keys(ask),
+        Capability::BoundKeys => keys::bound(ask).await,
         Capability::Lockout => access::lockout(ask),
         Capability::Passwords => access::passwords(ask).await,
         Capability::Authenticators => access::authenticators(ask),
@@ -75,12 +82,20 @@ pub(super) async fn probe(capability: Capability, ask: &Ask) -> Probed {
         Capability::Webhooks => send::webhooks(ask),
         Capability::Siem => send::siem(ask).await,
         Capability::SiemFormats => send::formats(ask).await,
-        Capability::Health => store::health(ask).await,
+        Capability::Health => watching::health(ask).await,
+        Capability::Nodes => watching::nodes(ask).await,
+        Capability::Readiness => watching::readiness(ask).await,
+        Capability::Status => ask.edge.probe(EdgeProbe::Status, ask.by.clone()).await,
         Capability::Metrics => ask.edge.probe(EdgeProbe::Metrics, ask.by.clone()).await,
+        Capability::Alerts => ask.edge.probe(EdgeProbe::Alerts, ask.by.clone()).await,
+        Capability::Logs => ask.edge.probe(EdgeProbe::Logs, ask.by.clone()).await,
+        Capability::Traces => ask.edge.probe(EdgeProbe::Traces, ask.by.clone()).await,
         Capability::OpenApi => ask.edge.probe(EdgeProbe::OpenApi, ask.by.clone()).await,
         Capability::DurableWrites => store::durable_writes(ask).await,
         Capability::Sqlite => store::engine(ask, "SQLite").await,
         Capability::Postgres => store::engine(ask, "PostgreSQL").await,
+        Capability::Restore => copies::restore(ask).await,
+        Capability::KeptCheckpoints => copies::kept(ask).await,
     }
 }
 

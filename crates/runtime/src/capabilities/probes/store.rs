@@ -1,23 +1,16 @@
 //! The store: what it writes, refuses and reads. What is written here are facts of these probes' own,
 //! which expire; never an entry.
 
-use std::collections::BTreeSet;
-
 use intended_engine::keys;
 use intended_model::IntentId;
 use intended_store::{Conflict, StoreError, Write};
 
 use crate::capabilities::{Ask, Found, Probed};
-use crate::health::Status as Health;
 use crate::submit::{answer_of, read_answer};
 use crate::{Runtime, RuntimeError};
 
 /// For how long a fact is kept that could not be removed.
 const LEFT_MS: i64 = 60_000;
-/// What each server's health is made of.
-const COMPONENTS: [&str; 6] =
-    ["audit ledger", "enforcement runtime", "gateway", "policy engine", "store", "token service"];
-
 const NOT_KEPT: &str = "stop the server and look at its disk: nothing that it promises holds on such a store";
 
 /// Writes one thing once, and says whether the second time is refused.
@@ -147,29 +140,4 @@ pub async fn engine(ask: &Ask, wanted: &'static str) -> Probed {
         }
         _ => Found::unavailable("the ledger's first entry cannot be read", NOT_KEPT),
     })
-}
-
-pub async fn health(ask: &Ask) -> Probed {
-    let checks = ask.runtime().health().await;
-    let seen: BTreeSet<&str> = checks.iter().map(|c| c.component).collect();
-    let missing: Vec<String> = COMPONENTS.iter().filter(|c| !seen.contains(*c)).map(ToString::to_string).collect();
-    if !missing.is_empty() {
-        return Ok(Found::unavailable(
-            format!("nothing is measured of: {}", super::listed(&missing)),
-            "it is a fault of this release; see `intended health check --verbose`",
-        ));
-    }
-    // Of others' tenants nothing counts here, not even that something is wrong.
-    let own = |c: &&crate::health::Check| {
-        c.tenant.as_ref().is_none_or(|t| *t == ask.tenant().id) && c.environment.as_ref().is_none_or(|e| ask.by.sees(e))
-    };
-    let mine: Vec<_> = checks.iter().filter(own).collect();
-    let wrong = mine.iter().filter(|c| c.status != Health::Healthy).count();
-    // That something is unhealthy is no fault of measuring it.
-    let also = if wrong == 0 {
-        String::new()
-    } else {
-        format!(", {wrong} of them not healthy: `intended health check --verbose`")
-    };
-    Ok(Found::working(format!("{} of {} components{also}", super::count(mine.len(), "check"), COMPONENTS.len())))
 }
