@@ -634,11 +634,12 @@ pub struct RollbackStatus {
 pub struct KeyStatus {
     kid: String,
     alg: String,
-    age_days: i64,
+    /// Absent: when it was made cannot be read.
+    age_days: Option<i64>,
     /// When policy has it rotated; absent: no policy says when.
     rotate_by: Option<String>,
     /// `fine`, `near`, `overdue`.
-    rotation: String,
+    rotation: Option<String>,
 }
 #[derive(ToSchema)]
 pub struct HaltsStatus {

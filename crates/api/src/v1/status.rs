@@ -62,12 +62,15 @@ struct Rollback {
 struct Key {
     kid: Box<str>,
     alg: Box<str>,
-    age_days: i64,
+    /// Absent: when it was made cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_days: Option<i64>,
     /// When policy has it rotated; absent: no policy says when.
     #[serde(skip_serializing_if = "Option::is_none")]
     rotate_by: Option<String>,
     /// How far off that is.
-    rotation: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<&'static str>,
 }
 #[derive(Serialize)]
 struct EnvironmentRow {
@@ -232,18 +235,16 @@ pub(super) async fn probe(app: &App, by: &Principal) -> Probed {
     let told: Vec<&EnvironmentId> = body.environments.iter().map(|e| &e.environment).collect();
     // Something can be recorded between the two; then the next look says.
     let moved = body.control != state.control;
-    if body.ledger.size > size || (!moved && told != wanted) {
+    let Some(ledger) = body.ledger else {
+        return Ok(Found::unavailable("the ledger cannot be read", "`intended health check --verbose`"));
+    };
+    if ledger.size > size || (!moved && told != wanted) {
         return Ok(Found::unavailable(
             "it is not what the live state says",
             "ask for each by itself: `intended health check`, `intended emergency status`",
         ));
     }
-    Ok(Found::working(format!(
-        "{} environments, {} entries, as of change {}",
-        told.len(),
-        body.ledger.size,
-        body.control
-    )))
+    Ok(Found::working(format!("{} environments, {} entries, as of change {}", told.len(), ledger.size, body.control)))
 }
 
 async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {
@@ -310,7 +311,7 @@ async fn gather(app: &App, caller: &Principal) -> Result<Body, crate::Problem> {
         suspended: state.suspended.clone(),
         health: RawValue::from_string(health).map_err(RuntimeError::internal)?,
         ledger,
-        environments: environments(app, &reader, policy.as_ref(), &state).await?,
+        environments: environments(app, &reader, policy.as_ref(), &state).await,
         halts,
         breakers,
         incidents,
@@ -351,12 +352,7 @@ async fn written_at(app: &App, by: &Principal, indexes: Vec<u64>) -> HashMap<u64
     out
 }
 
-async fn environments(
-    app: &App,
-    by: &Principal,
-    policy: Option<&Principal>,
-    state: &Folded,
-) -> Result<Vec<EnvironmentRow>, RuntimeError> {
+async fn environments(app: &App, by: &Principal, policy: Option<&Principal>, state: &Folded) -> Vec<EnvironmentRow> {
     let now = app.runtime.now();
     let mut rows = Vec::new();
     for e in state.environments.values().filter(|e| by.sees(&e.id)) {
@@ -378,23 +374,24 @@ async fn environments(
                 by: p.by.to_string(),
                 expires_at: p.expires_at.to_string(),
             }),
-            key: key(app, by, e).await?,
+            key: key(app, by, e).await,
         });
     }
-    Ok(rows)
+    rows
 }
 
 /// The active key, as of the state that is gathered from.
-async fn key(app: &App, by: &Principal, of: &Environment) -> Result<Option<Key>, RuntimeError> {
-    let Some(active) = of.keys.iter().find(|k| k.status == KeyStatus::Active) else { return Ok(None) };
-    let (age, now) = (app.runtime.age_of(&by.tenant, active).await?, app.runtime.now());
-    Ok(Some(Key {
+async fn key(app: &App, by: &Principal, of: &Environment) -> Option<Key> {
+    let active = of.keys.iter().find(|k| k.status == KeyStatus::Active)?;
+    let age = tokio::time::timeout(PART, app.runtime.age_of(&by.tenant, active)).await.ok().and_then(Result::ok);
+    let now = app.runtime.now();
+    Some(Key {
         kid: active.kid.clone(),
         alg: active.alg.clone(),
-        age_days: age.days(now),
-        rotate_by: age.due.map(|due| due.to_string()),
-        rotation: age.rotation(now).as_str(),
-    }))
+        age_days: age.as_ref().map(|age| age.days(now)),
+        rotate_by: age.as_ref().and_then(|age| age.due).map(|due| due.to_string()),
+        rotation: age.as_ref().map(|age| age.rotation(now).as_str()),
+    })
 }
 
 async fn in_force(app: &App, by: &Principal, state: &Folded) -> Halts {

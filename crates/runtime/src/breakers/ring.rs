@@ -126,7 +126,8 @@ impl Ring {
     /// The blocks of a window of calls in which something happened between two times, each as far as
     /// before the second, with the number of its first.
     pub fn changed(&self, from: i64, until: i64) -> Vec<(u64, Vec<(i64, Sums)>)> {
-        let (mut blocks, mut block): (Vec<(u64, Vec<_>)>, Vec<(i64, Sums)>) = Default::default();
+        let mut blocks: Vec<(u64, Vec<_>)> = Vec::new();
+        let mut block: Vec<(i64, Sums)> = Vec::new();
         let (mut first, mut news) = (self.left, false);
         for (number, call) in (self.left..).zip(&self.kept) {
             if number.is_multiple_of(BLOCK) {

@@ -125,5 +125,8 @@ async fn what_is_halted_is_told_also_when_the_store_can_be_read_no_more() {
     assert_eq!((status, &now["halts"]["in_force"]), (200, &json!(1)), "{now}");
     let failed: Vec<_> = now["failed"].as_array().unwrap().iter().map(|part| part["what"].as_str().unwrap()).collect();
     assert!(failed.contains(&"ledger") && now.get("ledger").is_none(), "{now}");
-    assert_eq!(now["environments"], well["environments"]);
+    let names = |of: &Value| {
+        of["environments"].as_array().unwrap().iter().map(|e| e["environment"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&now), names(&well));
 }

@@ -3,14 +3,13 @@
 
 use std::sync::atomic::Ordering;
 
-use intended_engine::breakers::Instance;
 use intended_engine::keys;
 use intended_model::entry::ActionOutcome;
-use intended_store::{Store, StoreError};
+use intended_store::StoreError;
 use intended_testkit::World;
 use serde_json::json;
 
-use crate::breakers::{TOOL, done, holds, named, set, small, standing};
+use crate::breakers::{TOOL, done, holds, set, small, standing};
 use crate::slow;
 
 async fn written(world: &World, breaker: &str) -> Vec<(String, Vec<u8>)> {
@@ -67,8 +66,8 @@ async fn what_was_forgotten_is_removed_although_the_store_took_nothing_when_it_w
     world.clock.advance_millis(30_000);
     world.runtime.tend_breakers().await;
     assert_eq!(written(&world, "refunds").await.len(), 1);
-    let state = world.owner.tenant.state();
-    world.owner.tenant.breakers.forget(&state, &Instance { breaker: named("refunds"), target: None });
+    // Set anew it begins anew.
+    watch(&world, json!({"velocity": 8, "minimum_calls": 1, "window": {"secs": 7201}})).await;
     *store.refuses.lock().unwrap() = Some(StoreError::Full("no room".to_owned()));
     world.clock.advance_millis(10_000);
     world.runtime.tend_breakers().await;

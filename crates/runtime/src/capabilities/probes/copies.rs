@@ -38,6 +38,7 @@ pub async fn restore(ask: &Ask) -> Probed {
         let (before, at) = (u64::MAX - 1, u64::MAX);
         let mut copy = calm.clone();
         let event = Event::LedgerRestored(LedgerRestored {
+            also_lost: Vec::new(),
             at: ask.now(),
             by: credential()?,
             copied,
