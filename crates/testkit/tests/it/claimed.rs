@@ -8,7 +8,7 @@ use intended_engine::keys;
 use intended_model::TenantId;
 use intended_model::entry::{ActionOutcome, Scope};
 use intended_runtime::elsewhere::Elsewhere;
-use intended_runtime::readiness::Ask;
+use intended_runtime::readiness::{Ask, Thresholds};
 use intended_runtime::spans::TraceCounts;
 use intended_store::{Commit, Write};
 use intended_testkit::environment;
@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::breakers::{consume_as, key, report};
 use crate::capabilities::{found, is, submit};
 use crate::http_edge::{app, call};
+use crate::readiness::only;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -62,6 +63,9 @@ async fn a_key_near_its_rotation_overdue_or_without_a_policy_is_said() {
 async fn the_newest_readiness_run_is_told_with_its_age_and_verdict() {
     let (world, app, owner) = app().await;
     is(&found(&world, &app, &owner).await, "readiness", "not configured", "no check was ever made");
+    // However slow the machine is.
+    world.runtime.hold_readiness_to(only(&[]));
+    world.runtime.save_checkpoint(&world.owner.tenant).await.unwrap();
     world.runtime.check_readiness(&world.owner, Ask::default()).await.unwrap();
     world.clock.advance_millis(2 * 3_600_000);
     is(&found(&world, &app, &owner).await, "readiness", "working", "run 1, 2 h ago: pass");
@@ -73,6 +77,7 @@ async fn the_newest_readiness_run_is_told_with_its_age_and_verdict() {
     is(&found(&world, &app, &owner).await, "readiness", "degraded", "run 1, 31 days ago: pass");
     // A key that is old enough to fail a run.
     world.clock.advance_millis(366 * DAY_MS);
+    world.runtime.hold_readiness_to(Thresholds::default());
     world.runtime.check_readiness(&world.owner, Ask::default()).await.unwrap();
     is(&found(&world, &app, &owner).await, "readiness", "degraded", ": fail");
 }
@@ -120,7 +125,7 @@ async fn health_and_nodes_say_how_they_answered_and_what_is_missing() {
     for (key, _) in sealed {
         let commit = Commit {
             tenant: world.owner.tenant.id.clone(),
-            now,
+            now: world.runtime.now(),
             control_version: None,
             reads: Vec::new(),
             writes: vec![Write::Delete { key: key.into() }],

@@ -81,7 +81,7 @@ pub fn lines(status: &Value, width: usize, lost: Option<&Lost<'_>>) -> Vec<Line>
     let environments = environments(status);
     if !environments.is_empty() {
         out.push(quiet(String::new()));
-        let header = ["environment", "tier", "policy", "policies", "digest", "key"];
+        let header = ["environment", "tier", "policy", "policies", "digest", "key, age"];
         out.extend(table(&header, environments).lines().map(|l| quiet(l.to_owned())));
     }
     out
@@ -319,8 +319,8 @@ fn environments(status: &Value) -> Vec<Vec<String>> {
         let named = policy.map_or_else(|| "-".to_owned(), |p| format!("{} {}", said(p, "/pack"), said(p, "/version")));
         let digest: String = member("/digest").trim_start_matches("sha256:").chars().take(12).collect();
         let kid: String =
-            e.pointer("/key/kid").and_then(Value::as_str).map_or("-".to_owned(), safe).chars().take(12).collect();
-        let age = e.pointer("/key/age_days").and_then(Value::as_i64).map_or(String::new(), |d| format!(" ({d} d)"));
+            e.pointer("/key/kid").and_then(Value::as_str).map_or("-".to_owned(), safe).chars().take(8).collect();
+        let age = e.pointer("/key/age_days").and_then(Value::as_i64).map_or(String::new(), |d| format!(" {d} d"));
         vec![said(e, "/environment"), said(e, "/tier"), named, member("/policies"), digest, format!("{kid}{age}")]
     };
     rows(status, "/environments").into_iter().map(row).collect()
