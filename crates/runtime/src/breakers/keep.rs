@@ -158,6 +158,7 @@ impl Runtime {
         keeping.failures = keeping.failures.saturating_add(1);
         self.keep_all(tenant, &mut keeping, now).await?;
         keeping.failures = 0;
+        keeping.due = now.as_millis().saturating_add(EVERY_MS);
         Ok(())
     }
 

@@ -135,11 +135,15 @@ async fn a_root_key_that_is_gone_or_another_one_is_told_before_a_restart_and_rea
     assert_eq!(place.read.load(Ordering::SeqCst), 4);
 }
 
-struct NoRandom;
+/// Gives randomness until it does no more.
+struct Drying {
+    source: intended_testkit::SeededRng,
+    dry: std::sync::atomic::AtomicBool,
+}
 
-impl RngSource for NoRandom {
-    fn fill(&self, _: &mut [u8]) -> Result<(), RngError> {
-        Err(RngError)
+impl RngSource for Drying {
+    fn fill(&self, to: &mut [u8]) -> Result<(), RngError> {
+        if self.dry.load(std::sync::atomic::Ordering::SeqCst) { Err(RngError) } else { self.source.fill(to) }
     }
 }
 
@@ -147,9 +151,12 @@ impl RngSource for NoRandom {
 async fn a_node_that_cannot_name_itself_does_not_say_that_it_can_write() {
     let world = World::new().await.unwrap();
     let store = SqliteStore::open(world.dir.path(), &Options { shared: true, ..Options::default() }).unwrap();
-    let (clock, rng) = (Arc::clone(&world.clock), Arc::new(NoRandom));
+    let (clock, rng) =
+        (Arc::clone(&world.clock), Arc::new(Drying { source: intended_testkit::SeededRng::new(7), dry: false.into() }));
     let root = root_key().unwrap();
+    let source = Arc::clone(&rng);
     let runtime = Runtime::open(Arc::new(store), clock, rng, root, "http://intended.test").await.unwrap();
+    source.dry.store(true, std::sync::atomic::Ordering::SeqCst);
     let found = until(&runtime, "store", "writable", Status::Unavailable).await;
     assert!(found[0].detail.contains("no name to write under"), "{found:?}");
 }
