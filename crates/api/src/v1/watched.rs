@@ -32,6 +32,7 @@ pub const FAMILIES: &[&str] = &[
     "intended_health",
     "intended_http_requests",
     "intended_ledger_size",
+    "intended_log_lines_dropped",
     "intended_policy_info",
     "intended_ready",
     "intended_siem_events",
