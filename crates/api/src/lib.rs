@@ -63,6 +63,8 @@ pub struct App {
 #[derive(Debug, Default)]
 struct Keeps {
     health: keep::Keep,
+    /// How the server was when that was last found out, for the page of figures.
+    how: Arc<std::sync::Mutex<metrics::How>>,
     metrics: keep::Keep,
 }
 

@@ -98,12 +98,42 @@ fn seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
 }
 
+/// For so long the page waits for how the server is; then it says how it was.
+const HOW: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How the server is: ready or not, and what health says of it.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    ready: bool,
+    checks: std::sync::Arc<[Check]>,
+}
+
+/// How it is, or was when that was last found out. A store that hangs holds up the looking, and goes on
+/// being looked at; the page that tells of it does not wait.
+async fn how(app: &App) -> How {
+    let (runtime, kept) = (std::sync::Arc::clone(&app.runtime), std::sync::Arc::clone(&app.kept.how));
+    let looking = tokio::spawn(async move {
+        let ready = runtime.ready().await;
+        // After that, so that a no was looked at again for both.
+        let how = How { ready, checks: runtime.health_kept().await.into() };
+        if let Ok(mut kept) = kept.lock() {
+            *kept = how.clone();
+        }
+        how
+    });
+    match tokio::time::timeout(HOW, looking).await {
+        Ok(Ok(how)) => how,
+        _ => app.kept.how.lock().map(|kept| kept.clone()).unwrap_or_default(),
+    }
+}
+
 /// The page for a caller, or for nobody in particular.
 pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, RuntimeError> {
     let runtime = &app.runtime;
     let metrics = runtime.metrics();
     let own = |tenant: &Tenant| caller.is_none_or(|c| c.tenant.id == tenant.id);
     let tenants: Vec<_> = runtime.tenants().into_iter().filter(|t| own(t)).collect();
+    let how = how(app).await;
     let mut page = Snapshot {
         by: if caller.is_some() { "environment" } else { "tier" },
         decision_errors: metrics.decision_errors().collect(),
@@ -114,15 +144,14 @@ pub async fn page(app: &App, caller: Option<&Principal>) -> Result<String, Runti
         verifications: metrics.verifications().collect(),
         append: metrics.append(),
         audit_lag: metrics.audit_lag().as_secs_f64(),
-        ready: !app.draining.load(Ordering::Acquire) && runtime.ready().await,
+        ready: !app.draining.load(Ordering::Acquire) && how.ready,
         started: seconds(runtime.started().as_millis()),
         traces: app.traces.as_ref().map(|counts| counts.read()),
         lines_dropped: app.lines.read(),
         process: process::Process::read(),
         ..Snapshot::default()
     };
-    // After that, so that a no was looked at again for both.
-    page.add_health(&runtime.health_kept().await, caller);
+    page.add_health(&how.checks, caller);
     for tenant in &tenants {
         page.add_state(tenant, caller);
         page.staleness = page.staleness.max(runtime.staleness(tenant).as_secs_f64());
