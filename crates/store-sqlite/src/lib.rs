@@ -450,24 +450,9 @@ fn verify_heads(connection: &Connection, shared: &Shared) -> Result<HashMap<Tena
     let mut heads = HashMap::new();
     for (number, tenant) in reads::tenants(&snapshot)? {
         let corrupt = |what: &str| StoreError::Corrupt(format!("`{tenant}`: {what}"));
-        let (folded, last) = (reads::folded(&snapshot, number)?, reads::appended(&snapshot, number)?);
-        let kept = reads::newer(folded, last.map(|(appended, _)| appended))?;
+        let (folded, kept) = reads::agreed(&snapshot, number)?;
         if folded.size / BLOCK != kept.size / BLOCK || reads::has_blocks_from(&snapshot, number, kept.size / BLOCK)? {
             return Err(corrupt("its blocks are not those of its entries"));
-        }
-        if let Some((appended, at)) = last {
-            // Whichever came later says what the other does, or more.
-            let (older, newer) = if appended.size > folded.size { (folded, appended) } else { (appended, folded) };
-            let same =
-                older.size < newer.size || (older.root, older.control_version) == (newer.root, newer.control_version);
-            if !same
-                || appended.last_at < at
-                || older.last_at > newer.last_at
-                || older.next_version > newer.next_version
-                || older.control_version > newer.control_version
-            {
-                return Err(corrupt("its heads contradict each other"));
-            }
         }
         let tree = shared.tree(&snapshot, number, kept.size)?;
         let before = tree.frontier(folded.size)?;

@@ -33,8 +33,8 @@ impl ReadOnly {
     }
     pub fn head(&self, tenant: &TenantId) -> Result<TreeHead> {
         let number = reads::number(&self.connection, tenant)?;
-        let kept = reads::head(&self.connection, number)?;
-        Ok(TreeHead { size: kept.size, root: kept.root, at: kept.last_at, control_version: kept.control_version })
+        let (_, kept) = reads::agreed(&self.connection, number)?;
+        Ok(kept.tree_head())
     }
     /// The roots of whole blocks that are kept, in order: also those that should not be there.
     pub fn blocks(&self, tenant: &TenantId) -> Result<Vec<NodeHash>> {

