@@ -105,6 +105,11 @@ impl Access {
     pub fn whole(&self, scope: Scope) -> bool {
         self.whole_until(scope, Some(Timestamp::from_millis(i64::MIN)))
     }
+    /// Whether it has a scope in an environment, or with none for what is the whole tenant's.
+    #[must_use]
+    pub fn may_in(&self, scope: Scope, environment: Option<&EnvironmentId>) -> bool {
+        environment.map_or_else(|| self.whole(scope), |environment| self.may(scope, Some(environment)))
+    }
     #[must_use]
     pub fn whole_until(&self, scope: Scope, until: Option<Timestamp>) -> bool {
         self.held.iter().any(|h| h.whole && h.scopes.contains(scope) && lasts(h, until))

@@ -113,9 +113,7 @@ fn names<T: std::fmt::Display>(all: impl Iterator<Item = T>) -> String {
 
 /// Members and credentials that have a scope in an environment, or for the whole tenant.
 fn who(state: &State, scope: Scope, environment: Option<&EnvironmentId>, now: Timestamp) -> String {
-    let able = |access: Result<crate::Access, crate::NoAccess>| {
-        access.is_ok_and(|a| environment.map_or_else(|| a.whole(scope), |e| a.may(scope, Some(e))))
-    };
+    let able = |access: Result<crate::Access, crate::NoAccess>| access.is_ok_and(|a| a.may_in(scope, environment));
     let members = state.members.keys().filter(|m| able(state.member_access(m, now))).map(MemberId::to_string);
     let services = state.credentials.values().filter(|c| c.member.is_none() && able(state.access(&c.id, now)));
     names(members.chain(services.map(|c| c.id.to_string())))

@@ -169,18 +169,9 @@ impl GlassFile {
     }
 }
 
-/// Whether somebody may lift a halt there, as [`Principal::require_in`] has it.
-fn may_lift(access: &intended_engine::Access, environment: Option<&EnvironmentId>) -> bool {
-    environment.map_or_else(
-        || access.whole(Scope::EmergencyWrite),
-        |environment| access.may(Scope::EmergencyWrite, Some(environment)),
-    )
-}
-
 /// Fails unless the caller may throw a halt there.
 fn may_throw(by: &Principal, environment: Option<&EnvironmentId>) -> Result<(), RuntimeError> {
-    let only = |e| by.access.may(Scope::EmergencyHalt, Some(e));
-    if environment.map_or_else(|| by.access.whole(Scope::EmergencyHalt), only) {
+    if by.access.may_in(Scope::EmergencyHalt, environment) {
         return Ok(());
     }
     by.require_in(Scope::EmergencyWrite, environment)
@@ -246,7 +237,8 @@ impl Runtime {
             // Whose word it was must still be one who may say it: a key that was taken away meanwhile
             // has no say, and whoever comes next asks anew.
             let stands = |by: &CredentialId| {
-                state.access(by, now).is_ok_and(|access| may_lift(&access, known.environment.as_ref()))
+                let access = state.access(by, now);
+                access.is_ok_and(|access| access.may_in(Scope::EmergencyWrite, known.environment.as_ref()))
             };
             let asked = known.asked.as_ref().filter(|asked| asked.expires_at > now && stands(&asked.by));
             if known.people < 2 || asked.is_some_and(|asked| state.two_people(&asked.by, &by)) {

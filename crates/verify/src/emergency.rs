@@ -158,10 +158,8 @@ pub fn untimely(state: &State, event: &Event, at: Timestamp) -> Option<String> {
             if at >= asked.expires_at.plus_millis(MAX_LAG_MS) {
                 return Some(format!("lifting the halt `{}` was asked for too long ago", e.halt));
             }
-            let may = state.access(&asked.by, at).is_ok_and(|access| match &halt.environment {
-                Some(environment) => access.may(Scope::EmergencyWrite, Some(environment)),
-                None => access.whole(Scope::EmergencyWrite),
-            });
+            let access = state.access(&asked.by, at);
+            let may = access.is_ok_and(|access| access.may_in(Scope::EmergencyWrite, halt.environment.as_ref()));
             let who = &asked.by;
             (!may).then(|| format!("`{who}`, who asked for lifting `{}`, had no say in it any more", e.halt))
         }
