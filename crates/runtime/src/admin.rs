@@ -268,7 +268,7 @@ impl Runtime {
             };
             let (follower, of) = (self.follower.clone(), Arc::clone(tenant));
             let committed = tokio::spawn(async move {
-                let committed = follower.commit(commit).await?;
+                let committed = follower.commit_here(commit).await?;
                 Ok::<_, StoreError>((committed.first_index, follower.follow(&of).await))
             });
             match committed.await.map_err(RuntimeError::internal)? {

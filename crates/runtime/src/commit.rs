@@ -31,7 +31,7 @@ impl Runtime {
         let (follower, clock) = (self.follower.clone(), Arc::clone(&self.clock));
         let (metrics, tenant, once) = (Arc::clone(&self.metrics), Arc::clone(tenant), once.map(Box::<str>::from));
         let committing = tokio::spawn(async move {
-            let committed = follower.commit(commit).await;
+            let committed = follower.commit_here(commit).await;
             let Ok(Committed { recorded_at, .. }) = &committed else { return (record, committed) };
             // The self-test is nobody's doing: it is counted as what it is, and as nothing else.
             if record.input.class.is_synthetic() {
@@ -44,7 +44,7 @@ impl Runtime {
             let now = clock.now().max(*recorded_at);
             if let Some(key) = once.filter(|_| now.millis_since(record.input.at) > DEADLINE_MS) {
                 let note = late(&tenant, record.input.id, key, &record, now);
-                if let Err(error) = follower.commit(note).await {
+                if let Err(error) = follower.commit_here(note).await {
                     tracing::warn!(intent = %record.input.id, %error, "it could not be noted that a decision was late");
                 }
             }

@@ -130,16 +130,18 @@ impl Drop for Handed {
 impl Follower {
     /// Commits. Entries are measured from here until the store has answered; facts alone are not.
     pub(crate) fn commit(&self, commit: Commit) -> Handed {
-        let (store, appends) = (Arc::clone(&self.store), Arc::clone(&self.appends));
-        let left: BoxFuture<'static, _> = Box::pin(async move {
-            let waiting = (!commit.entries.is_empty()).then(|| appends.enter());
-            let committed = store.commit(commit).await;
-            if let (Some(waiting), Ok(_)) = (&waiting, &committed) {
-                appends.took.observe(waiting.watch.elapsed());
-            }
-            committed
-        });
-        Handed { left: Some(left), begun: false }
+        let follower = self.clone();
+        Handed { left: Some(Box::pin(async move { follower.commit_here(commit).await })), begun: false }
+    }
+
+    /// [`Self::commit`] for a task of its own, which nobody ends: there is nothing to go on with.
+    pub(crate) async fn commit_here(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let waiting = (!commit.entries.is_empty()).then(|| self.appends.enter());
+        let committed = self.store.commit(commit).await;
+        if let (Some(waiting), Ok(_)) = (&waiting, &committed) {
+            self.appends.took.observe(waiting.watch.elapsed());
+        }
+        committed
     }
 }
 

@@ -155,7 +155,7 @@ impl Runtime {
     ) -> Result<Came, RuntimeError> {
         let (follower, tenant) = (self.follower.clone(), Arc::clone(tenant));
         let committing = tokio::spawn(async move {
-            let committed = follower.commit(commit).await;
+            let committed = follower.commit_here(commit).await;
             if let Ok(committed) = &committed {
                 let of = (&record.input.intent, &record.input.classification);
                 tenant.reported(of, &said, committed.recorded_at);

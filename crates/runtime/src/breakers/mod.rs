@@ -174,7 +174,7 @@ impl Runtime {
         // Whoever waits for it may go: what is committed is seen all the same.
         let (follower, of) = (self.follower.clone(), Arc::clone(tenant));
         let committed = tokio::spawn(async move {
-            follower.commit(commit).await?;
+            follower.commit_here(commit).await?;
             Ok::<_, StoreError>(follower.follow(&of).await)
         });
         match committed.await.map_err(RuntimeError::internal)? {

@@ -23,7 +23,7 @@ impl Runtime {
             Ok(key) => healthy(intended_token::TokenSigner::kid(&*key)),
             Err(_) => unavailable(
                 Code::KeyMissing.title(),
-                "Rotate the environment's key: `POST …/keys/rotate`. Until then nothing is allowed there.",
+                "Rotate the environment's key: `intended keys rotate -e <environment>`. Until then nothing is allowed there.",
             ),
         };
         sheet.add(TOKENS, "signing key", found.of(format!("{}/{}", tenant.id, environment.id)));

@@ -23,7 +23,7 @@ const NONCE: &str = "key material";
 /// When a key does not come out of its seal.
 const UNSEAL: &str = "do not restart before this is settled: give the server the root key that sealed it, restore the \
                       fact from a backup, or rotate the key";
-const ROTATE: &str = "make one: POST keys/rotate with the environment; nothing is allowed there until then";
+const ROTATE: &str = "make one: `intended keys rotate -e <environment>`; nothing is allowed there until then";
 
 pub(super) async fn figures(context: &Context<'_>) -> Vec<Figure> {
     let mut out = Vec::new();

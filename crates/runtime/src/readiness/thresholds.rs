@@ -91,7 +91,7 @@ thresholds! {
         "look at the network, proxies and TLS between the caller and the server";
     /// Since the active key was made. Keys do not end by themselves: they are replaced.
     KeyAge = "key_age_days", Days, 90, 365,
-        "rotate it: POST keys/rotate with the environment; the one before stays good for what it signed";
+        "rotate it: `intended keys rotate -e <environment>`; the one before stays good for what it signed";
     /// How long the oldest commit that was handed to the store has been waiting.
     AuditLag = "audit_lag_micros", Micros, 1_000_000, 5_000_000,
         "the store does not take what it is given: nothing is allowed until it does; see its health";

@@ -200,7 +200,7 @@ impl Runtime {
         let (follower, of) = (self.follower.clone(), Arc::clone(tenant));
         // From here on it does not depend on being waited for.
         let committed = tokio::spawn(async move {
-            let committed = follower.commit(commit).await?;
+            let committed = follower.commit_here(commit).await?;
             let followed = if control { follower.follow(&of).await } else { Ok(()) };
             Ok::<_, StoreError>((committed.first_index, followed))
         });

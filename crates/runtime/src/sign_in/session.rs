@@ -349,7 +349,7 @@ impl Runtime {
             };
             let follower = self.follower.clone();
             executor.spawn(async move {
-                if let Err(error) = follower.commit(commit).await {
+                if let Err(error) = follower.commit_here(commit).await {
                     tracing::debug!(%error, "the use of a session was not written down");
                 }
             });
