@@ -3,11 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
-
-use crate::App;
+use axum::extract::Request;
+use http::StatusCode;
 
 /// The classes of status codes. There are answers of the other ones only in the protocol itself.
 pub const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
@@ -23,14 +20,16 @@ impl Answers {
     pub fn read(&self) -> [u64; CLASSES.len()] {
         std::array::from_fn(|at| self.0.get(at).map_or(0, |n| n.load(Ordering::Relaxed)))
     }
+
+    pub(crate) fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).checked_sub(2);
+        if let Some(counter) = class.and_then(|at| self.0.get(at)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
-pub(crate) async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
-    let probes = PROBES.contains(&request.uri().path());
-    let response = next.run(request).await;
-    let class = usize::from(response.status().as_u16() / 100).checked_sub(2);
-    if !probes && let Some(counter) = class.and_then(|at| app.answers.0.get(at)) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-    response
+/// Whether a request only asks how the server is.
+pub(crate) fn is_probe(request: &Request) -> bool {
+    PROBES.contains(&request.uri().path())
 }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::HeaderMap;
@@ -28,9 +28,9 @@ pub enum Caller {
 
 /// Authenticates the caller and holds what the route needs of them. Nobody holds memory here without a
 /// credential, and no body is parsed for someone who could not use what it asks for.
-pub async fn before_body(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn before_body(app: &App, request: Request, next: Next) -> Response {
     logged::route(&request);
-    match admit(&app, &request) {
+    match admit(app, &request) {
         Ok(caller) => {
             if let Some(caller) = caller {
                 exchange::note_caller(caller);

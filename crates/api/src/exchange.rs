@@ -15,10 +15,10 @@ use http::{HeaderName, HeaderValue};
 use intended_model::Code;
 use intended_runtime::Quota;
 
-use crate::Problem;
-use crate::auth::Caller;
+use crate::auth::{self, Caller};
 use crate::logged::{self, Noted};
 use crate::traceparent::{self, TraceParent, Traced};
+use crate::{App, Problem};
 
 pub(crate) struct Exchange {
     pub(crate) id: HeaderValue,
@@ -89,7 +89,7 @@ pub fn note_quota(quota: Quota) {
 
 /// A request id and a trace in and out, the caller's quota, a line in the log where it is wanted, and
 /// nothing cached or framed.
-pub async fn run(request: Request, next: Next) -> Response {
+pub(crate) async fn run(app: &App, request: Request, next: Next) -> Response {
     let printable = |v: &&HeaderValue| v.len() <= MAX_ID && v.to_str().is_ok();
     let id = request.headers().get(&REQUEST_ID).filter(printable).cloned().unwrap_or_else(new_id);
     // The span of whoever traces this server; else what the caller said, unchanged.
@@ -106,7 +106,7 @@ pub async fn run(request: Request, next: Next) -> Response {
     let (mut response, quota) = EXCHANGE
         .scope(exchange, async {
             // A bug in one request is that request's: it is answered, and the others go on.
-            let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let response = AssertUnwindSafe(auth::before_body(app, request, next)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| Problem::from(Code::Internal).into_response());
             let mut response = named(response).await;
             logged::answered(&mut response);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use intended_model::Code;
@@ -39,9 +40,20 @@ pub mod watch;
 
 pub use problem::Problem;
 
-/// What every handler can reach.
+/// What every handler can reach. Each request copies it several times over: it is one pointer.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Shared>);
+
+impl std::ops::Deref for App {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What all of the application has in common.
+#[derive(Clone)]
+pub struct Shared {
     pub runtime: Arc<Runtime>,
     /// Set when the server begins to shut down: not ready first, then drained.
     pub draining: Arc<AtomicBool>,
@@ -71,7 +83,7 @@ struct Keeps {
 impl App {
     #[must_use]
     pub fn new(runtime: Arc<Runtime>) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             runtime,
             draining: Arc::default(),
             answers: Arc::default(),
@@ -83,22 +95,27 @@ impl App {
             trusted: Arc::default(),
             traces: None,
             lines: Arc::default(),
-        }
+        }))
+    }
+    /// The same but for this.
+    fn with(mut self, change: impl FnOnce(&mut Shared)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
     }
     /// The same, behind these proxies.
     #[must_use]
     pub fn behind(self, proxies: &[ipnet::IpNet]) -> Self {
-        Self { trusted: proxies.into(), ..self }
+        self.with(|shared| shared.trusted = proxies.into())
     }
     /// The same with what becomes of its traces in the metrics.
     #[must_use]
     pub fn traced(self, counts: Arc<TraceCounts>) -> Self {
-        Self { traces: Some(counts), ..self }
+        self.with(|shared| shared.traces = Some(counts))
     }
     /// The same with what becomes of its log in the metrics.
     #[must_use]
     pub fn logged(self, lines: Arc<logged::LineCounts>) -> Self {
-        Self { lines, ..self }
+        self.with(|shared| shared.lines = lines)
     }
     /// From here on `/readyz` says no.
     pub fn drain(&self) {
@@ -158,12 +175,21 @@ pub fn router(app: App) -> Router {
         .0
         .fallback(|| async { Problem::from(Code::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(Code::MethodNotAllowed) })
-        .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::before_body))
-        // Larger bodies are refused while they are read; what a route takes is said in `input`.
-        .layer(DefaultBodyLimit::max(input::MAX_POLICY_BODY))
-        .layer(axum::middleware::from_fn(exchange::run))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), answers::count))
+        // One layer, not one for each thing: every layer copies those below it for each request.
+        .layer(axum::middleware::from_fn_with_state(app.clone(), each))
         .with_state(app)
+}
+
+/// What is done for every request and its answer, whoever handles it.
+async fn each(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    // Larger bodies are refused while they are read; what a route takes is said in `input`.
+    DefaultBodyLimit::max(input::MAX_POLICY_BODY).apply(&mut request);
+    let probe = answers::is_probe(&request);
+    let response = exchange::run(&app, request, next).await;
+    if !probe {
+        app.answers.count(response.status());
+    }
+    response
 }
 
 /// An answer that is not an error.

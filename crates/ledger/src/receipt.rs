@@ -1,6 +1,7 @@
 //! A receipt: one entry, the proof that it is in the tree, and the signed checkpoint of the tree.
 //! Whoever holds it can prove, without asking anybody, that the ledger contains the entry.
 
+use intended_model::json::compact::{self, WriteError};
 use intended_model::{TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -70,13 +71,13 @@ impl Receipt {
         index: u64,
         proof: &[NodeHash],
         checkpoint: &str,
-    ) -> Result<(), serde_json::Error> {
+    ) -> Result<(), WriteError> {
         out.extend_from_slice(b"{\"checkpoint\":");
-        serde_json::to_writer(&mut *out, checkpoint)?;
+        compact::write(out, checkpoint)?;
         out.extend_from_slice(b",\"entry\":");
         out.extend_from_slice(leaf);
         out.extend_from_slice(b",\"index\":");
-        serde_json::to_writer(&mut *out, &index)?;
+        compact::write(out, &index)?;
         out.extend_from_slice(b",\"proof\":[");
         for (n, step) in proof.iter().enumerate() {
             out.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });

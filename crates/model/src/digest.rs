@@ -60,7 +60,7 @@ impl Digest {
 }
 
 /// The two hex digits of a byte.
-const fn digits(byte: u8) -> [u8; 2] {
+pub(crate) const fn digits(byte: u8) -> [u8; 2] {
     const fn digit(nibble: u8) -> u8 {
         if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
     }

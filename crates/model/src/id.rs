@@ -206,15 +206,23 @@ impl IntentId {
     }
 }
 
+impl IntentId {
+    /// As it is written. A decision writes several: not digit by digit through a formatter.
+    fn written<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
+        let text = self.0.iter().enumerate().flat_map(|(i, byte)| {
+            let dash = matches!(i, 4 | 6 | 8 | 10).then_some(b'-');
+            dash.into_iter().chain(crate::digest::digits(*byte))
+        });
+        for (to, from) in buffer.iter_mut().zip(text) {
+            *to = from;
+        }
+        std::str::from_utf8(buffer).unwrap_or_default()
+    }
+}
+
 impl fmt::Display for IntentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, byte) in self.0.iter().enumerate() {
-            if matches!(i, 4 | 6 | 8 | 10) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        f.write_str(self.written(&mut [0; 36]))
     }
 }
 impl fmt::Debug for IntentId {
@@ -236,7 +244,7 @@ impl FromStr for IntentId {
 }
 impl Serialize for IntentId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.written(&mut [0; 36]))
     }
 }
 impl<'de> Deserialize<'de> for IntentId {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use intended_model::IntentId;
 use intended_model::decision::DecisionRecord;
 use intended_store::{Commit, Committed, StoreError, Write};
+use tokio::task::JoinHandle;
 
 use crate::submit::{DEADLINE_MS, IDEMPOTENCY_TTL_MS, answer_of};
-use crate::{Runtime, RuntimeError, Tenant};
+use crate::{Runtime, Tenant};
 
 /// What came of a commit, with the decision, which went along.
 pub(crate) type Came = (DecisionRecord, Result<Committed, StoreError>);
@@ -21,16 +22,16 @@ impl Runtime {
     /// Commits a decision and takes it in. With `once`, the fact of an idempotency key, it can be asked for
     /// again: where it took too long, that is noted, and a decision whose first answer was no token has
     /// none later either.
-    pub(crate) async fn commit_decision(
+    pub(crate) fn commit_decision(
         &self,
         tenant: &Arc<Tenant>,
         record: DecisionRecord,
         commit: Commit,
         once: Option<&str>,
-    ) -> Result<Came, RuntimeError> {
+    ) -> JoinHandle<Came> {
         let (follower, clock) = (self.follower.clone(), Arc::clone(&self.clock));
         let (metrics, tenant, once) = (Arc::clone(&self.metrics), Arc::clone(tenant), once.map(Box::<str>::from));
-        let committing = tokio::spawn(async move {
+        tokio::spawn(async move {
             let committed = follower.commit_here(commit).await;
             let Ok(Committed { recorded_at, .. }) = &committed else { return (record, committed) };
             // The self-test is nobody's doing: it is counted as what it is, and as nothing else.
@@ -49,8 +50,7 @@ impl Runtime {
                 }
             }
             (record, committed)
-        });
-        committing.await.map_err(RuntimeError::internal)
+        })
     }
 }
 

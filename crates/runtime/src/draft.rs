@@ -6,7 +6,7 @@ use intended_engine::effects::token_ttl_secs;
 use intended_engine::{Effect, KeptSession, State, decide, effects, keys, needs};
 use intended_model::decision::{ApprovalRef, DecisionRecord, Grant, Input, PROCEDURE, SessionContext};
 use intended_model::entry::BODY_VERSION;
-use intended_model::json::{MAX_RECORDED_DEPTH, nests};
+use intended_model::json::{MAX_RECORDED_DEPTH, compact, nests};
 use intended_model::{Class, Code, CredentialId, Digest, Intent, IntentId, Kind, Timestamp, synthetic};
 use intended_store::{Commit, NewEntry, Write};
 
@@ -113,6 +113,9 @@ impl Runtime {
     }
 }
 
+/// What a decision's entry usually comes to, with room to spare.
+const ROOM: usize = 8 << 10;
+
 /// The commit of a decision, fenced by the state it was made on and by what it read.
 pub(crate) fn commit_of(
     tenant: &Tenant,
@@ -120,7 +123,7 @@ pub(crate) fn commit_of(
     reads: Vec<(Box<str>, u64)>,
     writes: Vec<Write>,
 ) -> Result<Commit, RuntimeError> {
-    let body = serde_json::to_string(record).map_err(RuntimeError::internal)?;
+    let body = compact::to_string(record, ROOM).map_err(RuntimeError::internal)?;
     // One level is the leaf's. What could not be read back is not recorded.
     if nests(&body, MAX_RECORDED_DEPTH) {
         return Err(Code::JsonTooDeep.into());

@@ -83,7 +83,8 @@ impl Runtime {
     pub async fn submit(&self, principal: &Principal, submission: Submission) -> Result<Decided, RuntimeError> {
         let class = Class::of(PROCEDURE, &submission.intent.action.name);
         let span = spans::decide(&principal.tenant.id, &submission.intent.environment);
-        let decided = self.decide_one(principal, submission).instrument(span.clone()).await;
+        // On the heap at once: whoever handles the request moves what it waits for several times.
+        let decided = Box::pin(self.decide_one(principal, submission)).instrument(span.clone()).await;
         spans::came_of(&span, &decided);
         // The self-test is no traffic, nor are its failures.
         if let Err(error) = &decided
@@ -100,7 +101,7 @@ impl Runtime {
         let intent_hash = submission.intent.digest().map_err(RuntimeError::internal)?;
         let idempotency = submission.idempotency_key.as_deref().map(|k| keys::idempotency(&principal.credential, k));
         if let Some(key) = &idempotency
-            && let Some(decided) = self.answered(principal, key, &submission, intent_hash).await?
+            && let Some(decided) = Box::pin(self.answered(principal, key, &submission, intent_hash)).await?
         {
             return Ok(decided);
         }
@@ -143,7 +144,7 @@ impl Runtime {
             let committing = phase!("commit");
             let committing =
                 self.commit_decision(tenant, record, commit, idempotency.as_deref()).instrument(committing);
-            let (record, committed) = committing.await?;
+            let (record, committed) = committing.await.map_err(RuntimeError::internal)?;
             match committed {
                 Ok(committed) => {
                     let commit = watch.lap();
@@ -162,14 +163,14 @@ impl Runtime {
                         self.metrics().conflict();
                     }
                     match &conflict {
-                        Conflict::Control { .. } => self.follow(tenant).await?,
+                        Conflict::Control { .. } => Box::pin(self.follow(tenant)).await?,
                         Conflict::Fact { key } if idempotency.as_deref() == Some(&**key) => {
                             let submission = Submission {
                                 intent: record.input.intent,
                                 idempotency_key: submission.idempotency_key.clone(),
                                 audience: submission.audience.clone(),
                             };
-                            let answered = self.answered(principal, key, &submission, intent_hash).await?;
+                            let answered = Box::pin(self.answered(principal, key, &submission, intent_hash)).await?;
                             return answered.ok_or_else(|| Code::ConflictExhausted.into());
                         }
                         Conflict::Late { head } => self.saw(*head),

@@ -1,6 +1,8 @@
 //! What a token says. Registered claims wherever one exists (RFC 7519 section 4.1, RFC 8693
 //! section 4.1, RFC 9396 section 2).
 
+use std::borrow::Cow;
+
 use intended_model::{Class, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -66,110 +68,110 @@ pub struct Actor {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Resource {
-    id: String,
+struct Resource<'c> {
+    id: Cow<'c, str>,
     #[serde(rename = "type")]
-    kind: String,
+    kind: Cow<'c, str>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Detail {
+struct Detail<'c> {
     #[serde(rename = "type")]
-    kind: String,
-    tool: String,
-    operation: String,
-    resource: Resource,
+    kind: Cow<'c, str>,
+    tool: Cow<'c, str>,
+    operation: Cow<'c, str>,
+    resource: Resource<'c>,
     arguments_digest: Digest,
 }
 
 /// The payload as it is written. Members that are not known are ignored (RFC 7519 section 4);
 /// within the parts that bind, they are refused.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Wire {
-    iss: String,
-    sub: String,
-    aud: String,
+pub(crate) struct Wire<'c> {
+    iss: Cow<'c, str>,
+    sub: Cow<'c, str>,
+    aud: Cow<'c, str>,
     iat: i64,
     nbf: i64,
     exp: i64,
-    jti: String,
-    tid: String,
-    env: String,
-    txn: String,
+    jti: Cow<'c, str>,
+    tid: Cow<'c, str>,
+    env: Cow<'c, str>,
+    txn: Cow<'c, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    act: Option<Actor>,
+    act: Option<Cow<'c, Actor>>,
     #[serde(default, skip_serializing_if = "Class::is_traffic")]
     class: Class,
-    authorization_details: Vec<Detail>,
+    authorization_details: Vec<Detail<'c>>,
     intent_hash: Digest,
-    policy: String,
-    ledger: LedgerPosition,
+    policy: Cow<'c, str>,
+    ledger: Cow<'c, LedgerPosition>,
     once: bool,
 }
 
 const DETAIL: &str = "intended:action";
 
 impl Claims {
-    pub(crate) fn to_wire(&self) -> Wire {
-        let c = self.clone();
+    pub(crate) fn to_wire(&self) -> Wire<'_> {
+        let action = &self.action;
         Wire {
-            iss: c.iss,
-            sub: c.sub,
-            aud: c.aud,
-            iat: c.iat,
-            nbf: c.nbf,
-            exp: c.exp,
-            jti: c.jti,
-            tid: c.tid,
-            env: c.env,
-            txn: c.txn,
-            act: c.act,
-            class: c.class,
+            iss: (&self.iss).into(),
+            sub: (&self.sub).into(),
+            aud: (&self.aud).into(),
+            iat: self.iat,
+            nbf: self.nbf,
+            exp: self.exp,
+            jti: (&self.jti).into(),
+            tid: (&self.tid).into(),
+            env: (&self.env).into(),
+            txn: (&self.txn).into(),
+            act: self.act.as_ref().map(Cow::Borrowed),
+            class: self.class,
             authorization_details: vec![Detail {
-                kind: DETAIL.to_owned(),
-                tool: c.action.tool,
-                operation: c.action.operation,
-                resource: Resource { id: c.action.resource_id, kind: c.action.resource_type },
-                arguments_digest: c.action.arguments_digest,
+                kind: DETAIL.into(),
+                tool: (&action.tool).into(),
+                operation: (&action.operation).into(),
+                resource: Resource { id: (&action.resource_id).into(), kind: (&action.resource_type).into() },
+                arguments_digest: action.arguments_digest,
             }],
-            intent_hash: c.intent_hash,
-            policy: c.policy,
-            ledger: c.ledger,
+            intent_hash: self.intent_hash,
+            policy: (&self.policy).into(),
+            ledger: Cow::Borrowed(&self.ledger),
             once: true,
         }
     }
 
     /// The claims of a payload; `None` unless it grants exactly one action, once.
-    pub(crate) fn from_wire(w: Wire) -> Option<Self> {
+    pub(crate) fn from_wire(w: Wire<'_>) -> Option<Self> {
         let mut details = w.authorization_details.into_iter();
         let (Some(d), None) = (details.next(), details.next()) else { return None };
         if d.kind != DETAIL || !w.once {
             return None;
         }
         Some(Self {
-            iss: w.iss,
-            sub: w.sub,
-            aud: w.aud,
+            iss: w.iss.into_owned(),
+            sub: w.sub.into_owned(),
+            aud: w.aud.into_owned(),
             iat: w.iat,
             nbf: w.nbf,
             exp: w.exp,
-            jti: w.jti,
-            tid: w.tid,
-            env: w.env,
-            txn: w.txn,
-            act: w.act,
+            jti: w.jti.into_owned(),
+            tid: w.tid.into_owned(),
+            env: w.env.into_owned(),
+            txn: w.txn.into_owned(),
+            act: w.act.map(Cow::into_owned),
             class: w.class,
             action: Action {
-                tool: d.tool,
-                operation: d.operation,
-                resource_type: d.resource.kind,
-                resource_id: d.resource.id,
+                tool: d.tool.into_owned(),
+                operation: d.operation.into_owned(),
+                resource_type: d.resource.kind.into_owned(),
+                resource_id: d.resource.id.into_owned(),
                 arguments_digest: d.arguments_digest,
             },
             intent_hash: w.intent_hash,
-            policy: w.policy,
-            ledger: w.ledger,
+            policy: w.policy.into_owned(),
+            ledger: w.ledger.into_owned(),
         })
     }
 }

@@ -25,6 +25,7 @@ pub use verify::{Accepted, Binding, Call, Expectations, Known, Refusal, SingleUs
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use intended_model::json::compact;
 
 /// The `typ` of an authority token.
 pub const TYPE: &str = "authority+jwt";
@@ -63,13 +64,16 @@ pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
+/// What the claims of a token usually come to, with room to spare.
+const ROOM: usize = 2 << 10;
+
 /// Signs a token.
 pub fn issue(claims: &Claims, signer: &dyn TokenSigner) -> Result<String, SignError> {
     if claims.exp.saturating_sub(claims.iat) > MAX_TTL {
         return Err(SignError::Ttl);
     }
-    let payload = serde_json::to_vec(&claims.to_wire()).map_err(|_| SignError::Claims)?;
-    jws(TYPE, &payload, signer)
+    let payload = compact::to_string(&claims.to_wire(), ROOM).map_err(|_| SignError::Claims)?;
+    jws(TYPE, payload.as_bytes(), signer)
 }
 
 /// A compact JWS (RFC 7515 section 7.1).

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use intended_ledger::Receipt;
 use intended_model::decision::{Decision, Gate, Obligations, Outcome, PolicyRef, Risk};
 use intended_model::entry::Scope;
+use intended_model::json::compact;
 use intended_model::{Class, Code, Event, Intent, IntentId, Kind, Timestamp, Value};
 use intended_runtime::escalations::Standing;
 use intended_runtime::{Decided, Principal, RuntimeError, Submission, admin, audit};
@@ -107,7 +108,7 @@ impl<'a> DecisionBody<'a> {
     /// The answer: this, and the decision's receipt as the last member.
     pub(super) fn answer(&self, status: u16, d: &Decided) -> Answer {
         let mut body = Vec::with_capacity(2 * d.leaf.len() + ROOM);
-        serde_json::to_writer(&mut body, self).map_err(RuntimeError::internal)?;
+        compact::write(&mut body, self).map_err(RuntimeError::internal)?;
         // The object's end.
         body.pop();
         body.extend_from_slice(b",\"receipt\":");

@@ -169,7 +169,11 @@ impl Runtime {
             }
             let commit = commit_of(tenant, &record, reads, writes)?;
             let committing = deciding.in_scope(|| phase!("commit"));
-            let (record, committed) = self.commit_decision(tenant, record, commit, None).instrument(committing).await?;
+            let (record, committed) = self
+                .commit_decision(tenant, record, commit, None)
+                .instrument(committing)
+                .await
+                .map_err(RuntimeError::internal)?;
             match committed {
                 Ok(committed) => {
                     self.wake();

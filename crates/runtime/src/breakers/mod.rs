@@ -105,9 +105,11 @@ impl Tenant {
 impl Runtime {
     /// Records what has reached its threshold. From then on it denies.
     pub(crate) async fn record_crossings(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
-        if !tenant.breakers.is_waiting() {
-            return Ok(());
-        }
+        // Rare, and large: every decision would carry the room for it.
+        if tenant.breakers.is_waiting() { Box::pin(self.record_waiting(tenant)).await } else { Ok(()) }
+    }
+
+    async fn record_waiting(&self, tenant: &Arc<Tenant>) -> Result<(), RuntimeError> {
         let _one_at_a_time = tenant.breakers.recording.lock().await;
         let mut attempts = 0;
         while let Some(crossing) = tenant.breakers.first() {

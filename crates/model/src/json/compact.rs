@@ -1,0 +1,494 @@
+//! JSON without white space, of anything that serde knows. What a decision writes (its entry, its
+//! token, its answer) is mostly text with nothing to escape in it: it is looked through eight bytes at a
+//! time, and copied. Writes what `serde_json` writes, with two differences: numbers that are not finite
+//! are refused, and others are written as RFC 8785 has them.
+//!
+//! Members stand in the order that the type gives them in.
+
+use std::fmt::Display;
+
+use serde::ser::{
+    Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
+    SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
+};
+
+use super::{ecmascript, escaped};
+
+/// Something that JSON has no way to write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WriteError(Box<str>);
+
+impl serde::ser::Error for WriteError {
+    fn custom<T: Display>(message: T) -> Self {
+        Self(message.to_string().into())
+    }
+}
+
+type Written = Result<(), WriteError>;
+
+/// Writes `value` at the end of `out`. After an error a part of it may be there.
+pub fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Written {
+    value.serialize(Writer(out))
+}
+
+/// `value` as text, with room for `expected` bytes from the start.
+pub fn to_string<T: Serialize + ?Sized>(value: &T, expected: usize) -> Result<String, WriteError> {
+    let mut out = Vec::with_capacity(expected);
+    write(&mut out, value)?;
+    String::from_utf8(out).map_err(WriteError::custom)
+}
+
+/// As `serde_json` names a value that is JSON already.
+const RAW: &str = "$serde_json::private::RawValue";
+
+fn quoted(out: &mut Vec<u8>, text: &str) {
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    escaped(text, |part| out.extend_from_slice(part.as_bytes()));
+    out.push(b'"');
+}
+
+fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn double(out: &mut Vec<u8>, number: f64) -> Written {
+    if !number.is_finite() {
+        return Err(WriteError::custom("a number that is not finite"));
+    }
+    out.extend_from_slice(ecmascript(number).as_bytes());
+    Ok(())
+}
+
+struct Writer<'o>(&'o mut Vec<u8>);
+
+impl<'o> Writer<'o> {
+    fn open(self, open: u8, close: &'static [u8]) -> Members<'o> {
+        self.0.push(open);
+        Members { out: self.0, first: true, close, raw: false }
+    }
+    /// `{"variant":`
+    fn variant(&mut self, variant: &str) {
+        self.0.push(b'{');
+        quoted(self.0, variant);
+        self.0.push(b':');
+    }
+}
+
+macro_rules! integers {
+    ($($name:ident: $kind:ty),*) => {
+        $(fn $name(self, number: $kind) -> Written {
+            integer(self.0, number);
+            Ok(())
+        })*
+    };
+}
+
+impl<'o> Serializer for Writer<'o> {
+    type Ok = ();
+    type Error = WriteError;
+    type SerializeSeq = Members<'o>;
+    type SerializeTuple = Members<'o>;
+    type SerializeTupleStruct = Members<'o>;
+    type SerializeTupleVariant = Members<'o>;
+    type SerializeMap = Members<'o>;
+    type SerializeStruct = Members<'o>;
+    type SerializeStructVariant = Members<'o>;
+
+    integers!(
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128
+    );
+    fn serialize_bool(self, yes: bool) -> Written {
+        self.0.extend_from_slice(if yes { b"true" } else { b"false" });
+        Ok(())
+    }
+    fn serialize_f32(self, number: f32) -> Written {
+        double(self.0, f64::from(number))
+    }
+    fn serialize_f64(self, number: f64) -> Written {
+        double(self.0, number)
+    }
+    fn serialize_char(self, sign: char) -> Written {
+        quoted(self.0, sign.encode_utf8(&mut [0; 4]));
+        Ok(())
+    }
+    fn serialize_str(self, text: &str) -> Written {
+        quoted(self.0, text);
+        Ok(())
+    }
+    fn serialize_bytes(self, bytes: &[u8]) -> Written {
+        bytes.serialize(self)
+    }
+    fn serialize_none(self) -> Written {
+        self.serialize_unit()
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
+        value.serialize(self)
+    }
+    fn serialize_unit(self) -> Written {
+        self.0.extend_from_slice(b"null");
+        Ok(())
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Written {
+        self.serialize_unit()
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Written {
+        self.serialize_str(variant)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Written {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        mut self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Written {
+        self.variant(variant);
+        write(self.0, value)?;
+        self.0.push(b'}');
+        Ok(())
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<Members<'o>, WriteError> {
+        Ok(self.open(b'[', b"]"))
+    }
+    fn serialize_tuple(self, _: usize) -> Result<Members<'o>, WriteError> {
+        Ok(self.open(b'[', b"]"))
+    }
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Members<'o>, WriteError> {
+        Ok(self.open(b'[', b"]"))
+    }
+    fn serialize_tuple_variant(
+        mut self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Members<'o>, WriteError> {
+        self.variant(variant);
+        Ok(self.open(b'[', b"]}"))
+    }
+    fn serialize_map(self, _: Option<usize>) -> Result<Members<'o>, WriteError> {
+        Ok(self.open(b'{', b"}"))
+    }
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, WriteError> {
+        if name == RAW {
+            return Ok(Members { out: self.0, first: true, close: b"", raw: true });
+        }
+        Ok(self.open(b'{', b"}"))
+    }
+    fn serialize_struct_variant(
+        mut self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Members<'o>, WriteError> {
+        self.variant(variant);
+        Ok(self.open(b'{', b"}}"))
+    }
+}
+
+/// An array or object that is being written.
+struct Members<'o> {
+    out: &'o mut Vec<u8>,
+    first: bool,
+    close: &'static [u8],
+    raw: bool,
+}
+
+impl Members<'_> {
+    fn comma(&mut self) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+    }
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        self.comma();
+        write(self.out, value)
+    }
+    fn member<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
+        if self.raw {
+            return value.serialize(Text { out: self.out, raw: true });
+        }
+        self.comma();
+        quoted(self.out, name);
+        self.out.push(b':');
+        write(self.out, value)
+    }
+    fn finish(self) -> Written {
+        self.out.extend_from_slice(self.close);
+        Ok(())
+    }
+}
+
+macro_rules! elements {
+    ($($kind:ident: $add:ident),*) => {
+        $(impl $kind for Members<'_> {
+            type Ok = ();
+            type Error = WriteError;
+            fn $add<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+                self.element(value)
+            }
+            fn end(self) -> Written {
+                self.finish()
+            }
+        })*
+    };
+}
+elements!(
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field
+);
+
+macro_rules! members {
+    ($($kind:ident),*) => {
+        $(impl $kind for Members<'_> {
+            type Ok = ();
+            type Error = WriteError;
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
+                self.member(name, value)
+            }
+            fn end(self) -> Written {
+                self.finish()
+            }
+        })*
+    };
+}
+members!(SerializeStruct, SerializeStructVariant);
+
+impl SerializeMap for Members<'_> {
+    type Ok = ();
+    type Error = WriteError;
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Written {
+        self.comma();
+        key.serialize(Text { out: self.out, raw: false })
+    }
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        self.out.push(b':');
+        write(self.out, value)
+    }
+    fn end(self) -> Written {
+        self.finish()
+    }
+}
+
+/// What has to be a text: a member's name; or, raw, JSON that is written already.
+struct Text<'o> {
+    out: &'o mut Vec<u8>,
+    raw: bool,
+}
+
+fn no_text<T>() -> Result<T, WriteError> {
+    Err(WriteError::custom("a member's name is a text"))
+}
+
+macro_rules! names {
+    ($($name:ident: $kind:ty),*) => {
+        $(fn $name(self, number: $kind) -> Written {
+            self.out.push(b'"');
+            integer(self.out, number);
+            self.out.push(b'"');
+            Ok(())
+        })*
+    };
+}
+macro_rules! nameless {
+    ($($name:ident($($kind:ty),*) -> $ok:ty;)*) => {
+        $(fn $name(self, $(_: $kind),*) -> Result<$ok, WriteError> {
+            no_text()
+        })*
+    };
+}
+
+impl Serializer for Text<'_> {
+    type Ok = ();
+    type Error = WriteError;
+    type SerializeSeq = Impossible<(), WriteError>;
+    type SerializeTuple = Impossible<(), WriteError>;
+    type SerializeTupleStruct = Impossible<(), WriteError>;
+    type SerializeTupleVariant = Impossible<(), WriteError>;
+    type SerializeMap = Impossible<(), WriteError>;
+    type SerializeStruct = Impossible<(), WriteError>;
+    type SerializeStructVariant = Impossible<(), WriteError>;
+
+    names!(
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128
+    );
+    fn serialize_str(self, text: &str) -> Written {
+        if self.raw {
+            self.out.extend_from_slice(text.as_bytes());
+        } else {
+            quoted(self.out, text);
+        }
+        Ok(())
+    }
+    fn serialize_char(self, sign: char) -> Written {
+        self.serialize_str(sign.encode_utf8(&mut [0; 4]))
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Written {
+        self.serialize_str(variant)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Written {
+        value.serialize(self)
+    }
+    fn serialize_bool(self, yes: bool) -> Written {
+        self.serialize_str(if yes { "true" } else { "false" })
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Written {
+        no_text()
+    }
+    nameless! {
+        serialize_f32(f32) -> ();
+        serialize_f64(f64) -> ();
+        serialize_bytes(&[u8]) -> ();
+        serialize_none() -> ();
+        serialize_unit() -> ();
+        serialize_unit_struct(&'static str) -> ();
+        serialize_seq(Option<usize>) -> Self::SerializeSeq;
+        serialize_tuple(usize) -> Self::SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
+        serialize_map(Option<usize>) -> Self::SerializeMap;
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Serialize;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Colour {
+        DarkRed,
+        Blue,
+    }
+
+    #[derive(Debug, Clone, Serialize)]
+    struct Unit;
+    #[derive(Debug, Clone, Serialize)]
+    struct Wrapped(i8);
+    #[derive(Debug, Clone, Serialize)]
+    struct Pair(u64, String);
+
+    #[derive(Debug, Clone, Serialize)]
+    enum Shape {
+        Nothing,
+        One(String),
+        Two(u8, char),
+        Named { a: Option<bool>, b: i64 },
+    }
+
+    /// Every shape that serde has.
+    #[derive(Debug, Clone, Serialize)]
+    struct All {
+        text: String,
+        #[serde(rename = "\"odd\\\u{1}\"")]
+        odd: char,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        skipped: Option<u32>,
+        unit: (),
+        nothing: Unit,
+        wrapped: Wrapped,
+        pair: Pair,
+        tuple: (i16, u128, i128),
+        shapes: Vec<Shape>,
+        names: BTreeMap<String, Vec<u16>>,
+        colours: BTreeMap<Colour, bool>,
+        numbers: BTreeMap<i32, u32>,
+        raw: Box<serde_json::value::RawValue>,
+    }
+
+    fn shape() -> impl Strategy<Value = Shape> {
+        prop_oneof![
+            Just(Shape::Nothing),
+            any::<String>().prop_map(Shape::One),
+            any::<(u8, char)>().prop_map(|(a, b)| Shape::Two(a, b)),
+            any::<(Option<bool>, i64)>().prop_map(|(a, b)| Shape::Named { a, b }),
+        ]
+    }
+
+    /// Texts in which what is to be escaped stands at every place of a word.
+    fn text() -> impl Strategy<Value = String> {
+        let sign = prop_oneof![
+            6 => proptest::char::range(' ', '~'),
+            1 => proptest::char::range('\0', '\u{1f}'),
+            1 => Just('"'),
+            1 => Just('\\'),
+            2 => any::<char>(),
+        ];
+        proptest::collection::vec(sign, 0..40).prop_map(|signs| signs.into_iter().collect())
+    }
+
+    prop_compose! {
+        fn all()(
+            (text, odd, skipped, wrapped) in (text(), any::<char>(), any::<Option<u32>>(), any::<i8>()),
+            (pair, tuple) in ((any::<u64>(), text()), any::<(i16, u128, i128)>()),
+            shapes in proptest::collection::vec(shape(), 0..4),
+            names in proptest::collection::btree_map(text(), proptest::collection::vec(any::<u16>(), 0..3), 0..4),
+            numbers in proptest::collection::btree_map(any::<i32>(), any::<u32>(), 0..3),
+            yes in any::<bool>(),
+        ) -> All {
+            let raw = serde_json::value::RawValue::from_string(r#"{ "as" : [ "it", 1.50 ] }"#.to_owned()).unwrap();
+            let colours = BTreeMap::from([(Colour::DarkRed, yes), (Colour::Blue, !yes)]);
+            let (wrapped, pair) = (Wrapped(wrapped), Pair(pair.0, pair.1));
+            let (unit, nothing) = ((), Unit);
+            All { text, odd, skipped, unit, nothing, wrapped, pair, tuple, shapes, names, colours, numbers, raw }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_json_writes(all in all()) {
+            prop_assert_eq!(to_string(&all, 0).unwrap(), serde_json::to_string(&all).unwrap());
+        }
+
+        #[test]
+        fn a_text_with_whatever_is_in_it(text in text()) {
+            let written = to_string(&text, 0).unwrap();
+            prop_assert_eq!(&written, &serde_json::to_string(&text).unwrap());
+            prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn every_sign_at_every_place_of_a_word() {
+        for sign in (0..0x80).map(|b: u8| char::from(b)).chain(['ä', '€', '\u{80}', '\u{10ffff}']) {
+            for before in 0..18 {
+                let text = format!("{}{sign}{}", "x".repeat(before), "~".repeat(9));
+                assert_eq!(to_string(&text, 0).unwrap(), serde_json::to_string(&text).unwrap(), "{sign:?} {before}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_refused() {
+        assert!(to_string(&f64::NAN, 0).is_err() && to_string(&f32::INFINITY, 0).is_err());
+        assert_eq!(to_string(&1e21, 0).unwrap(), "1e+21");
+        assert_eq!(to_string(&0.5_f32, 0).unwrap(), "0.5");
+        assert!(to_string(&BTreeMap::from([((1, 2), 3)]), 0).is_err());
+        assert!(to_string(&BTreeMap::from([(None::<u8>, 3)]), 0).is_err());
+    }
+}
