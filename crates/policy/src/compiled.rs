@@ -21,7 +21,7 @@ use intended_model::Digest;
 use crate::missing::{Missing, Named, named, principal_and_action_match};
 use crate::obligation::{Change, Obligation, Requirement, merge};
 use crate::pack::Pack;
-use crate::request::{EvalError, EvalRequest, Types, build, resource_id};
+use crate::request::{EvalError, EvalRequest, Types, Wanted, build, operation_id, resource_id};
 
 /// What an expression of [`crate::pack::MAX_DEPTH`] needs at most, many times over: evaluation never
 /// meets the end of a stack, on whatever thread it runs.
@@ -117,6 +117,8 @@ struct Known {
 pub struct PolicySetVersion {
     digest: Digest,
     types: Types,
+    /// What its policies look at.
+    wanted: Wanted,
     /// Sorted by id; buckets hold positions in it.
     known: Vec<Known>,
     /// What of the tenant's they name, and which of them do: many policies name the same few things.
@@ -151,6 +153,7 @@ impl PolicySetVersion {
         let mut version = Self {
             digest: pack.digest(),
             types: Types::new().map_err(|e| wrong(&e))?,
+            wanted: Wanted::ALL,
             known: Vec::new(),
             named: BTreeMap::new(),
             buckets: HashMap::new(),
@@ -169,6 +172,7 @@ impl PolicySetVersion {
             }
         }));
         version.known.sort_by(|a, b| a.id.cmp(&b.id));
+        version.wanted = Wanted::by(version.known.iter().map(|known| &known.condition));
         for (position, known) in (0_u32..).zip(&version.known) {
             for name in named(&known.condition) {
                 version.named.entry(name).or_default().push(position);
@@ -278,7 +282,7 @@ impl PolicySetVersion {
         missing: &Missing,
         own: Option<&'static str>,
     ) -> Result<PolicyOutcome, EvalError> {
-        let (request, entities) = build(&self.types, r)?;
+        let (request, entities) = build(&self.types, r, self.wanted)?;
         let candidates = self.candidates(r);
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
         let slots = std::collections::HashMap::new();
@@ -307,7 +311,7 @@ impl PolicySetVersion {
     /// What each policy whose scope could match says.
     pub fn trace(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<Vec<PolicyTrace>, EvalError> {
         stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || {
-            let (request, entities) = build(&self.types, r)?;
+            let (request, entities) = build(&self.types, r, Wanted::ALL)?;
             let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
             let mut stale = Satisfied::default();
             self.stale(r, missing, &evaluator, &mut stale);
@@ -381,7 +385,7 @@ impl PolicySetVersion {
         let (mut principals, mut actions, mut resources) = (vec![0], vec![0], vec![0]);
         self.principals.find("Agent", [r.agent], &mut principals);
         self.principals.find("Team", r.teams.iter().copied(), &mut principals);
-        let operation = format!("op:{}", r.operation);
+        let operation = operation_id(r.operation);
         self.actions.find("Action", [r.tool, r.category, r.domain, &operation], &mut actions);
         self.resources.find("Resource", [&*resource_id(r.resource_kind, r.resource_id)], &mut resources);
         self.resources.find("Capability", r.capability, &mut resources);
@@ -504,7 +508,7 @@ pub struct Full {
 impl Full {
     /// Evaluates every policy of the version that this was made from.
     pub fn evaluate(&self, version: &PolicySetVersion, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
-        let (request, entities) = build(&version.types, r)?;
+        let (request, entities) = build(&version.types, r, Wanted::ALL)?;
         let request = cedar_policy::Request::from(request);
         let entities = cedar_policy::Entities::from(entities);
         let entities = cedar_policy::Entities::from_entities(entities.iter().cloned(), None)

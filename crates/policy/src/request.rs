@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
-    Context, Eid, Entity, EntityType, EntityUID, EntityUIDEntry, Literal, Name, PartialValue, Request, RestrictedExpr,
-    Value as CedarValue, ValueKind,
+    Context, Eid, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, Literal, Name, PartialValue, Request,
+    RestrictedExpr, Value as CedarValue, ValueKind, Var,
 };
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::RestrictedEvaluator;
@@ -146,7 +146,78 @@ fn uid(kind: &EntityType, id: &str) -> EntityUID {
 /// A resource's Cedar id: `type/id`.
 #[must_use]
 pub fn resource_id(kind: &str, id: &str) -> String {
-    format!("{kind}/{id}")
+    [kind, "/", id].concat()
+}
+
+/// An operation's Cedar id, among the actions.
+#[must_use]
+pub(crate) fn operation_id(operation: &str) -> String {
+    ["op:", operation].concat()
+}
+
+/// What `context` has, sorted.
+const CONTEXT: [&str; 20] = [
+    "approvals",
+    "budgets",
+    "category",
+    "confidence",
+    "domain",
+    "environment",
+    "flag",
+    "goal",
+    "indicators",
+    "list",
+    "number",
+    "operation",
+    "reversible",
+    "risk",
+    "riskFactors",
+    "session",
+    "text",
+    "tier",
+    "time",
+    "tool",
+];
+
+/// Which members of `context` policies look at, a bit for each of [`CONTEXT`]. One that none of them
+/// names cannot make a difference to any, so it is not made: they are a third of what a decision costs
+/// the policy engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted(u32);
+
+impl Wanted {
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// Of these conditions. Whoever does anything with `context` but look at a member of it by name
+    /// wants all.
+    pub fn by<'e>(conditions: impl IntoIterator<Item = &'e Expr>) -> Self {
+        let mut wanted = Self(0);
+        for condition in conditions {
+            let (mut all, mut by_name) = (0, 0);
+            for expr in condition.subexpressions() {
+                match expr.expr_kind() {
+                    ExprKind::Var(Var::Context) => all += 1,
+                    ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr }
+                        if matches!(expr.expr_kind(), ExprKind::Var(Var::Context)) =>
+                    {
+                        // One that it never has is refused with a list of those that it has.
+                        let Ok(at) = CONTEXT.binary_search(&attr.as_str()) else { return Self::ALL };
+                        wanted.0 |= 1 << at;
+                        by_name += 1;
+                    }
+                    _ => {}
+                }
+            }
+            if all != by_name {
+                return Self::ALL;
+            }
+        }
+        wanted
+    }
+
+    const fn has(self, at: usize) -> bool {
+        self.0 >> at & 1 == 1
+    }
 }
 
 type Record = BTreeMap<smol_str::SmolStr, CedarValue>;
@@ -256,8 +327,54 @@ fn boxed<'t>(items: impl IntoIterator<Item = &'t Box<str>>) -> CedarValue {
     texts(items.into_iter().map(|i| &**i))
 }
 
-/// The Cedar request and its entities, ancestors closed.
-pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Entities), EvalError> {
+/// A member of `context`.
+fn member(types: &Types, r: &EvalRequest<'_>, name: &str) -> CedarValue {
+    match name {
+        "approvals" => long(r.approvals),
+        "budgets" => entity(&types.counter),
+        "category" => text(r.category),
+        "confidence" => long(r.confidence),
+        "domain" => text(r.domain),
+        "environment" => text(r.environment),
+        "flag" => entity(&types.flag),
+        "goal" => record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))]),
+        "indicators" => boxed(r.indicators),
+        "list" => entity(&types.list),
+        "number" => entity(&types.number),
+        "operation" => text(r.operation),
+        "reversible" => text(r.reversible),
+        "risk" => long(r.risk),
+        "riskFactors" => {
+            let [f0, f1, f2, f3, f4, f5, f6, f7] = r.risk_factors;
+            let [n0, n1, n2, n3, n4, n5, n6, n7] = RISK_FACTORS;
+            let factors = [(n0, f0), (n1, f1), (n2, f2), (n3, f3), (n4, f4), (n5, f5), (n6, f6), (n7, f7)];
+            record(factors.map(|(name, value)| (name, long(value))))
+        }
+        "session" => record([
+            ("allowed", long(i64::from(r.session.allowed))),
+            ("categories", boxed(&r.session.categories)),
+            ("dataClass", long(r.session.data_class)),
+            ("declared", flag(r.session_declared)),
+            ("denied", long(i64::from(r.session.denied))),
+            ("indicators", boxed(&r.session.indicators)),
+            ("intents", long(i64::from(r.session.intents))),
+            ("tools", boxed(&r.session.tools)),
+        ]),
+        "text" => entity(&types.text),
+        "tier" => text(r.tier),
+        "time" => record([
+            ("epoch", long(r.epoch)),
+            ("hour", long(r.hour)),
+            ("minute", long(r.minute)),
+            ("weekday", long(r.weekday)),
+        ]),
+        // The last of [`CONTEXT`].
+        _ => text(r.tool),
+    }
+}
+
+/// The Cedar request, with those members of `context` that are wanted, and its entities, ancestors closed.
+pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Result<(Request, Entities), EvalError> {
     let broken = |what: &str| EvalError::Unrepresentable(what.to_owned());
     let mut tags =
         Tags { types, text: Fields::new(), number: Fields::new(), flag: Fields::new(), list: Fields::new(), count: 0 };
@@ -275,73 +392,19 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
         }
     }
 
-    let f = &r.risk_factors;
-    let [n0, n1, n2, n3, n4, n5, n6, n7] = RISK_FACTORS;
-    // By name, here and below: a map is made of what is sorted already in one go.
-    let context: Record = [
-        ("approvals", long(r.approvals)),
-        ("budgets", entity(&types.counter)),
-        ("category", text(r.category)),
-        ("confidence", long(r.confidence)),
-        ("domain", text(r.domain)),
-        ("environment", text(r.environment)),
-        ("flag", entity(&types.flag)),
-        ("goal", record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))])),
-        ("indicators", boxed(r.indicators)),
-        ("list", entity(&types.list)),
-        ("number", entity(&types.number)),
-        ("operation", text(r.operation)),
-        ("reversible", text(r.reversible)),
-        ("risk", long(r.risk)),
-        (
-            "riskFactors",
-            record([
-                (n0, long(f[0])),
-                (n1, long(f[1])),
-                (n2, long(f[2])),
-                (n3, long(f[3])),
-                (n4, long(f[4])),
-                (n5, long(f[5])),
-                (n6, long(f[6])),
-                (n7, long(f[7])),
-            ]),
-        ),
-        (
-            "session",
-            record([
-                ("allowed", long(i64::from(r.session.allowed))),
-                ("categories", boxed(&r.session.categories)),
-                ("dataClass", long(r.session.data_class)),
-                ("declared", flag(r.session_declared)),
-                ("denied", long(i64::from(r.session.denied))),
-                ("indicators", boxed(&r.session.indicators)),
-                ("intents", long(i64::from(r.session.intents))),
-                ("tools", boxed(&r.session.tools)),
-            ]),
-        ),
-        ("text", entity(&types.text)),
-        ("tier", text(r.tier)),
-        (
-            "time",
-            record([
-                ("epoch", long(r.epoch)),
-                ("hour", long(r.hour)),
-                ("minute", long(r.minute)),
-                ("weekday", long(r.weekday)),
-            ]),
-        ),
-        ("tool", text(r.tool)),
-    ]
-    .into_iter()
-    .map(|(n, v)| (smol_str::SmolStr::new_static(n), v))
-    .collect();
+    // In the order of their names, here and below: a map is made of what is sorted already in one go.
+    let context: Record = (0..)
+        .zip(CONTEXT)
+        .filter(|(at, _)| wanted.has(*at))
+        .map(|(_, name)| (smol_str::SmolStr::new_static(name), member(types, r, name)))
+        .collect();
 
     let agent = uid(&types.agent, r.agent);
     let action = uid(&types.action, r.tool);
     let resource = uid(&types.resource, &resource_id(r.resource_kind, r.resource_id));
     let category = uid(&types.action, r.category);
     let domain = uid(&types.action, r.domain);
-    let operation = uid(&types.action, &format!("op:{}", r.operation));
+    let operation = uid(&types.action, &operation_id(r.operation));
     // A tool named like its own category would be its own ancestor.
     if [&category, &domain, &operation].contains(&&action) || category == domain {
         return Err(broken("tool"));
@@ -401,4 +464,56 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>) -> Result<(Request, Enti
     let known = |id| EntityUIDEntry::known(id, None);
     let context = Context::Value(Arc::new(context));
     Ok((Request::new_unchecked(known(agent), known(action), known(resource), Some(context)), entities))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(policies: &[&str]) -> Wanted {
+        let parsed = policies.iter().map(|text| cedar_policy::Policy::parse(None, *text).unwrap());
+        let conditions: Vec<Expr> = parsed
+            .map(|policy| {
+                let ast: &cedar_policy_core::ast::Policy = policy.as_ref();
+                ast.condition()
+            })
+            .collect();
+        Wanted::by(&conditions)
+    }
+
+    fn names(wanted: Wanted) -> Vec<&'static str> {
+        (0..).zip(CONTEXT).filter(|(at, _)| wanted.has(*at)).map(|(_, name)| name).collect()
+    }
+
+    #[test]
+    fn the_members_of_context_are_sorted_and_each_has_a_bit() {
+        assert!(CONTEXT.is_sorted() && CONTEXT.len() <= 32);
+        assert_eq!(names(Wanted::ALL), CONTEXT);
+    }
+
+    #[test]
+    fn what_policies_name_is_wanted_and_nothing_else() {
+        assert_eq!(names(wanted(&["permit(principal, action, resource);"])), [""; 0]);
+        let some = [
+            r#"permit(principal, action, resource) when { context.text.getTag("to") == "x" && context.risk < 40 };"#,
+            "forbid(principal, action, resource) unless { if context has goal then context.goal.declared else true };",
+            r#"permit(principal, action, resource) when { [context["time"].hour, 3].contains(context.session.intents) };"#,
+        ];
+        assert_eq!(names(wanted(&some)), ["goal", "risk", "session", "text", "time"]);
+        assert_eq!(names(wanted(&some[..1])), ["risk", "text"]);
+    }
+
+    #[test]
+    fn who_does_anything_else_with_context_gets_all_of_it() {
+        for odd in [
+            "context == {risk: 1}",
+            "(if principal == resource then context else context).risk == 1",
+            "{a: context}.a.risk == 1",
+            "context has unheard || true",
+            "context.unheard == 1",
+        ] {
+            let policy = format!("permit(principal, action, resource) when {{ context.risk == 1 && {odd} }};");
+            assert_eq!(wanted(&[&policy]), Wanted::ALL, "{odd}");
+        }
+    }
 }
