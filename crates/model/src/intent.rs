@@ -187,7 +187,7 @@ fn member<'v>(object: &'v Object, name: &str, pointer: &str) -> Result<&'v str, 
     text_of(value, pointer)
 }
 fn part<'v>(object: &'v Object, name: &str, lenient: bool, members: &[&str]) -> Result<&'v Object, IntentError> {
-    let pointer = format!("/{name}");
+    let pointer = ["/", name].concat();
     let value = object
         .get(name)
         .ok_or_else(|| IntentError::new(Code::RequestInvalid, &pointer, format!("`{name}` is missing")))?;

@@ -76,7 +76,19 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = self.date();
         let ms = self.0.rem_euclid(DAY_MS);
         let (h, m, s, frac) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{frac:03}Z")
+        if !(0..=9999).contains(&year) {
+            return write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{frac:03}Z");
+        }
+        // Every answer has some: not number by number through a formatter.
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let numbers = [year, month, day, h, m, s, frac];
+        for (digits, mut rest) in text.split_mut(|b| !b.is_ascii_digit()).zip(numbers) {
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+                rest /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -89,6 +101,8 @@ mod tests {
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(951_782_400_000).to_string(), "2000-02-29T00:00:00.000Z");
         assert_eq!(Timestamp::MAX.to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp::from_millis(1_795_654_348_299).to_string(), "2026-11-26T00:52:28.299Z");
+        assert_eq!(Timestamp::from_millis(-62_198_755_200_000).to_string(), "-001-01-01T00:00:00.000Z");
     }
 
     #[test]
