@@ -393,27 +393,42 @@ fn escaped(text: &str, mut push: impl FnMut(&str)) {
     }
 }
 
-/// How many bytes there are before the first that has to be escaped. Eight at a time: of a decision's
-/// texts hardly any has one.
+/// How many bytes there are before the first that has to be escaped. Eight at a time, the last eight
+/// again if need be: of a decision's texts hardly any has one, and there are hundreds.
 fn plain(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    // The high bit of each byte below `n`. Only the lowest that is set is sure: a borrow may set higher ones.
-    const fn below(word: u64, n: u64) -> u64 {
-        word.wrapping_sub(ONES * n) & !word & HIGH
-    }
     let (words, rest) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quote = below(word ^ (ONES * b'"' as u64), 1);
-        let slash = below(word ^ (ONES * b'\\' as u64), 1);
-        let found = below(word, 0x20) | quote | slash;
-        if found != 0 {
-            return 8 * at + found.trailing_zeros() as usize / 8;
+        if let Some(found) = special(u64::from_le_bytes(*word)) {
+            return 8 * at + found;
         }
     }
-    let special = |b: &u8| *b < 0x20 || *b == b'"' || *b == b'\\';
-    bytes.len() - rest.len() + rest.iter().position(special).unwrap_or(rest.len())
+    let len = bytes.len();
+    let found = if rest.is_empty() {
+        None
+    } else if let Some(last) = bytes.last_chunk::<8>() {
+        special(u64::from_le_bytes(*last)).map(|found| len - 8 + found)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let word = u64::from(u32::from_le_bytes(*last)) << 32 | u64::from(u32::from_le_bytes(*first));
+        special(word).map(|found| if found < 4 { found } else { len + found - 8 })
+    } else {
+        rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\')
+    };
+    found.unwrap_or(len)
+}
+
+/// The first byte of a word that has to be escaped.
+const fn special(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    // The high bit of each byte below `n`. Only the lowest that is set is sure: a borrow may set higher ones.
+    const fn below(word: u64, n: u64) -> u64 {
+        word.wrapping_sub(ONES * n) & !word & (ONES << 7)
+    }
+    let quote = below(word ^ (ONES * b'"' as u64), 1);
+    let slash = below(word ^ (ONES * b'\\' as u64), 1);
+    match below(word, 0x20) | quote | slash {
+        0 => None,
+        found => Some(found.trailing_zeros() as usize / 8),
+    }
 }
 
 /// The order of RFC 8785 section 3.2.3. Differs from byte order only where surrogates meet U+E000…

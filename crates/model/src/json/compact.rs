@@ -12,7 +12,7 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::{ecmascript, escaped};
+use super::{ecmascript, escaped, plain};
 
 /// Something that JSON has no way to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +43,14 @@ pub fn to_string<T: Serialize + ?Sized>(value: &T, expected: usize) -> Result<St
 const RAW: &str = "$serde_json::private::RawValue";
 
 fn quoted(out: &mut Vec<u8>, text: &str) {
-    out.reserve(text.len() + 2);
+    // With a comma before it and a colon after it.
+    out.reserve(text.len() + 4);
     out.push(b'"');
-    escaped(text, |part| out.extend_from_slice(part.as_bytes()));
+    if plain(text.as_bytes()) == text.len() {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        escaped(text, |part| out.extend_from_slice(part.as_bytes()));
+    }
     out.push(b'"');
 }
 
@@ -476,9 +481,9 @@ mod tests {
     #[test]
     fn every_sign_at_every_place_of_a_word() {
         for sign in (0..0x80).map(|b: u8| char::from(b)).chain(['ä', '€', '\u{80}', '\u{10ffff}']) {
-            for before in 0..18 {
-                let text = format!("{}{sign}{}", "x".repeat(before), "~".repeat(9));
-                assert_eq!(to_string(&text, 0).unwrap(), serde_json::to_string(&text).unwrap(), "{sign:?} {before}");
+            for (before, after) in (0..18).flat_map(|before| (0..10).map(move |after| (before, after))) {
+                let text = format!("{}{sign}{}", "x".repeat(before), "~".repeat(after));
+                assert_eq!(to_string(&text, 0).unwrap(), serde_json::to_string(&text).unwrap(), "{text:?}");
             }
         }
     }
