@@ -2,7 +2,7 @@
 //!
 //! HTTP decisions, durable and signed, against a running server, in one run with what they are
 //! compared with: an fdatasync of 4 KiB on the same disk plus an empty axum handler (a process of its
-//! own, as the server is), and Cerbos where its binary is given (`npm install cerbos`): it is started
+//! own, as the server is), a naive spike ([`spike`]), and Cerbos where its binary is given (`npm install cerbos`): it is started
 //! with 10, 100 and 1,000 rules. Prints ratios.
 
 use std::io;
@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use intended_bench::{Latencies, encode, fdatasync_p50, load};
+use intended_keyring::{SigningKey, SystemRng};
+use intended_token::{Alg, TokenSigner as _};
+use tokio::sync::oneshot;
 
 struct Options {
     server: String,
@@ -64,11 +67,14 @@ async fn main() -> io::Result<()> {
     if std::env::args().nth(1).as_deref() == Some("--empty-handler") {
         return empty_handler().await;
     }
+    if std::env::args().nth(1).as_deref() == Some("--spike") {
+        return spike(Path::new(&std::env::args().nth(2).unwrap_or_default())).await;
+    }
     let o = options().map_err(io::Error::other)?;
     let duration = Duration::from_secs(o.seconds);
 
     let disk = fdatasync_p50(&o.dir, 2000)?;
-    let (empty_process, empty) = start_empty_handler()?;
+    let (empty_process, empty) = start(&["--empty-handler".as_ref()])?;
     println!("{:<42} {:>11}   p50 {disk:>8.1} µs", "fdatasync of 4 KiB", "");
 
     let (mut l, rate) =
@@ -80,15 +86,31 @@ async fn main() -> io::Result<()> {
     let body = r#"{"action":{"name":"orders.get_order","properties":{"order":"1042"}},"environment":"production","resource":{"id":"1042","type":"order"},"subject":{"id":"support-agent","type":"agent"}}"#;
     let path = format!("/v1/tenants/{}/intents", o.tenant);
     let request = encode("POST", &o.server, &path, Some(&o.key), Some(body));
+    let at_spike = tempfile::tempdir_in(&o.dir)?;
+    let (spike_process, spike) = start(&["--spike".as_ref(), at_spike.path().as_os_str()])?;
+    let mut naive = Vec::new();
     for clients in [1, 32] {
+        let bytes = encode("POST", &spike, "/", None, Some(body));
+        let time = Duration::from_secs(10.min(o.seconds));
+        let (mut l, rate) = load(&spike, clients, time, move |_, _| bytes.clone(), |s| s == 200).await?;
+        let p50 = row(&format!("naive spike, {clients} client(s)"), &mut l, rate);
+        if clients == 1 {
+            println!("{:<42} {:.2} × (fdatasync + empty handler)", "", p50 / floor);
+        }
+        naive.push((p50, rate));
+    }
+    drop(spike_process);
+    for (clients, naive) in [1, 32].into_iter().zip(naive) {
         let bytes = request.clone();
         let (mut l, rate) = load(&o.server, clients, duration, move |_, _| bytes.clone(), |s| s == 200).await?;
         let p50 = row(&format!("decision, {clients} client(s)"), &mut l, rate);
         println!("{:<42} p99 {:.1} × p50   [promised ≤ 10]", "", l.quantile(0.99) / p50);
         if clients == 1 {
             println!("{:<42} {:.2} × (fdatasync + empty handler)   [promised ≤ 1.3]", "", p50 / floor);
+            println!("{:<42} {:.2} × the naive spike", "", p50 / naive.0);
         } else {
             println!("{:<42} {rate:.0} decisions/s   [promised ≥ 15,000]", "");
+            println!("{:<42} {:.2} of the naive spike's rate", "", rate / naive.1);
         }
     }
     // As an agent's framework sends them: in a session, safe to repeat. Two facts besides the entry.
@@ -181,11 +203,71 @@ async fn empty_handler() -> io::Result<()> {
     axum::serve(listener.tap_io(|s| drop(s.set_nodelay(true))), app).await
 }
 
-/// Starts [`empty_handler`]; it ends with the guard.
-fn start_empty_handler() -> io::Result<(Guard, String)> {
+/// What anybody would write first: the request is parsed and hashed, a thread commits what has come in to
+/// SQLite, in one transaction, and what was recorded is signed. No policy, no state, no ledger, no proofs,
+/// and an answer of 200 bytes. On a free port that it prints, with its file in `dir`.
+async fn spike(dir: &Path) -> io::Result<()> {
+    let connection = rusqlite::Connection::open(dir.join("spike.db")).map_err(io::Error::other)?;
+    let set_up = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE log (hash BLOB, body TEXT)";
+    connection.execute_batch(set_up).map_err(io::Error::other)?;
+    let key = SigningKey::generate(Alg::EdDSA, &SystemRng::default()).map_err(io::Error::other)?;
+    let key = std::sync::Arc::new(key);
+    let (queue, jobs) = std::sync::mpsc::channel::<Recorded>();
+    std::thread::spawn(move || {
+        while let Ok(first) = jobs.recv() {
+            let batch: Vec<Recorded> = std::iter::once(first).chain(jobs.try_iter()).collect();
+            if let Err(error) = record(&connection, &batch) {
+                eprintln!("the spike cannot write: {error}");
+                return;
+            }
+            for one in batch {
+                let _ = one.done.send(());
+            }
+        }
+    });
+    let handler = move |body: axum::body::Bytes| {
+        let (queue, key) = (queue.clone(), std::sync::Arc::clone(&key));
+        async move {
+            let bad = axum::http::StatusCode::BAD_REQUEST;
+            let Ok(intent) = serde_json::from_slice::<serde_json::Value>(&body) else { return Err(bad) };
+            let text = intent.to_string();
+            let (hash, (done, recorded)) = (intended_model::Digest::of(text.as_bytes()), oneshot::channel());
+            let _ = queue.send(Recorded { hash, text, done });
+            recorded.await.map_err(|_| axum::http::StatusCode::INTERNAL_SERVER_ERROR)?;
+            let claims = intended_token::base64url(format!(r#"{{"intent_hash":"{hash}"}}"#).as_bytes());
+            let signature = key.sign(claims.as_bytes()).map_err(|_| bad)?;
+            Ok(format!(r#"{{"token":"{claims}.{}"}}"#, intended_token::base64url(&signature)))
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let app = axum::Router::new().route("/", axum::routing::post(handler));
+    axum::serve(listener.tap_io(|s| drop(s.set_nodelay(true))), app).await
+}
+
+/// Something for the spike to record.
+struct Recorded {
+    hash: intended_model::Digest,
+    text: String,
+    done: oneshot::Sender<()>,
+}
+
+fn record(connection: &rusqlite::Connection, batch: &[Recorded]) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    {
+        let mut insert = transaction.prepare_cached("INSERT INTO log VALUES (?1, ?2)")?;
+        for one in batch {
+            insert.execute((one.hash.as_bytes(), &one.text))?;
+        }
+    }
+    transaction.commit()
+}
+
+/// Starts this program as a server of another kind, which prints its address; it ends with the guard.
+fn start(arguments: &[&std::ffi::OsStr]) -> io::Result<(Guard, String)> {
     let mut child = std::process::Command::new(std::env::current_exe()?)
         .process_group(0)
-        .arg("--empty-handler")
+        .args(arguments)
         .stdout(std::process::Stdio::piped())
         .spawn()?;
     let out = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
