@@ -84,7 +84,7 @@ fn decimal(text: &str) -> Option<u64> {
 pub fn check_canonical(body: &str) -> Result<intended_model::Value, LeafError> {
     let value =
         intended_model::json::parse_recorded(body.as_bytes()).map_err(|e| LeafError::NotCanonical(e.to_string()))?;
-    if value.to_canonical() == body {
+    if value.is_canonically(body) {
         Ok(value)
     } else {
         Err(LeafError::NotCanonical("members out of order, white space, or another spelling of a value".to_owned()))

@@ -201,6 +201,13 @@ impl Value {
         self.write(&mut out);
         out
     }
+    /// Whether this is how it is written.
+    #[must_use]
+    pub fn is_canonically(&self, text: &str) -> bool {
+        let mut out = String::with_capacity(text.len());
+        self.write(&mut out);
+        out == text
+    }
     fn write(&self, out: &mut String) {
         match self {
             Self::Null => out.push_str("null"),
@@ -367,7 +374,11 @@ fn decompose(text: &str) -> Option<(bool, String, i64)> {
 /// Writes a JSON string with the escapes of RFC 8785 section 3.2.2.2.
 pub fn write_string(text: &str, out: &mut String) {
     out.push('"');
-    escaped(text, |part| out.push_str(part));
+    if plain(text.as_bytes()) == text.len() {
+        out.push_str(text);
+    } else {
+        escaped(text, |part| out.push_str(part));
+    }
     out.push('"');
 }
 
@@ -498,7 +509,7 @@ struct Reader<'a> {
     deepest: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn fail(&self, kind: JsonErrorKind) -> JsonError {
         JsonError { kind, offset: self.at }
     }
@@ -612,21 +623,12 @@ impl Reader<'_> {
     }
     fn string(&mut self) -> Result<Box<str>, JsonError> {
         self.at += 1;
-        let start = self.at;
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    let plain = self.text.get(start..self.at).unwrap_or_default();
-                    self.at += 1;
-                    return Ok(plain.into());
-                }
-                Some(b'\\') => break,
-                Some(0..=0x1f) => return Err(self.syntax("a control character stands in a string")),
-                Some(_) => self.at += 1,
-                None => return Err(self.syntax("a string never ends")),
-            }
+        let plain = self.plain();
+        if self.peek() == Some(b'"') {
+            self.at += 1;
+            return Ok(plain.into());
         }
-        let mut out = self.text.get(start..self.at).unwrap_or_default().to_owned();
+        let mut out = plain.to_owned();
         loop {
             match self.peek() {
                 Some(b'"') => {
@@ -638,16 +640,16 @@ impl Reader<'_> {
                     out.push(self.escape()?);
                 }
                 Some(0..=0x1f) => return Err(self.syntax("a control character stands in a string")),
-                Some(_) => {
-                    let from = self.at;
-                    while matches!(self.peek(), Some(b) if b >= 0x20 && b != b'"' && b != b'\\') {
-                        self.at += 1;
-                    }
-                    out.push_str(self.text.get(from..self.at).unwrap_or_default());
-                }
+                Some(_) => out.push_str(self.plain()),
                 None => return Err(self.syntax("a string never ends")),
             }
         }
+    }
+    /// What stands in a string up to its end, or to what stands there as something else.
+    fn plain(&mut self) -> &'a str {
+        let from = self.at;
+        self.at += plain(self.bytes.get(from..).unwrap_or_default());
+        self.text.get(from..self.at).unwrap_or_default()
     }
     fn escape(&mut self) -> Result<char, JsonError> {
         let sign = self.peek().ok_or_else(|| self.syntax("a string never ends"))?;

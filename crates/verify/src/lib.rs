@@ -32,6 +32,7 @@ use intended_model::entry::{
     ApprovalGranted, ApprovalNote, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause,
     EscalationClosed, KeyAdded, Scope,
 };
+use intended_model::json::compact;
 use intended_model::{Class, Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp, synthetic};
 use intended_token::{Jwk, JwkSet, KeySet};
 
@@ -360,7 +361,7 @@ impl Verifier {
         // One event has one spelling: what the types leave out or fill in is not free to choose.
         let written = match &event {
             // Declared in canonical order.
-            Event::Decision(record) => serde_json::to_string(record).map_err(|e| at(e.to_string()))?,
+            Event::Decision(record) => compact::to_string(record, leaf.body.len()).map_err(|e| at(e.to_string()))?,
             other => other.to_canonical().map_err(|e| at(e.to_string()))?,
         };
         if written != leaf.body {
