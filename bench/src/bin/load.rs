@@ -2,7 +2,7 @@
 //!
 //! HTTP decisions, durable and signed, against a running server, in one run with what they are
 //! compared with: an fdatasync of 4 KiB on the same disk plus an empty axum handler (a process of its
-//! own, as the server is), a naive spike ([`spike`]), and Cerbos where its binary is given (`npm install cerbos`): it is started
+//! own, as the server is), a naive spike ([`spike`], before it and for 10 s at most), and Cerbos where its binary is given (`npm install cerbos`): it is started
 //! with 10, 100 and 1,000 rules. Prints ratios.
 
 use std::io;
@@ -15,6 +15,10 @@ use intended_bench::{Latencies, encode, fdatasync_p50, load};
 use intended_keyring::{SigningKey, SystemRng};
 use intended_token::{Alg, TokenSigner as _};
 use tokio::sync::oneshot;
+
+/// The spike's too: what it is compared with has the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Options {
     server: String,

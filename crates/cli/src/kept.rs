@@ -243,9 +243,12 @@ async fn again(runtime: &Runtime, dir: &Path, kept: &mut Held, pulse: &Pulse) {
 /// what lies at its mount point then is not where checkpoints are kept, so nothing is written there: the
 /// next start would find it, and no loss. Whether all of them are there.
 pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut Held) -> bool {
-    if let Some(gone) = kept.keys().map(|tenant| place(dir, tenant)).find(|path| !path.is_file()) {
-        tracing::warn!(path = %gone.display(), "a kept checkpoint is gone: is the disk mounted? nothing is kept there");
-        return false;
+    let gone = |path: &Path| {
+        tracing::warn!(path = %path.display(), "a kept checkpoint is gone: is the disk mounted? nothing is kept there");
+        false
+    };
+    if let Some(path) = kept.keys().map(|tenant| place(dir, tenant)).find(|path| !path.is_file()) {
+        return gone(&path);
     }
     let mut all = true;
     for tenant in runtime.tenants() {
@@ -260,6 +263,10 @@ pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut Held) -> bool {
         let place = place(dir, &tenant.id);
         if kept.get(&tenant.id) == Some(&size) && place.is_file() {
             continue;
+        }
+        // Looked at again: the disk can have gone while the head was read.
+        if kept.contains_key(&tenant.id) && !place.is_file() {
+            return gone(&place);
         }
         match replace(&place, &text) {
             Ok(()) => drop(kept.insert(tenant.id.clone(), size)),

@@ -4,7 +4,8 @@
 //! Each size is asked in two ways. *Spread*: [`REQUESTS`] requests of different agents for different
 //! tools and targets, one after the other, so that a large set pays for memory that is not in the
 //! cache. *One*: the same request again and again, where all is in the cache. Every request has the
-//! same number of policies to evaluate at every size: only the set's size differs.
+//! same number of policies to evaluate at every size: only the set's size differs. The index is asked as
+//! a decision asks it, with the members of `context` that the policies name; Cedar's side has them all.
 //!
 //! `cargo bench -p intended-policy -- table` skips the single measurements and prints the table.
 #![allow(

@@ -195,17 +195,20 @@ impl Wanted {
         for condition in conditions {
             let (mut all, mut by_name) = (0, 0);
             for expr in condition.subexpressions() {
-                match expr.expr_kind() {
-                    ExprKind::Var(Var::Context) => all += 1,
-                    ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr }
-                        if matches!(expr.expr_kind(), ExprKind::Var(Var::Context)) =>
-                    {
-                        // One that it never has is refused with a list of those that it has.
-                        let Ok(at) = CONTEXT.binary_search(&attr.as_str()) else { return Self::ALL };
-                        wanted.0 |= 1 << at;
-                        by_name += 1;
+                let (of, attr) = match expr.expr_kind() {
+                    ExprKind::Var(Var::Context) => {
+                        all += 1;
+                        continue;
                     }
-                    _ => {}
+                    ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
+                    ExprKind::ExtHasAttr { expr, attrs } => (expr, attrs.first()),
+                    _ => continue,
+                };
+                if matches!(of.expr_kind(), ExprKind::Var(Var::Context)) {
+                    // One that it never has is refused with a list of those that it has.
+                    let Ok(at) = CONTEXT.binary_search(&attr.as_str()) else { return Self::ALL };
+                    wanted.0 |= 1 << at;
+                    by_name += 1;
                 }
             }
             if all != by_name {
@@ -497,9 +500,10 @@ mod tests {
         let some = [
             r#"permit(principal, action, resource) when { context.text.getTag("to") == "x" && context.risk < 40 };"#,
             "forbid(principal, action, resource) unless { if context has goal then context.goal.declared else true };",
+            "forbid(principal, action, resource) when { context has number.anything };",
             r#"permit(principal, action, resource) when { [context["time"].hour, 3].contains(context.session.intents) };"#,
         ];
-        assert_eq!(names(wanted(&some)), ["goal", "risk", "session", "text", "time"]);
+        assert_eq!(names(wanted(&some)), ["goal", "number", "risk", "session", "text", "time"]);
         assert_eq!(names(wanted(&some[..1])), ["risk", "text"]);
     }
 
@@ -510,6 +514,7 @@ mod tests {
             "(if principal == resource then context else context).risk == 1",
             "{a: context}.a.risk == 1",
             "context has unheard || true",
+            "context has unheard.member || true",
             "context.unheard == 1",
         ] {
             let policy = format!("permit(principal, action, resource) when {{ context.risk == 1 && {odd} }};");

@@ -22,6 +22,9 @@ impl Runtime {
     /// Commits a decision and takes it in. With `once`, the fact of an idempotency key, it can be asked for
     /// again: where it took too long, that is noted, and a decision whose first answer was no token has
     /// none later either.
+    ///
+    /// It is on its way when this returns; whoever lets go of it does not learn what came of it.
+    #[must_use]
     pub(crate) fn commit_decision(
         &self,
         tenant: &Arc<Tenant>,

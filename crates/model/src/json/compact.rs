@@ -1,7 +1,8 @@
 //! JSON without white space, of anything that serde knows. What a decision writes (its entry, its
 //! token, its answer) is mostly text with nothing to escape in it: it is looked through eight bytes at a
-//! time, and copied. Writes what `serde_json` writes, with two differences: numbers that are not finite
-//! are refused, and others are written as RFC 8785 has them.
+//! time, and copied. Writes what `serde_json` writes, but for floating point: that is written as RFC 8785
+//! has it, and refused where it is not finite, `-0`, of single precision, or a member's name. Nothing that
+//! is recorded or signed has any.
 //!
 //! Members stand in the order that the type gives them in.
 
@@ -59,8 +60,8 @@ fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
 }
 
 fn double(out: &mut Vec<u8>, number: f64) -> Written {
-    if !number.is_finite() {
-        return Err(WriteError::custom("a number that is not finite"));
+    if !number.is_finite() || (number == 0.0 && number.is_sign_negative()) {
+        return Err(WriteError::custom("a number that is not finite, or -0"));
     }
     out.extend_from_slice(ecmascript(number).as_bytes());
     Ok(())
@@ -109,8 +110,8 @@ impl<'o> Serializer for Writer<'o> {
         self.0.extend_from_slice(if yes { b"true" } else { b"false" });
         Ok(())
     }
-    fn serialize_f32(self, number: f32) -> Written {
-        double(self.0, f64::from(number))
+    fn serialize_f32(self, _: f32) -> Written {
+        Err(WriteError::custom("a number of single precision"))
     }
     fn serialize_f64(self, number: f64) -> Written {
         double(self.0, number)
@@ -490,9 +491,11 @@ mod tests {
 
     #[test]
     fn what_json_cannot_say_is_refused() {
-        assert!(to_string(&f64::NAN, 0).is_err() && to_string(&f32::INFINITY, 0).is_err());
-        assert_eq!(to_string(&1e21, 0).unwrap(), "1e+21");
-        assert_eq!(to_string(&0.5_f32, 0).unwrap(), "0.5");
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0] {
+            assert!(to_string(&number, 0).is_err(), "{number}");
+        }
+        assert!(to_string(&0.1_f32, 0).is_err());
+        assert_eq!(to_string(&[0.0, 0.1, 1e21], 0).unwrap(), "[0,0.1,1e+21]");
         assert!(to_string(&BTreeMap::from([((1, 2), 3)]), 0).is_err());
         assert!(to_string(&BTreeMap::from([(None::<u8>, 3)]), 0).is_err());
     }
