@@ -80,7 +80,7 @@ impl Options {
     async fn breaker(&self, client: &mut Client, n: usize, active: bool) -> io::Result<()> {
         let path = format!("/v1/tenants/{}/breakers/bench-{n}", self.tenant);
         let body = format!(
-            r#"{{"active":{active},"environment":"{}","on":{{"scope":"tool","target":"bench.{n}.*"}},"rules":{{"window":{{"secs":60}},"minimum_calls":20,"error_rate_permille":500}}}}"#,
+            r#"{{"active":{active},"environment":"{}","on":{{"scope":"tool","target":"gmail.send_email"}},"rules":{{"window":{{"secs":60}},"minimum_calls":20,"error_rate_permille":500}}}}"#,
             self.environment
         );
         let answer = client.send(&encode("PUT", &self.server, &path, Some(&self.key), Some(&body))).await?;
