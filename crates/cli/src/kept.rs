@@ -261,12 +261,11 @@ pub async fn once(runtime: &Runtime, dir: &Path, kept: &mut Held) -> bool {
             }
         };
         let place = place(dir, &tenant.id);
-        if kept.get(&tenant.id) == Some(&size) && place.is_file() {
-            continue;
-        }
-        // Looked at again: the disk can have gone while the head was read.
-        if kept.contains_key(&tenant.id) && !place.is_file() {
-            return gone(&place);
+        match kept.get(&tenant.id) {
+            // Looked at again: the disk can have gone while the head was read.
+            Some(_) if !place.is_file() => return gone(&place),
+            Some(kept) if *kept == size => continue,
+            _ => {}
         }
         match replace(&place, &text) {
             Ok(()) => drop(kept.insert(tenant.id.clone(), size)),

@@ -73,11 +73,11 @@ impl Receipt {
         checkpoint: &str,
     ) -> Result<(), WriteError> {
         out.extend_from_slice(b"{\"checkpoint\":");
-        compact::write(out, checkpoint)?;
+        out.extend_from_slice(compact::to_string(checkpoint, checkpoint.len() + 16)?.as_bytes());
         out.extend_from_slice(b",\"entry\":");
         out.extend_from_slice(leaf);
         out.extend_from_slice(b",\"index\":");
-        compact::write(out, &index)?;
+        out.extend_from_slice(index.to_string().as_bytes());
         out.extend_from_slice(b",\"proof\":[");
         for (n, step) in proof.iter().enumerate() {
             out.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });

@@ -204,9 +204,7 @@ impl IntentId {
             r[9],
         ])
     }
-}
 
-impl IntentId {
     /// As it is written. A decision writes several: not digit by digit through a formatter.
     fn written<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
         let text = self.0.iter().enumerate().flat_map(|(i, byte)| {

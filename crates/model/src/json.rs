@@ -373,35 +373,30 @@ fn decompose(text: &str) -> Option<(bool, String, i64)> {
 
 /// Writes a JSON string with the escapes of RFC 8785 section 3.2.2.2.
 pub fn write_string(text: &str, out: &mut String) {
+    // With a comma before it and a colon after it.
+    out.reserve(text.len() + 4);
     out.push('"');
-    if plain(text.as_bytes()) == text.len() {
-        out.push_str(text);
-    } else {
-        escaped(text, |part| out.push_str(part));
-    }
-    out.push('"');
-}
-
-/// A text as it stands between the quotes, in parts.
-fn escaped(text: &str, mut push: impl FnMut(&str)) {
     let mut rest = text;
     loop {
         let (plain, tail) = rest.split_at(plain(rest.as_bytes()));
-        push(plain);
+        out.push_str(plain);
         let mut signs = tail.chars();
         match signs.next() {
-            None => return,
-            Some('"') => push("\\\""),
-            Some('\\') => push("\\\\"),
-            Some('\u{8}') => push("\\b"),
-            Some('\t') => push("\\t"),
-            Some('\n') => push("\\n"),
-            Some('\u{c}') => push("\\f"),
-            Some('\r') => push("\\r"),
-            Some(sign) => push(&format!("\\u{:04x}", u32::from(sign))),
+            None => break,
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\u{8}') => out.push_str("\\b"),
+            Some('\t') => out.push_str("\\t"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\u{c}') => out.push_str("\\f"),
+            Some('\r') => out.push_str("\\r"),
+            Some(sign) => {
+                let _ = write!(out, "\\u{:04x}", u32::from(sign));
+            }
         }
         rest = signs.as_str();
     }
+    out.push('"');
 }
 
 /// How many bytes there are before the first that has to be escaped. Eight at a time, the last eight
@@ -736,9 +731,8 @@ impl<'a> Reader<'a> {
 /// Canonical text of anything serialisable, whatever the order of its fields.
 pub fn canonical<T: Serialize + ?Sized>(value: &T) -> Result<String, JsonError> {
     let shape = |e: &dyn fmt::Display| JsonError { kind: JsonErrorKind::Shape(e.to_string().into()), offset: 0 };
-    let mut text = Vec::new();
-    compact::write(&mut text, value).map_err(|e| shape(&e))?;
-    Ok(parse_recorded(&text)?.to_canonical())
+    let text = compact::to_string(value, 256).map_err(|e| shape(&e))?;
+    Ok(parse_recorded(text.as_bytes())?.to_canonical())
 }
 
 /// A typed value out of a strict one. Errors name the member.

@@ -155,30 +155,6 @@ pub(crate) fn operation_id(operation: &str) -> String {
     ["op:", operation].concat()
 }
 
-/// What `context` has, sorted.
-const CONTEXT: [&str; 20] = [
-    "approvals",
-    "budgets",
-    "category",
-    "confidence",
-    "domain",
-    "environment",
-    "flag",
-    "goal",
-    "indicators",
-    "list",
-    "number",
-    "operation",
-    "reversible",
-    "risk",
-    "riskFactors",
-    "session",
-    "text",
-    "tier",
-    "time",
-    "tool",
-];
-
 /// Which members of `context` policies look at, a bit for each of [`CONTEXT`]. One that none of them
 /// names cannot make a difference to any, so it is not made: they are a third of what a decision costs
 /// the policy engine.
@@ -206,7 +182,9 @@ impl Wanted {
                 };
                 if matches!(of.expr_kind(), ExprKind::Var(Var::Context)) {
                     // One that it never has is refused with a list of those that it has.
-                    let Ok(at) = CONTEXT.binary_search(&attr.as_str()) else { return Self::ALL };
+                    let Ok(at) = CONTEXT.binary_search_by_key(&attr.as_str(), |(name, _)| *name) else {
+                        return Self::ALL;
+                    };
                     wanted.0 |= 1 << at;
                     by_name += 1;
                 }
@@ -330,30 +308,33 @@ fn boxed<'t>(items: impl IntoIterator<Item = &'t Box<str>>) -> CedarValue {
     texts(items.into_iter().map(|i| &**i))
 }
 
-/// A member of `context`.
-fn member(types: &Types, r: &EvalRequest<'_>, name: &str) -> CedarValue {
-    match name {
-        "approvals" => long(r.approvals),
-        "budgets" => entity(&types.counter),
-        "category" => text(r.category),
-        "confidence" => long(r.confidence),
-        "domain" => text(r.domain),
-        "environment" => text(r.environment),
-        "flag" => entity(&types.flag),
-        "goal" => record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))]),
-        "indicators" => boxed(r.indicators),
-        "list" => entity(&types.list),
-        "number" => entity(&types.number),
-        "operation" => text(r.operation),
-        "reversible" => text(r.reversible),
-        "risk" => long(r.risk),
-        "riskFactors" => {
-            let [f0, f1, f2, f3, f4, f5, f6, f7] = r.risk_factors;
-            let [n0, n1, n2, n3, n4, n5, n6, n7] = RISK_FACTORS;
-            let factors = [(n0, f0), (n1, f1), (n2, f2), (n3, f3), (n4, f4), (n5, f5), (n6, f6), (n7, f7)];
-            record(factors.map(|(name, value)| (name, long(value))))
-        }
-        "session" => record([
+/// How a member of `context` is made.
+type Member = fn(&Types, &EvalRequest<'_>) -> CedarValue;
+
+/// What `context` has, sorted by its name.
+const CONTEXT: [(&str, Member); 20] = [
+    ("approvals", |_, r| long(r.approvals)),
+    ("budgets", |types, _| entity(&types.counter)),
+    ("category", |_, r| text(r.category)),
+    ("confidence", |_, r| long(r.confidence)),
+    ("domain", |_, r| text(r.domain)),
+    ("environment", |_, r| text(r.environment)),
+    ("flag", |types, _| entity(&types.flag)),
+    ("goal", |_, r| record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))])),
+    ("indicators", |_, r| boxed(r.indicators)),
+    ("list", |types, _| entity(&types.list)),
+    ("number", |types, _| entity(&types.number)),
+    ("operation", |_, r| text(r.operation)),
+    ("reversible", |_, r| text(r.reversible)),
+    ("risk", |_, r| long(r.risk)),
+    ("riskFactors", |_, r| {
+        let [f0, f1, f2, f3, f4, f5, f6, f7] = r.risk_factors;
+        let [n0, n1, n2, n3, n4, n5, n6, n7] = RISK_FACTORS;
+        let factors = [(n0, f0), (n1, f1), (n2, f2), (n3, f3), (n4, f4), (n5, f5), (n6, f6), (n7, f7)];
+        record(factors.map(|(name, value)| (name, long(value))))
+    }),
+    ("session", |_, r| {
+        record([
             ("allowed", long(i64::from(r.session.allowed))),
             ("categories", boxed(&r.session.categories)),
             ("dataClass", long(r.session.data_class)),
@@ -362,19 +343,20 @@ fn member(types: &Types, r: &EvalRequest<'_>, name: &str) -> CedarValue {
             ("indicators", boxed(&r.session.indicators)),
             ("intents", long(i64::from(r.session.intents))),
             ("tools", boxed(&r.session.tools)),
-        ]),
-        "text" => entity(&types.text),
-        "tier" => text(r.tier),
-        "time" => record([
+        ])
+    }),
+    ("text", |types, _| entity(&types.text)),
+    ("tier", |_, r| text(r.tier)),
+    ("time", |_, r| {
+        record([
             ("epoch", long(r.epoch)),
             ("hour", long(r.hour)),
             ("minute", long(r.minute)),
             ("weekday", long(r.weekday)),
-        ]),
-        // The last of [`CONTEXT`].
-        _ => text(r.tool),
-    }
-}
+        ])
+    }),
+    ("tool", |_, r| text(r.tool)),
+];
 
 /// The Cedar request, with those members of `context` that are wanted, and its entities, ancestors closed.
 pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Result<(Request, Entities), EvalError> {
@@ -399,7 +381,7 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
     let context: Record = (0..)
         .zip(CONTEXT)
         .filter(|(at, _)| wanted.has(*at))
-        .map(|(_, name)| (smol_str::SmolStr::new_static(name), member(types, r, name)))
+        .map(|(_, (name, make))| (smol_str::SmolStr::new_static(name), make(types, r)))
         .collect();
 
     let agent = uid(&types.agent, r.agent);
@@ -485,13 +467,13 @@ mod tests {
     }
 
     fn names(wanted: Wanted) -> Vec<&'static str> {
-        (0..).zip(CONTEXT).filter(|(at, _)| wanted.has(*at)).map(|(_, name)| name).collect()
+        (0..).zip(CONTEXT).filter(|(at, _)| wanted.has(*at)).map(|(_, (name, _))| name).collect()
     }
 
     #[test]
     fn the_members_of_context_are_sorted_and_each_has_a_bit() {
-        assert!(CONTEXT.is_sorted() && CONTEXT.len() <= 32);
-        assert_eq!(names(Wanted::ALL), CONTEXT);
+        assert!(CONTEXT.is_sorted_by_key(|(name, _)| *name) && CONTEXT.len() <= 32);
+        assert_eq!(names(Wanted::ALL).len(), CONTEXT.len());
     }
 
     #[test]

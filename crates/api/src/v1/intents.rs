@@ -107,8 +107,8 @@ impl<'a> DecisionBody<'a> {
 
     /// The answer: this, and the decision's receipt as the last member.
     pub(super) fn answer(&self, status: u16, d: &Decided) -> Answer {
-        let mut body = Vec::with_capacity(2 * d.leaf.len() + ROOM);
-        compact::write(&mut body, self).map_err(RuntimeError::internal)?;
+        let body = compact::to_string(self, 2 * d.leaf.len() + ROOM).map_err(RuntimeError::internal)?;
+        let mut body = body.into_bytes();
         // The object's end.
         body.pop();
         body.extend_from_slice(b",\"receipt\":");

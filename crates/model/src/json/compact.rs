@@ -13,7 +13,7 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::{ecmascript, escaped, plain};
+use super::{ecmascript, write_string};
 
 /// Something that JSON has no way to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,56 +29,44 @@ impl serde::ser::Error for WriteError {
 type Written = Result<(), WriteError>;
 
 /// Writes `value` at the end of `out`. After an error a part of it may be there.
-pub fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Written {
+fn write<T: Serialize + ?Sized>(out: &mut String, value: &T) -> Written {
     value.serialize(Writer(out))
 }
 
 /// `value` as text, with room for `expected` bytes from the start.
 pub fn to_string<T: Serialize + ?Sized>(value: &T, expected: usize) -> Result<String, WriteError> {
-    let mut out = Vec::with_capacity(expected);
+    let mut out = String::with_capacity(expected);
     write(&mut out, value)?;
-    String::from_utf8(out).map_err(WriteError::custom)
+    Ok(out)
 }
 
 /// As `serde_json` names a value that is JSON already.
 const RAW: &str = "$serde_json::private::RawValue";
 
-fn quoted(out: &mut Vec<u8>, text: &str) {
-    // With a comma before it and a colon after it.
-    out.reserve(text.len() + 4);
-    out.push(b'"');
-    if plain(text.as_bytes()) == text.len() {
-        out.extend_from_slice(text.as_bytes());
-    } else {
-        escaped(text, |part| out.extend_from_slice(part.as_bytes()));
-    }
-    out.push(b'"');
+fn integer(out: &mut String, number: impl itoa::Integer) {
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
-fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn double(out: &mut Vec<u8>, number: f64) -> Written {
+fn double(out: &mut String, number: f64) -> Written {
     if !number.is_finite() || (number == 0.0 && number.is_sign_negative()) {
         return Err(WriteError::custom("a number that is not finite, or -0"));
     }
-    out.extend_from_slice(ecmascript(number).as_bytes());
+    out.push_str(&ecmascript(number));
     Ok(())
 }
 
-struct Writer<'o>(&'o mut Vec<u8>);
+struct Writer<'o>(&'o mut String);
 
 impl<'o> Writer<'o> {
-    fn open(self, open: u8, close: &'static [u8]) -> Members<'o> {
+    fn open(self, open: char, close: &'static str) -> Members<'o> {
         self.0.push(open);
         Members { out: self.0, first: true, close, raw: false }
     }
     /// `{"variant":`
     fn variant(&mut self, variant: &str) {
-        self.0.push(b'{');
-        quoted(self.0, variant);
-        self.0.push(b':');
+        self.0.push('{');
+        write_string(variant, self.0);
+        self.0.push(':');
     }
 }
 
@@ -107,7 +95,7 @@ impl<'o> Serializer for Writer<'o> {
         serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128
     );
     fn serialize_bool(self, yes: bool) -> Written {
-        self.0.extend_from_slice(if yes { b"true" } else { b"false" });
+        self.0.push_str(if yes { "true" } else { "false" });
         Ok(())
     }
     fn serialize_f32(self, _: f32) -> Written {
@@ -117,11 +105,11 @@ impl<'o> Serializer for Writer<'o> {
         double(self.0, number)
     }
     fn serialize_char(self, sign: char) -> Written {
-        quoted(self.0, sign.encode_utf8(&mut [0; 4]));
+        write_string(sign.encode_utf8(&mut [0; 4]), self.0);
         Ok(())
     }
     fn serialize_str(self, text: &str) -> Written {
-        quoted(self.0, text);
+        write_string(text, self.0);
         Ok(())
     }
     fn serialize_bytes(self, bytes: &[u8]) -> Written {
@@ -134,7 +122,7 @@ impl<'o> Serializer for Writer<'o> {
         value.serialize(self)
     }
     fn serialize_unit(self) -> Written {
-        self.0.extend_from_slice(b"null");
+        self.0.push_str("null");
         Ok(())
     }
     fn serialize_unit_struct(self, _: &'static str) -> Written {
@@ -155,17 +143,17 @@ impl<'o> Serializer for Writer<'o> {
     ) -> Written {
         self.variant(variant);
         write(self.0, value)?;
-        self.0.push(b'}');
+        self.0.push('}');
         Ok(())
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<Members<'o>, WriteError> {
-        Ok(self.open(b'[', b"]"))
+        Ok(self.open('[', "]"))
     }
     fn serialize_tuple(self, _: usize) -> Result<Members<'o>, WriteError> {
-        Ok(self.open(b'[', b"]"))
+        Ok(self.open('[', "]"))
     }
     fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Members<'o>, WriteError> {
-        Ok(self.open(b'[', b"]"))
+        Ok(self.open('[', "]"))
     }
     fn serialize_tuple_variant(
         mut self,
@@ -175,16 +163,16 @@ impl<'o> Serializer for Writer<'o> {
         _: usize,
     ) -> Result<Members<'o>, WriteError> {
         self.variant(variant);
-        Ok(self.open(b'[', b"]}"))
+        Ok(self.open('[', "]}"))
     }
     fn serialize_map(self, _: Option<usize>) -> Result<Members<'o>, WriteError> {
-        Ok(self.open(b'{', b"}"))
+        Ok(self.open('{', "}"))
     }
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Members<'o>, WriteError> {
         if name == RAW {
-            return Ok(Members { out: self.0, first: true, close: b"", raw: true });
+            return Ok(Members { out: self.0, first: true, close: "", raw: true });
         }
-        Ok(self.open(b'{', b"}"))
+        Ok(self.open('{', "}"))
     }
     fn serialize_struct_variant(
         mut self,
@@ -194,22 +182,22 @@ impl<'o> Serializer for Writer<'o> {
         _: usize,
     ) -> Result<Members<'o>, WriteError> {
         self.variant(variant);
-        Ok(self.open(b'{', b"}}"))
+        Ok(self.open('{', "}}"))
     }
 }
 
 /// An array or object that is being written.
 struct Members<'o> {
-    out: &'o mut Vec<u8>,
+    out: &'o mut String,
     first: bool,
-    close: &'static [u8],
+    close: &'static str,
     raw: bool,
 }
 
 impl Members<'_> {
     fn comma(&mut self) {
         if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
+            self.out.push(',');
         }
     }
     fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
@@ -221,12 +209,12 @@ impl Members<'_> {
             return value.serialize(Text { out: self.out, raw: true });
         }
         self.comma();
-        quoted(self.out, name);
-        self.out.push(b':');
+        write_string(name, self.out);
+        self.out.push(':');
         write(self.out, value)
     }
     fn finish(self) -> Written {
-        self.out.extend_from_slice(self.close);
+        self.out.push_str(self.close);
         Ok(())
     }
 }
@@ -276,7 +264,7 @@ impl SerializeMap for Members<'_> {
         key.serialize(Text { out: self.out, raw: false })
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
-        self.out.push(b':');
+        self.out.push(':');
         write(self.out, value)
     }
     fn end(self) -> Written {
@@ -286,7 +274,7 @@ impl SerializeMap for Members<'_> {
 
 /// What has to be a text: a member's name; or, raw, JSON that is written already.
 struct Text<'o> {
-    out: &'o mut Vec<u8>,
+    out: &'o mut String,
     raw: bool,
 }
 
@@ -297,9 +285,9 @@ fn no_text<T>() -> Result<T, WriteError> {
 macro_rules! names {
     ($($name:ident: $kind:ty),*) => {
         $(fn $name(self, number: $kind) -> Written {
-            self.out.push(b'"');
+            self.out.push('"');
             integer(self.out, number);
-            self.out.push(b'"');
+            self.out.push('"');
             Ok(())
         })*
     };
@@ -329,9 +317,9 @@ impl Serializer for Text<'_> {
     );
     fn serialize_str(self, text: &str) -> Written {
         if self.raw {
-            self.out.extend_from_slice(text.as_bytes());
+            self.out.push_str(text);
         } else {
-            quoted(self.out, text);
+            write_string(text, self.out);
         }
         Ok(())
     }

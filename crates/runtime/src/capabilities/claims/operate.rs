@@ -81,8 +81,8 @@ pub const POSTGRES: Claim = Claim {
     probe: "asks the store which engine it is, and reads the beginning of the ledger from it",
     docs: "ARCHITECTURE.md#crates-upwards",
     tests: &[
-        "crates/store-postgres/tests/store.rs::the_contract_holds",
-        "crates/store-postgres/tests/failures.rs::a_killed_server_comes_back_with_everything_acknowledged",
+        "crates/store-postgres/tests/it/store.rs::the_contract_holds",
+        "crates/store-postgres/tests/it/failures.rs::a_killed_server_comes_back_with_everything_acknowledged",
     ],
 };
 

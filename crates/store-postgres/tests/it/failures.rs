@@ -1,6 +1,5 @@
 //! The server or a connection to it fails: nothing acknowledged is lost, nothing refused is there,
 //! and what is unknown is said to be.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,8 +14,7 @@ use intended_store_postgres::PostgresStore;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-mod server;
-use server::Server;
+use crate::server::Server;
 
 fn acme() -> TenantId {
     TenantId::new("acme").unwrap()

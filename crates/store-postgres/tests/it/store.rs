@@ -1,5 +1,4 @@
 //! The engine keeps the contract's promises, on a server that the test starts and stops.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::disallowed_methods)]
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -8,8 +7,7 @@ use intended_store::conformance::{CHECKS, Place, commits, kill};
 use intended_store::{BoxFuture, Store};
 use intended_store_postgres::PostgresStore;
 
-mod server;
-use server::Server;
+use crate::server::Server;
 
 struct Schema(String);
 
@@ -47,7 +45,10 @@ async fn the_contract_holds() {
     let url = server.url("killed");
     kill::what_a_killed_process_was_told_is_there(&Schema(url.clone()), || {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "child", "--ignored", "--nocapture"]).env("CHILD_URL", &url).stdin(Stdio::null());
+        command
+            .args(["--exact", "store::child", "--ignored", "--nocapture"])
+            .env("CHILD_URL", &url)
+            .stdin(Stdio::null());
         command
     })
     .await;

@@ -90,7 +90,6 @@ impl Server {
     }
 
     /// Kills the server and every process of it, as a crash of its machine would.
-    #[allow(dead_code, reason = "not every test needs it")]
     pub fn kill(&mut self) {
         let of = self.process.id().to_string();
         let child = |pid: &String| {
@@ -105,14 +104,12 @@ impl Server {
         self.process.wait().unwrap();
     }
 
-    #[allow(dead_code, reason = "not every test needs it")]
     pub async fn restart(&mut self) {
         self.process = Self::run(&self.directory, &self.settings);
         self.ready().await;
     }
 
     /// Where its socket is.
-    #[allow(dead_code, reason = "not every test needs it")]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
@@ -134,7 +131,6 @@ impl Server {
     }
 
     /// A single value that the server answers, as text.
-    #[allow(dead_code, reason = "not every test needs it")]
     pub async fn ask(&self, text: &str) -> String {
         let (client, connection) = tokio_postgres::connect(&self.url("public"), tokio_postgres::NoTls).await.unwrap();
         let task = tokio::spawn(connection);
