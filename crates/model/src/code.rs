@@ -261,8 +261,7 @@ impl Serialize for Code {
 }
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(|_| serde::de::Error::custom(format_args!("unknown code `{text}`")))
+        crate::json::from_text(deserializer, |text| text.parse().map_err(|_| format!("unknown code `{text}`")))
     }
 }
 

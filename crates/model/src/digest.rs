@@ -76,24 +76,29 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Bytes from lower-case hex; `None` for anything else (odd length, upper case, other signs).
 #[must_use]
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    fn nibble(c: u8) -> Option<u8> {
-        match c {
-            b'0'..=b'9' => Some(c - b'0'),
-            b'a'..=b'f' => Some(c - b'a' + 10),
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
+
+/// The same of so many bytes as there must be.
+pub(crate) fn unhex_exactly<const N: usize>(mut digits: impl Iterator<Item = u8>) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    for to in &mut bytes {
+        *to = byte(&[digits.next()?, digits.next()?])?;
+    }
+    digits.next().is_none().then_some(bytes)
+}
+
+fn byte(digits: &[u8; 2]) -> Option<u8> {
+    const fn nibble(digit: u8) -> Option<u8> {
+        match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
             _ => None,
         }
     }
-    let bytes = text.as_bytes();
-    if !bytes.len().is_multiple_of(2) {
-        return None;
-    }
-    bytes
-        .chunks_exact(2)
-        .map(|pair| match pair {
-            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
-            _ => None,
-        })
-        .collect()
+    let [high, low] = *digits;
+    Some(nibble(high)? << 4 | nibble(low)?)
 }
 
 impl fmt::Display for Digest {
@@ -112,8 +117,7 @@ impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let digits = text.strip_prefix("sha256:").ok_or(DigestError)?;
-        let bytes = unhex(digits).ok_or(DigestError)?;
-        Ok(Self(bytes.try_into().map_err(|_| DigestError)?))
+        unhex_exactly(digits.bytes()).map(Self).ok_or(DigestError)
     }
 }
 
@@ -125,8 +129,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        crate::json::from_text(deserializer, str::parse)
     }
 }
 

@@ -80,8 +80,7 @@ impl Serialize for Name {
 }
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Self::new(&text).map_err(serde::de::Error::custom)
+        crate::json::from_text(deserializer, Self::new)
     }
 }
 
@@ -235,9 +234,8 @@ impl FromStr for IntentId {
         if text.len() != 36 || !text.bytes().enumerate().all(|(i, b)| (b == b'-') == dashes.contains(&i)) {
             return Err(IntentIdError);
         }
-        let digits: String = text.chars().filter(|c| *c != '-').collect();
-        let bytes = crate::digest::unhex(&digits).ok_or(IntentIdError)?;
-        Ok(Self(bytes.try_into().map_err(|_| IntentIdError)?))
+        let digits = text.bytes().filter(|b| *b != b'-');
+        crate::digest::unhex_exactly(digits).map(Self).ok_or(IntentIdError)
     }
 }
 impl Serialize for IntentId {
@@ -247,8 +245,7 @@ impl Serialize for IntentId {
 }
 impl<'de> Deserialize<'de> for IntentId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        crate::json::from_text(deserializer, str::parse)
     }
 }
 

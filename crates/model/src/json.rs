@@ -11,6 +11,7 @@
 //! A decimal is kept as its canonical text, never as a float, so that nothing downstream can round it.
 
 pub mod compact;
+pub mod written;
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -244,9 +245,7 @@ impl Value {
 impl Number {
     fn write(&self, out: &mut String) {
         match self {
-            Self::Int(n) => {
-                let _ = write!(out, "{n}");
-            }
+            Self::Int(n) => out.push_str(itoa::Buffer::new().format(*n)),
             Self::Decimal(text) => out.push_str(text),
         }
     }
@@ -616,14 +615,26 @@ impl<'a> Reader<'a> {
             }
         }
     }
-    fn string(&mut self) -> Result<Box<str>, JsonError> {
-        self.at += 1;
-        let plain = self.plain();
+    /// A string with nothing to unescape in it; anything else is left where it is.
+    fn unescaped(&mut self) -> Option<&'a str> {
+        let from = self.at;
         if self.peek() == Some(b'"') {
             self.at += 1;
+            let plain = self.plain();
+            if self.peek() == Some(b'"') {
+                self.at += 1;
+                return Some(plain);
+            }
+        }
+        self.at = from;
+        None
+    }
+    fn string(&mut self) -> Result<Box<str>, JsonError> {
+        if let Some(plain) = self.unescaped() {
             return Ok(plain.into());
         }
-        let mut out = plain.to_owned();
+        self.at += 1;
+        let mut out = self.plain().to_owned();
         loop {
             match self.peek() {
                 Some(b'"') => {
@@ -743,6 +754,24 @@ pub fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, JsonError> {
 /// Reads a strict JSON text as a typed value.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     from_value(&parse(bytes)?)
+}
+
+/// A value whose type has a spelling of its own, out of a text that is not copied for it.
+pub fn from_text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
+    deserializer: D,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, D::Error> {
+    struct Text<F>(F);
+    impl<T, E: fmt::Display, F: FnOnce(&str) -> Result<T, E>> Visitor<'_> for Text<F> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_str<D: de::Error>(self, text: &str) -> Result<T, D> {
+            self.0(text).map_err(D::custom)
+        }
+    }
+    deserializer.deserialize_str(Text(read))
 }
 
 impl Serialize for Value {
@@ -1036,7 +1065,7 @@ mod tests {
         assert_eq!(Number::parse("-12").unwrap().scaled(2), Some(-1200));
     }
 
-    fn any_value() -> impl Strategy<Value = Value> {
+    pub(super) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::Bool),

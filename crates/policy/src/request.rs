@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
-    Context, Eid, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, Literal, Name, PartialValue, Request,
-    RestrictedExpr, Value as CedarValue, ValueKind, Var,
+    BinaryOp, Context, Eid, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, ExprKind, Literal, Name, PartialValue,
+    Request, RestrictedExpr, Value as CedarValue, ValueKind, Var,
 };
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::RestrictedEvaluator;
@@ -155,49 +155,138 @@ pub(crate) fn operation_id(operation: &str) -> String {
     ["op:", operation].concat()
 }
 
-/// Which members of `context` policies look at, a bit for each of [`CONTEXT`]. One that none of them
-/// names cannot make a difference to any, so it is not made: they are a third of what a decision costs
-/// the policy engine.
+/// The members of `context` that are entities, which hold arguments and counters. Nothing else leads to them.
+const HOLDERS: [&str; 5] = ["text", "number", "flag", "list", "budgets"];
+
+/// What policies look at. A member of `context` or an attribute that none of them names, or an entity that
+/// none of them can come to, cannot make a difference to any, so it is not made: that is half of what a
+/// decision costs the policy engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted(u32);
+pub(crate) struct Wanted {
+    /// A bit for each member of [`CONTEXT`].
+    context: u32,
+    /// A bit for each attribute of [`AGENT`].
+    principal: u32,
+    /// A bit for each attribute of [`RESOURCE`].
+    resource: u32,
+    /// Which of [`HOLDERS`].
+    holders: [bool; 5],
+    /// Whether the tool's category is asked for what stands above it. Who asks the tool has the answer
+    /// from the tool.
+    category: bool,
+}
 
 impl Wanted {
-    pub const ALL: Self = Self(u32::MAX);
+    pub const ALL: Self =
+        Self { context: u32::MAX, principal: u32::MAX, resource: u32::MAX, holders: [true; 5], category: true };
 
-    /// Of these conditions. Whoever does anything with `context` but look at a member of it by name
-    /// wants all.
+    /// Of these conditions. Whoever does anything with `context`, the principal or the resource but look
+    /// at something of it by name, or compare it, wants all of it.
     pub fn by<'e>(conditions: impl IntoIterator<Item = &'e Expr>) -> Self {
-        let mut wanted = Self(0);
+        let mut wanted = Self { context: 0, principal: 0, resource: 0, holders: [false; 5], category: false };
         for condition in conditions {
-            let (mut all, mut by_name) = (0, 0);
+            let (mut seen, mut known) = (Uses::default(), Uses::default());
             for expr in condition.subexpressions() {
+                seen.count(expr);
                 let (of, attr) = match expr.expr_kind() {
-                    ExprKind::Var(Var::Context) => {
-                        all += 1;
-                        continue;
-                    }
                     ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
                     ExprKind::ExtHasAttr { expr, attrs } => (expr, attrs.first()),
+                    // What something is in is said by the one, and not by what it is in.
+                    ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } => {
+                        if matches!(arg1.expr_kind(), ExprKind::Var(_)) {
+                            known.count_entities(arg1);
+                        }
+                        known.count_all(arg2);
+                        continue;
+                    }
+                    ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => {
+                        known.count_entities(arg1);
+                        known.count_entities(arg2);
+                        continue;
+                    }
+                    ExprKind::Is { expr, .. } => {
+                        known.count_entities(expr);
+                        continue;
+                    }
                     _ => continue,
                 };
-                if matches!(of.expr_kind(), ExprKind::Var(Var::Context)) {
-                    // One that it never has is refused with a list of those that it has.
-                    let Ok(at) = CONTEXT.binary_search_by_key(&attr.as_str(), |(name, _)| *name) else {
-                        return Self::ALL;
-                    };
-                    wanted.0 |= 1 << at;
-                    by_name += 1;
+                // One that it never has is refused with a list of those that it has.
+                let found = match of.expr_kind() {
+                    ExprKind::Var(Var::Context) => bit(&CONTEXT, attr).map(|bit| wanted.context |= bit),
+                    ExprKind::Var(Var::Principal) => bit(&AGENT, attr).map(|bit| wanted.principal |= bit),
+                    ExprKind::Var(Var::Resource) => bit(&RESOURCE, attr).map(|bit| wanted.resource |= bit),
+                    _ => continue,
+                };
+                if found.is_none() {
+                    return Self::ALL;
                 }
+                known.count(of);
             }
-            if all != by_name {
+            if seen.others || seen.context != known.context {
                 return Self::ALL;
             }
+            if (seen.principal, seen.agents) != (known.principal, known.agents) {
+                wanted.principal = u32::MAX;
+            }
+            if (seen.resource, seen.resources) != (known.resource, known.resources) {
+                wanted.resource = u32::MAX;
+            }
+            wanted.category |= seen.actions != known.actions;
         }
+        wanted.holders = HOLDERS.map(|name| bit(&CONTEXT, name).is_some_and(|bit| wanted.context & bit != 0));
         wanted
     }
+}
 
-    const fn has(self, at: usize) -> bool {
-        self.0 >> at & 1 == 1
+/// The bit of what is called so.
+fn bit<M>(members: &[(&str, M)], name: &str) -> Option<u32> {
+    members.binary_search_by_key(&name, |(name, _)| *name).ok().map(|at| 1 << at)
+}
+
+/// How often something stands in a condition: by its variable, or by its own name.
+#[derive(Debug, Default)]
+struct Uses {
+    context: usize,
+    principal: usize,
+    resource: usize,
+    agents: usize,
+    resources: usize,
+    actions: usize,
+    /// What holds arguments, by its own name.
+    others: bool,
+}
+
+impl Uses {
+    fn count(&mut self, expr: &Expr) {
+        match expr.expr_kind() {
+            ExprKind::Var(Var::Context) => self.context += 1,
+            ExprKind::Var(Var::Principal) => self.principal += 1,
+            ExprKind::Var(Var::Resource) => self.resource += 1,
+            ExprKind::Lit(Literal::EntityUID(uid)) => match &*uid.entity_type().to_string() {
+                "Agent" => self.agents += 1,
+                "Resource" => self.resources += 1,
+                "Action" => self.actions += 1,
+                // Neither is ever there.
+                "Team" | "Capability" => {}
+                _ => self.others = true,
+            },
+            _ => {}
+        }
+    }
+
+    /// The same, but `context` itself is no entity.
+    fn count_entities(&mut self, expr: &Expr) {
+        if !matches!(expr.expr_kind(), ExprKind::Var(Var::Context)) {
+            self.count(expr);
+        }
+    }
+
+    /// One, or a list of them.
+    fn count_all(&mut self, expr: &Expr) {
+        match expr.expr_kind() {
+            ExprKind::Set(items) => items.iter().for_each(|item| self.count_entities(item)),
+            _ => self.count_entities(expr),
+        }
     }
 }
 
@@ -223,17 +312,14 @@ fn record<const N: usize>(fields: [(&'static str, CedarValue); N]) -> CedarValue
     let record: Record = fields.into_iter().map(|(n, v)| (smol_str::SmolStr::new_static(n), v)).collect();
     CedarValue::record_arc(Arc::new(record), None)
 }
-fn fields<const N: usize>(fields: [(&'static str, CedarValue); N]) -> Fields {
-    fields.into_iter().map(|(n, v)| (smol_str::SmolStr::new_static(n), v.into())).collect()
-}
 
-/// The arguments by type.
+/// The arguments by type: those that somebody wants to see. The others are counted and checked all the same.
 struct Tags<'t> {
     types: &'t Types,
-    text: Fields,
-    number: Fields,
-    flag: Fields,
-    list: Fields,
+    text: Option<Fields>,
+    number: Option<Fields>,
+    flag: Option<Fields>,
+    list: Option<Fields>,
     count: usize,
 }
 
@@ -246,6 +332,17 @@ impl Tags<'_> {
         RestrictedEvaluator::new(Extensions::all_available()).partial_interpret(call.as_borrowed()).ok()
     }
 
+    /// `None` if it is not a decimal.
+    fn add_number(&mut self, name: impl FnOnce() -> smol_str::SmolStr, n: i128) -> Option<()> {
+        // All that a decimal holds is so many ten-thousandths in 64 bits.
+        i64::try_from(n).ok()?;
+        if self.number.is_some() {
+            let decimal = self.decimal(n)?;
+            self.number.as_mut()?.insert(name(), decimal);
+        }
+        Some(())
+    }
+
     fn add(&mut self, name: &str, value: &Value) -> Result<(), EvalError> {
         let unrepresentable = || EvalError::Unrepresentable(name.to_owned());
         self.count += 1;
@@ -255,26 +352,20 @@ impl Tags<'_> {
         match value {
             // No argument can have such a name: `[` stands in none.
             Value::Null => {
-                self.flag.insert(format!("{name}[null]").into(), flag(true).into());
+                put(&mut self.flag, || format!("{name}[null]"), || flag(true));
             }
             Value::Object(members) if members.is_empty() => {
-                self.flag.insert(format!("{name}[empty]").into(), flag(true).into());
+                put(&mut self.flag, || format!("{name}[empty]"), || flag(true));
             }
-            Value::Bool(b) => {
-                self.flag.insert(name.into(), flag(*b).into());
-            }
-            Value::String(t) => {
-                self.text.insert(name.into(), text(t).into());
-            }
+            Value::Bool(b) => put(&mut self.flag, || name, || flag(*b)),
+            Value::String(t) => put(&mut self.text, || name, || text(t)),
             Value::Number(number) => {
                 let scaled = number.scaled(4).ok_or_else(unrepresentable)?;
-                let decimal = self.decimal(i128::from(scaled)).ok_or_else(unrepresentable)?;
-                self.number.insert(name.into(), decimal);
+                self.add_number(|| name.into(), i128::from(scaled)).ok_or_else(unrepresentable)?;
             }
             Value::Array(items) => {
                 let length = i128::try_from(items.len()).map_err(|_| unrepresentable())? * 10_000;
-                let length = self.decimal(length).ok_or_else(unrepresentable)?;
-                self.number.insert(format!("{name}.length").into(), length);
+                self.add_number(|| format!("{name}.length").into(), length).ok_or_else(unrepresentable)?;
                 let mut found = Vec::new();
                 for (i, item) in items.iter().enumerate() {
                     match item {
@@ -288,7 +379,7 @@ impl Tags<'_> {
                         return Err(unrepresentable());
                     }
                 }
-                self.list.insert(name.into(), texts(found).into());
+                put(&mut self.list, || name, || texts(found));
             }
             Value::Object(members) => {
                 for (member, value) in members.iter() {
@@ -304,12 +395,57 @@ impl Tags<'_> {
     }
 }
 
+/// Adds one where it is wanted.
+fn put<N: Into<smol_str::SmolStr>>(
+    fields: &mut Option<Fields>,
+    name: impl FnOnce() -> N,
+    value: impl FnOnce() -> CedarValue,
+) {
+    if let Some(fields) = fields {
+        fields.insert(name().into(), value().into());
+    }
+}
+
 fn boxed<'t>(items: impl IntoIterator<Item = &'t Box<str>>) -> CedarValue {
     texts(items.into_iter().map(|i| &**i))
 }
 
-/// How a member of `context` is made.
+/// How a member of `context` or an attribute is made.
 type Member = fn(&Types, &EvalRequest<'_>) -> CedarValue;
+
+/// Those of the members that are wanted. Sorted as they are, a map is made of them in one go.
+fn made<const N: usize, V, M>(
+    members: &'static [(&'static str, Member); N],
+    wanted: u32,
+    types: &Types,
+    r: &EvalRequest<'_>,
+) -> M
+where
+    V: From<CedarValue>,
+    M: FromIterator<(smol_str::SmolStr, V)>,
+{
+    let some = (0..).zip(members).filter(|(at, _)| wanted >> at & 1 == 1);
+    some.map(|(_, (name, make))| (smol_str::SmolStr::new_static(name), make(types, r).into())).collect()
+}
+
+/// What the principal has, sorted by its name.
+const AGENT: [(&str, Member); 4] = [
+    ("id", |_, r| text(r.agent)),
+    ("kind", |_, r| text(r.agent_kind)),
+    ("owner", |_, r| text(r.agent_owner)),
+    ("trust", |_, r| long(r.trust)),
+];
+
+/// What the resource has, sorted by its name.
+const RESOURCE: [(&str, Member); 7] = [
+    ("criticality", |_, r| long(r.criticality)),
+    ("dataClass", |_, r| long(r.data_class)),
+    ("environment", |_, r| text(r.resource_environment)),
+    ("id", |_, r| text(r.resource_id)),
+    ("kind", |_, r| text(r.resource_kind)),
+    ("known", |_, r| flag(r.resource_known)),
+    ("owner", |_, r| text(r.resource_owner)),
+];
 
 /// What `context` has, sorted by its name.
 const CONTEXT: [(&str, Member); 20] = [
@@ -361,8 +497,9 @@ const CONTEXT: [(&str, Member); 20] = [
 /// The Cedar request, with those members of `context` that are wanted, and its entities, ancestors closed.
 pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Result<(Request, Entities), EvalError> {
     let broken = |what: &str| EvalError::Unrepresentable(what.to_owned());
-    let mut tags =
-        Tags { types, text: Fields::new(), number: Fields::new(), flag: Fields::new(), list: Fields::new(), count: 0 };
+    let [text_tags, number_tags, flag_tags, list_tags, counters] =
+        wanted.holders.map(|wanted| wanted.then(Fields::new));
+    let mut tags = Tags { types, text: text_tags, number: number_tags, flag: flag_tags, list: list_tags, count: 0 };
     for (name, value) in r.arguments.as_object().into_iter().flat_map(|o| o.iter()) {
         if name.contains(['.', '[']) || name.starts_with('@') {
             return Err(EvalError::Unrepresentable(name.to_owned()));
@@ -377,12 +514,7 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
         }
     }
 
-    // In the order of their names, here and below: a map is made of what is sorted already in one go.
-    let context: Record = (0..)
-        .zip(CONTEXT)
-        .filter(|(at, _)| wanted.has(*at))
-        .map(|(_, (name, make))| (smol_str::SmolStr::new_static(name), make(types, r)))
-        .collect();
+    let context: Record = made(&CONTEXT, wanted.context, types, r);
 
     let agent = uid(&types.agent, r.agent);
     let action = uid(&types.action, r.tool);
@@ -396,31 +528,33 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
     }
     let none = HashSet::new;
     let plain = Entity::new_with_attr_partial_value;
-    let tagged = |id: &EntityUID, tags: Fields| plain(id.clone(), Fields::new(), none(), none(), tags);
+    let counters = counters.map(|mut counters| {
+        counters.extend(r.budgets.iter().map(|(name, seen)| ((*name).into(), long(*seen).into())));
+        counters
+    });
+    let above = wanted
+        .category
+        .then(|| plain(category.clone(), Fields::new(), none(), HashSet::from([domain.clone()]), Fields::new()));
+    let holders = [
+        (&types.text, tags.text),
+        (&types.number, tags.number),
+        (&types.flag, tags.flag),
+        (&types.list, tags.list),
+        (&types.counter, counters),
+    ];
+    let tagged =
+        |(id, tags): (&EntityUID, Option<Fields>)| Some(plain(id.clone(), Fields::new(), none(), none(), tags?));
     let entities = [
         plain(
             agent.clone(),
-            fields([
-                ("id", text(r.agent)),
-                ("kind", text(r.agent_kind)),
-                ("owner", text(r.agent_owner)),
-                ("trust", long(r.trust)),
-            ]),
+            made(&AGENT, wanted.principal, types, r),
             none(),
             r.teams.iter().map(|t| uid(&types.team, t)).collect(),
             Fields::new(),
         ),
         plain(
             resource.clone(),
-            fields([
-                ("criticality", long(r.criticality)),
-                ("dataClass", long(r.data_class)),
-                ("environment", text(r.resource_environment)),
-                ("id", text(r.resource_id)),
-                ("kind", text(r.resource_kind)),
-                ("known", flag(r.resource_known)),
-                ("owner", text(r.resource_owner)),
-            ]),
+            made(&RESOURCE, wanted.resource, types, r),
             none(),
             r.capability.iter().map(|c| uid(&types.capability, c)).collect(),
             Fields::new(),
@@ -428,19 +562,13 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
         plain(
             action.clone(),
             Fields::new(),
-            HashSet::from([domain.clone()]),
-            HashSet::from([category.clone(), operation]),
+            HashSet::from([domain]),
+            HashSet::from([category, operation]),
             Fields::new(),
         ),
-        plain(category, Fields::new(), none(), HashSet::from([domain]), Fields::new()),
-        tagged(&types.text, tags.text),
-        tagged(&types.number, tags.number),
-        tagged(&types.flag, tags.flag),
-        tagged(&types.list, tags.list),
-        tagged(&types.counter, r.budgets.iter().map(|(name, seen)| ((*name).into(), long(*seen).into())).collect()),
     ];
     let entities = Entities::from_entities(
-        entities,
+        entities.into_iter().chain(above).chain(holders.into_iter().filter_map(tagged)),
         None::<&NoEntitiesSchema>,
         TCComputation::AssumeAlreadyComputed,
         Extensions::all_available(),
@@ -466,27 +594,35 @@ mod tests {
         Wanted::by(&conditions)
     }
 
-    fn names(wanted: Wanted) -> Vec<&'static str> {
-        (0..).zip(CONTEXT).filter(|(at, _)| wanted.has(*at)).map(|(_, (name, _))| name).collect()
+    fn names(members: &[(&'static str, Member)], wanted: u32) -> Vec<&'static str> {
+        (0..).zip(members).filter(|(at, _)| wanted >> at & 1 == 1).map(|(_, (name, _))| *name).collect()
+    }
+
+    fn context(policies: &[&str]) -> Vec<&'static str> {
+        names(&CONTEXT, wanted(policies).context)
     }
 
     #[test]
-    fn the_members_of_context_are_sorted_and_each_has_a_bit() {
-        assert!(CONTEXT.is_sorted_by_key(|(name, _)| *name) && CONTEXT.len() <= 32);
-        assert_eq!(names(Wanted::ALL).len(), CONTEXT.len());
+    fn members_and_attributes_are_sorted_and_each_has_a_bit() {
+        for members in [&CONTEXT[..], &AGENT, &RESOURCE] {
+            assert!(members.is_sorted_by_key(|(name, _)| *name) && members.len() <= 32);
+            assert_eq!(names(members, u32::MAX).len(), members.len());
+        }
+        assert!(HOLDERS.iter().all(|name| bit(&CONTEXT, name).is_some()));
     }
 
     #[test]
     fn what_policies_name_is_wanted_and_nothing_else() {
-        assert_eq!(names(wanted(&["permit(principal, action, resource);"])), [""; 0]);
+        assert_eq!(context(&["permit(principal, action, resource);"]), [""; 0]);
         let some = [
             r#"permit(principal, action, resource) when { context.text.getTag("to") == "x" && context.risk < 40 };"#,
             "forbid(principal, action, resource) unless { if context has goal then context.goal.declared else true };",
             "forbid(principal, action, resource) when { context has number.anything };",
             r#"permit(principal, action, resource) when { [context["time"].hour, 3].contains(context.session.intents) };"#,
         ];
-        assert_eq!(names(wanted(&some)), ["goal", "number", "risk", "session", "text", "time"]);
-        assert_eq!(names(wanted(&some[..1])), ["risk", "text"]);
+        assert_eq!(context(&some), ["goal", "number", "risk", "session", "text", "time"]);
+        assert_eq!(context(&some[..1]), ["risk", "text"]);
+        assert_eq!(wanted(&some).holders, [true, true, false, false, false]);
     }
 
     #[test]
@@ -498,9 +634,58 @@ mod tests {
             "context has unheard || true",
             "context has unheard.member || true",
             "context.unheard == 1",
+            "context in principal",
+            "principal in context",
+            "context is Agent",
+            r#"Text::"arguments".hasTag("a")"#,
+            r#"Counter::"arguments" == principal"#,
         ] {
             let policy = format!("permit(principal, action, resource) when {{ context.risk == 1 && {odd} }};");
             assert_eq!(wanted(&[&policy]), Wanted::ALL, "{odd}");
         }
+    }
+
+    #[test]
+    fn attributes_are_wanted_by_their_name_where_nothing_else_leads_to_them() {
+        let of = |condition: &str| {
+            let wanted = wanted(&[&format!("permit(principal, action, resource) when {{ {condition} }};")]);
+            (names(&AGENT, wanted.principal), names(&RESOURCE, wanted.resource))
+        };
+        let all = (names(&AGENT, u32::MAX), names(&RESOURCE, u32::MAX));
+        for (condition, agent, resource) in [
+            ("true", &[][..], &[][..]),
+            ("principal.trust > 1 && principal has owner", &["owner", "trust"], &[]),
+            ("resource.known && principal == resource && principal is Agent", &[], &["known"]),
+            (r#"principal in Team::"a" && resource in [Capability::"b", Resource::"c"]"#, &[], &[]),
+            (r#"resource has id.nothing && principal == Agent::"a""#, &[], &["id"]),
+        ] {
+            assert_eq!(of(condition), (agent.to_vec(), resource.to_vec()), "{condition}");
+        }
+        for (condition, agent, resource) in [
+            (r#"Agent::"a".trust > 1"#, true, false),
+            (r#"Agent::"a" in Team::"b""#, true, false),
+            ("[principal].contains(resource)", true, true),
+            ("{a: principal}.a.trust > 1", true, false),
+            (r#"resource.hasTag("a")"#, false, true),
+            (r#"Resource::"a" has known"#, false, true),
+            ("(if true then principal else principal).trust > 1", true, false),
+        ] {
+            let (is_agent, is_resource) = of(condition);
+            assert_eq!((is_agent == all.0, is_resource == all.1), (agent, resource), "{condition}");
+        }
+        assert_eq!(wanted(&["permit(principal, action, resource) when { principal.unheard };"]), Wanted::ALL);
+    }
+
+    #[test]
+    fn the_category_is_wanted_where_it_is_asked_for_what_stands_above_it() {
+        let asks = |scope: &str, condition: &str| {
+            wanted(&[&format!("permit(principal, {scope}, resource) when {{ {condition} }};")]).category
+        };
+        let list = r#"action in [Action::"a", Action::"b"]"#;
+        assert!(!asks(list, r#"action == Action::"c" || action in Action::"d""#));
+        assert!(asks(list, r#"Action::"c" in Action::"d""#));
+        assert!(asks("action", r#"[Action::"c"].contains(action)"#));
+        assert!(asks("action", r#"(if true then Action::"c" else action) in Action::"d""#));
+        assert!(asks("action", r#"action in [[Action::"c"]]"#));
     }
 }

@@ -18,6 +18,7 @@ mod outcomes;
 pub mod timeline;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use intended_engine::approvals::{self, Request, only_adds_context};
 use intended_engine::effects::{self, effects};
@@ -25,14 +26,12 @@ use intended_engine::{Effect, KeptSession, KeyStatus, SignIns, State, decide, ke
 use intended_ledger::{
     BLOCK, Checkpoint, ExportHeader, Frontier, Leaf, NodeHash, NoteVerifier, check_canonical, leaf_hash,
 };
-use intended_model::decision::{
-    ApprovalRef, Decision, DecisionRecord, Grant, Input, Outcome, PROCEDURE, SessionContext,
-};
+use intended_model::decision::{ApprovalRef, Decision, DecisionRecord, Input, Outcome, PROCEDURE, SessionContext};
 use intended_model::entry::{
     ApprovalGranted, ApprovalNote, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause,
     EscalationClosed, KeyAdded, Scope,
 };
-use intended_model::json::compact;
+use intended_model::json::written;
 use intended_model::{Class, Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp, synthetic};
 use intended_token::{Jwk, JwkSet, KeySet};
 
@@ -154,13 +153,52 @@ pub struct Restored {
     pub lost: u64,
 }
 
+/// A body in canonical form.
+enum Body {
+    /// What stands there is how it is written.
+    Decision(Box<DecisionRecord>),
+    /// Not held against its type yet.
+    Other(intended_model::Value),
+}
+
+impl Body {
+    /// Most entries are decisions that were written as they are read: those need no second look. Of
+    /// everything else it is said what is wrong with it.
+    fn read(leaf: &Leaf<'_>) -> Result<Self, String> {
+        let decision = (leaf.kind == Kind::Decision.as_str()).then(|| written::read(leaf.body)).flatten();
+        match decision {
+            Some(record) => Ok(Self::Decision(record)),
+            None => check_canonical(leaf.body).map(Self::Other).map_err(|e| e.to_string()),
+        }
+    }
+}
+
+/// One event has one spelling: what the types leave out or fill in is not free to choose.
+fn event_of(kind: Kind, text: &str, body: &intended_model::Value) -> Result<Event, String> {
+    let event = Event::parse(kind, body).map_err(|e| e.to_string())?;
+    let written = event.to_canonical().map_err(|e| e.to_string())?;
+    if written == text {
+        return Ok(event);
+    }
+    let again = check_canonical(&written).map_err(|e| e.to_string())?;
+    let (pointer, is, wanted) = difference(body, &again).unwrap_or_default();
+    Err(format!("its body is not as it is written: `{pointer}` is {is}, written is {wanted}"))
+}
+
+/// A token's id, as it is before it is written.
+type TokenId = [u8; 32];
+
+fn token_id(jti: &str) -> Option<TokenId> {
+    intended_token::from_base64url(jti)?.try_into().ok()
+}
+
 struct Granted {
     class: Class,
     index: u64,
     intent: IntentId,
     environment: EnvironmentId,
     exp: i64,
-    kid: Box<str>,
+    kid: Arc<str>,
 }
 
 /// An escalation or deferral that waits.
@@ -243,18 +281,20 @@ pub struct Verifier {
     sign_ins: SignIns,
     counters: HashMap<String, Counter>,
     open: HashMap<IntentId, Open>,
-    granted: HashMap<Box<str>, Granted>,
-    consumed: HashSet<Box<str>>,
-    revoked: HashSet<Box<str>>,
+    granted: HashMap<TokenId, Granted>,
+    /// The key of the token that was granted last: most are of few.
+    kid: Arc<str>,
+    consumed: HashSet<TokenId>,
+    revoked: HashSet<TokenId>,
     seen: HashSet<IntentId>,
     approvals: HashMap<u64, ApprovalGranted>,
     /// How many approvals each person gave in each hour, and until when that is needed.
     given: HashMap<String, (u32, Timestamp)>,
     emergencies: Emergencies,
     /// Of tokens that may not have expired, what halts and revocations ask.
-    alive: HashMap<Box<str>, Facts>,
+    alive: HashMap<TokenId, Box<Facts>>,
     /// When to forget it, about in order.
-    ends: VecDeque<(i64, Box<str>)>,
+    ends: VecDeque<(i64, TokenId)>,
     outcomes: Outcomes,
     report: Report,
 }
@@ -312,6 +352,7 @@ impl Verifier {
             counters: HashMap::new(),
             open: HashMap::new(),
             granted: HashMap::new(),
+            kid: Arc::default(),
             consumed: HashSet::new(),
             revoked: HashSet::new(),
             seen: HashSet::new(),
@@ -348,26 +389,18 @@ impl Verifier {
         if leaf.at < self.last_at {
             return Err(at(format!("its time {} is before the entry before it", leaf.at)));
         }
-        let body = check_canonical(leaf.body).map_err(|e| at(e.to_string()))?;
+        let body = Body::read(&leaf).map_err(at)?;
         self.copied = (leaf.kind == Kind::LedgerRestored.as_str()).then(|| self.frontier.root());
         let block = self.frontier.push(leaf_hash(bytes));
         self.check_tree(block)?;
         let kind =
             Kind::parse(leaf.kind).ok_or_else(|| at(format!("the kind `{}` is unknown to this release", leaf.kind)))?;
-        let event = Event::parse(kind, &body).map_err(|e| at(e.to_string()))?;
+        let event = match body {
+            Body::Decision(record) => Event::Decision(*record),
+            Body::Other(body) => event_of(kind, leaf.body, &body).map_err(at)?,
+        };
         if event.version() != BODY_VERSION {
             return Err(at(format!("its body has the version {}; this release reads {BODY_VERSION}", event.version())));
-        }
-        // One event has one spelling: what the types leave out or fill in is not free to choose.
-        let written = match &event {
-            // Declared in canonical order.
-            Event::Decision(record) => compact::to_string(record, leaf.body.len()).map_err(|e| at(e.to_string()))?,
-            other => other.to_canonical().map_err(|e| at(e.to_string()))?,
-        };
-        if written != leaf.body {
-            let again = check_canonical(&written).map_err(|e| at(e.to_string()))?;
-            let (pointer, is, wanted) = difference(&body, &again).unwrap_or_default();
-            return Err(at(format!("its body is not as it is written: `{pointer}` is {is}, written is {wanted}")));
         }
         self.last_at = leaf.at;
         self.report.first_at.get_or_insert(leaf.at);
@@ -426,15 +459,15 @@ impl Verifier {
                 let wrong = |what: &str| {
                     fail(Check::Consumption, index, format!("token of intent {}: {what}", consumed.intent))
                 };
-                let granted =
-                    self.granted.get(&consumed.jti).ok_or_else(|| wrong("no decision before it granted it"))?;
+                let granted = token_id(&consumed.jti).and_then(|jti| Some((jti, self.granted.get(&jti)?)));
+                let (jti, granted) = granted.ok_or_else(|| wrong("no decision before it granted it"))?;
                 if granted.intent != consumed.intent || granted.environment != consumed.environment {
                     return Err(wrong("it was granted for another intent or environment"));
                 }
                 if granted.class != consumed.class {
                     return Err(wrong("it was granted to an intent of another class"));
                 }
-                if self.revoked.contains(&consumed.jti) {
+                if self.revoked.contains(&jti) {
                     return Err(wrong("it was revoked before"));
                 }
                 let place = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment));
@@ -444,7 +477,7 @@ impl Verifier {
                 if at.as_secs() > granted.exp + MAX_LAG_MS / 1000 {
                     return Err(wrong("it had expired"));
                 }
-                let facts = self.alive.get(&consumed.jti).ok_or_else(|| wrong("nothing is known of it any more"))?;
+                let facts = self.alive.get(&jti).ok_or_else(|| wrong("nothing is known of it any more"))?;
                 if let Some(halt) = self.emergencies.killed(facts, granted.index) {
                     let what =
                         format!("token of intent {} was consumed under or after the halt `{halt}`", consumed.intent);
@@ -454,10 +487,10 @@ impl Verifier {
                     return Err(wrong(&format!("entry {at} had revoked it with others")));
                 }
                 let keys = self.state.as_ref().and_then(|s| s.environments.get(&consumed.environment)).map(|e| &e.keys);
-                if keys.is_none_or(|k| k.iter().any(|k| k.kid == granted.kid && k.status == KeyStatus::Retired)) {
+                if keys.is_none_or(|k| k.iter().any(|k| *k.kid == *granted.kid && k.status == KeyStatus::Retired)) {
                     return Err(wrong("its key was retired before"));
                 }
-                if !self.consumed.insert(consumed.jti.clone()) {
+                if !self.consumed.insert(jti) {
                     return Err(wrong(&format!("consumed twice; granted by entry {}", granted.index)));
                 }
                 // Nothing comes of a self-test: nobody acts on it.
@@ -475,15 +508,15 @@ impl Verifier {
                         format!("revocation of a token of intent {}: {what}", revoked.intent),
                     )
                 };
-                let granted =
-                    self.granted.get(&revoked.jti).ok_or_else(|| wrong("no decision before it granted it"))?;
+                let granted = token_id(&revoked.jti).and_then(|jti| Some((jti, self.granted.get(&jti)?)));
+                let (jti, granted) = granted.ok_or_else(|| wrong("no decision before it granted it"))?;
                 if granted.intent != revoked.intent
                     || granted.environment != revoked.environment
                     || granted.exp != revoked.exp
                 {
                     return Err(wrong("it was granted for another intent, environment or time"));
                 }
-                if !self.revoked.insert(revoked.jti.clone()) {
+                if !self.revoked.insert(jti) {
                     return Err(wrong("it was revoked before"));
                 }
                 Ok(())
@@ -913,8 +946,10 @@ impl Verifier {
         if !known.keys.iter().any(|k| k.kid == grant.kid && k.status == KeyStatus::Active) {
             return Err(wrong("the grant names a key that was not active"));
         }
-        if intended_token::from_base64url(&grant.jti).is_none_or(|id| id.len() != 32) || grant.aud.is_empty() {
-            return Err(wrong("the grant's token id or audience is none"));
+        let jti = token_id(&grant.jti).filter(|_| !grant.aud.is_empty());
+        let jti = jti.ok_or_else(|| wrong("the grant's token id or audience is none"))?;
+        if *self.kid != *grant.kid {
+            self.kid = Arc::from(&*grant.kid);
         }
         let granted = Granted {
             class: record.input.class,
@@ -922,22 +957,22 @@ impl Verifier {
             intent: record.input.id,
             environment: environment.clone(),
             exp: grant.exp,
-            kid: grant.kid.clone(),
+            kid: Arc::clone(&self.kid),
         };
-        self.remember(grant, facts, record.input.at);
-        if self.granted.insert(grant.jti.clone(), granted).is_some() {
+        self.remember(jti, grant.exp, facts, record.input.at);
+        if self.granted.insert(jti, granted).is_some() {
             return Err(wrong("its token id was granted before"));
         }
         Ok(())
     }
 
     /// Keeps what halts and revocations ask of a token until it has expired.
-    fn remember(&mut self, grant: &Grant, facts: Facts, now: Timestamp) {
+    fn remember(&mut self, jti: TokenId, exp: i64, facts: Facts, now: Timestamp) {
         while let Some((_, jti)) = self.ends.pop_front_if(|(exp, _)| *exp + 2 * MAX_LAG_MS / 1000 < now.as_secs()) {
             self.alive.remove(&jti);
         }
-        self.alive.insert(grant.jti.clone(), facts);
-        self.ends.push_back((grant.exp, grant.jti.clone()));
+        self.alive.insert(jti, Box::new(facts));
+        self.ends.push_back((exp, jti));
     }
 
     /// Takes the head of the store that the entries come from, before the first of them. There may be
@@ -1008,11 +1043,12 @@ impl Verifier {
         let after = |exp: i64| Timestamp::from_millis(exp.saturating_mul(1000));
         for jti in &self.consumed {
             let exp = self.granted.get(jti).map_or(0, |g| g.exp);
-            expected.insert(keys::consumed(jti), (b"1".to_vec(), after(exp)));
+            expected.insert(keys::consumed(&intended_token::base64url(jti)), (b"1".to_vec(), after(exp)));
         }
         for jti in &self.revoked {
             let exp = self.granted.get(jti).map_or(0, |g| g.exp);
-            expected.insert(keys::revoked(jti), (exp.to_string().into_bytes(), after(exp)));
+            let value = exp.to_string().into_bytes();
+            expected.insert(keys::revoked(&intended_token::base64url(jti)), (value, after(exp)));
         }
         for (intent, open) in &self.open {
             let value = open.expires_at.as_millis().to_string().into_bytes();

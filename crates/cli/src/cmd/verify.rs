@@ -81,6 +81,10 @@ pub fn broken(failure: &Failure) -> CliError {
 
 type Verified = Result<Report, Failure>;
 
+/// Entries of a data directory that are read at once: so few that they are still in the cache when they
+/// are verified.
+const PAGE: usize = 64;
+
 /// Verifies an export file.
 pub fn export(path: &Path, known: Known<'_>, bar: &indicatif::ProgressBar) -> Result<Verified, CliError> {
     let mut reader = BufReader::with_capacity(1 << 20, std::fs::File::open(path).map_err(file(path))?);
@@ -234,7 +238,7 @@ fn ledger(
     }
     let mut at = 0;
     loop {
-        let page = store.entries(tenant, at, 1024)?;
+        let page = store.entries(tenant, at, PAGE)?;
         if page.is_empty() {
             break;
         }

@@ -220,6 +220,10 @@ const LEAVES: &[&str] = &[
     "{a: principal}.a.trust > 1",
     "context.session.intents > 40",
     "[principal, resource].contains(principal)",
+    r#"Action::"x" in [Action::"y", Action::"op:read"]"#,
+    r#"Resource::"x" == resource && resource has known"#,
+    r#"Number::"arguments".hasTag("a")"#,
+    r#"principal.hasTag("a")"#,
 ];
 
 fn condition() -> impl Strategy<Value = String> {

@@ -77,6 +77,13 @@ const CONDITIONS: &[&str] = &[
     r#"when { {"a": principal}.a.owner == "platform" }"#,
     r#"when { context has session.tools && context has risk }"#,
     r#"when { (if context.goal.declared then principal else Agent::"a9").trust > 1 }"#,
+    r#"when { Agent::"a0".trust > 1 && Agent::"a1" in Team::"t1" }"#,
+    r#"when { Resource::"order/2" has criticality }"#,
+    r#"when { principal has trust && resource has owner && resource.owner == principal.owner }"#,
+    r#"when { Action::"OIL-101" in Action::"OIL-100" || Action::"OIL-200" in Action::"OIL-100" }"#,
+    r#"when { Text::"arguments".hasTag("to") || Counter::"arguments".getTag("b") > 4 }"#,
+    r#"when { resource.hasTag("to") }"#,
+    r#"when { [principal, resource].contains(principal) && principal == resource }"#,
 ];
 const OBLIGATIONS: &[&str] = &[
     "",
