@@ -1,11 +1,11 @@
 //! A policy version made ready, and its evaluation.
 //!
 //! Cedar evaluates every policy of a set, so its cost grows with the set. Here policies stand in
-//! buckets by their scope: what they say of principal, action and resource. A request can match
-//! only policies whose scope names one of its own entities or their ancestors, so only those are
-//! evaluated, by Cedar's own evaluator. That is sound because a policy whose scope does not match
-//! cannot be satisfied and cannot fail: Cedar evaluates the scope before the condition. Property
-//! tests hold the result against Cedar's authorizer over the full set.
+//! buckets by their scope: what they say of principal, action and resource. Those of a request are
+//! exactly the policies whose scope matches, so only what they say besides their scope is evaluated, by
+//! Cedar's own evaluator; policies that say the same share it. That is sound because a policy whose
+//! scope does not match cannot be satisfied and cannot fail: Cedar evaluates the scope before the
+//! condition. Property tests hold the result against Cedar's authorizer over the full set.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,10 +13,12 @@ use std::sync::Arc;
 use cedar_policy::{
     ActionConstraint, Authorizer, Effect, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
-use cedar_policy_core::ast::{Expr, Literal, ValueKind};
+use cedar_policy_core::ast::{Expr, ExprShapeOnly, Literal, ValueKind};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
+use rustc_hash::FxBuildHasher;
+use smol_str::SmolStr;
 
 use crate::missing::{Missing, Named, named, principal_and_action_match};
 use crate::obligation::{Change, Obligation, Requirement, merge};
@@ -77,29 +79,97 @@ pub enum Said {
     Stale,
 }
 
-/// What stands on one side of a scope, as a number: 0 is anything.
+/// What one side of a scope asks for, as a number.
 type Key = u32;
+/// Anything.
+const ANY: Key = 0;
+/// An entity of a type that no request has there.
+const NONE: Key = 1;
 
-/// The entities that scopes of one side name, by type and id.
+/// What the scopes of one side ask for, by an entity's type and id.
 #[derive(Debug, Default)]
-struct Names(HashMap<Box<str>, HashMap<Box<str>, Key>>);
+struct Names {
+    known: HashMap<Box<str>, HashMap<SmolStr, Asked>>,
+    count: Key,
+}
+
+/// Which policies are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Those whose scope matches.
+    Matches,
+    /// Also those whose author may have meant it to: it names what the request is in, and asks to be it.
+    Near,
+}
+
+/// The types of what acts and what is acted on.
+const AGENT: &str = "Agent";
+const RESOURCE: &str = "Resource";
+
+/// The numbers of what scopes ask of one entity.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    /// To be it.
+    exactly: Option<Key>,
+    /// To be it, or in it.
+    within: Option<Key>,
+}
 
 impl Names {
-    /// The number of what a scope names, a new one if need be.
-    fn intern(&mut self, entity: Option<&EntityUid>) -> Key {
-        let Some(entity) = entity else { return 0 };
-        let next = Key::try_from(self.0.values().map(HashMap::len).sum::<usize>() + 1).unwrap_or(Key::MAX);
-        let ids = self.0.entry(entity.type_name().to_string().into()).or_default();
-        let id: &str = entity.id().unescaped();
-        *ids.entry(id.into()).or_insert(next)
+    fn next(&mut self) -> Key {
+        self.count = self.count.saturating_add(1);
+        self.count.saturating_add(NONE)
     }
 
-    /// Adds the number of an entity of the request, if any scope names it.
-    fn find<'i>(&self, kind: &str, ids: impl IntoIterator<Item = &'i str>, found: &mut Vec<Key>) {
-        if let Some(known) = self.0.get(kind) {
-            found.extend(ids.into_iter().filter_map(|id| known.get(id)));
+    fn asked(&mut self, entity: &EntityUid) -> &mut Asked {
+        let ids = self.known.entry(entity.type_name().to_string().into()).or_default();
+        ids.entry(AsRef::<str>::as_ref(entity.id()).into()).or_default()
+    }
+
+    /// The number of being an entity.
+    fn exactly(&mut self, entity: &EntityUid) -> Key {
+        let next = self.next();
+        *self.asked(entity).exactly.get_or_insert(next)
+    }
+
+    /// The number of being an entity or in it.
+    fn within(&mut self, entity: &EntityUid) -> Key {
+        let next = self.next();
+        *self.asked(entity).within.get_or_insert(next)
+    }
+
+    fn get(&self, kind: &str, id: &str) -> Asked {
+        self.known.get(kind).and_then(|ids| ids.get(id)).copied().unwrap_or_default()
+    }
+
+    /// Adds what an entity of the request meets.
+    fn itself(&self, kind: &str, id: &str, found: &mut Vec<Key>) {
+        let asked = self.get(kind, id);
+        found.extend([asked.exactly, asked.within].into_iter().flatten());
+    }
+
+    /// Adds what it meets for being in these.
+    fn inside<'i>(&self, kind: &str, ids: impl IntoIterator<Item = &'i str>, found: &mut Vec<Key>) {
+        if let Some(known) = self.known.get(kind) {
+            found.extend(ids.into_iter().filter_map(|id| known.get(id)?.within));
         }
     }
+}
+
+/// What is looked at of every policy whose scope matches, closely packed: of many policies each one that
+/// is looked at is otherwise somewhere else in memory.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    effect: Effect,
+    /// Where its condition stands, if it has one besides its scope.
+    condition: Option<u32>,
+}
+
+/// What policies say besides their scope.
+#[derive(Debug)]
+struct Condition {
+    expr: Expr,
+    wanted: Wanted,
 }
 
 #[derive(Debug)]
@@ -112,18 +182,29 @@ struct Known {
     condition: Expr,
 }
 
+/// Where the policies of one scope stand in [`PolicySetVersion::placed`].
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    from: u32,
+    to: u32,
+}
+
 /// A version that can be evaluated.
 #[derive(Debug)]
 pub struct PolicySetVersion {
     digest: Digest,
     types: Types,
-    /// What its policies look at.
-    wanted: Wanted,
     /// Sorted by id; buckets hold positions in it.
     known: Vec<Known>,
+    /// Of each policy, in the same order.
+    rules: Vec<Rule>,
+    /// Each one once.
+    conditions: Vec<Condition>,
     /// What of the tenant's they name, and which of them do: many policies name the same few things.
     named: BTreeMap<Named, Vec<u32>>,
-    buckets: HashMap<(Key, Key, Key), Vec<u32>>,
+    buckets: HashMap<(Key, Key, Key), Bucket, FxBuildHasher>,
+    /// Positions of policies, bucket by bucket.
+    placed: Vec<u32>,
     principals: Names,
     actions: Names,
     resources: Names,
@@ -153,10 +234,12 @@ impl PolicySetVersion {
         let mut version = Self {
             digest: pack.digest(),
             types: Types::new().map_err(|e| wrong(&e))?,
-            wanted: Wanted::ALL,
             known: Vec::new(),
+            rules: Vec::new(),
+            conditions: Vec::new(),
             named: BTreeMap::new(),
-            buckets: HashMap::new(),
+            buckets: HashMap::default(),
+            placed: Vec::new(),
             principals: Names::default(),
             actions: Names::default(),
             resources: Names::default(),
@@ -172,33 +255,67 @@ impl PolicySetVersion {
             }
         }));
         version.known.sort_by(|a, b| a.id.cmp(&b.id));
-        version.wanted = Wanted::by(version.known.iter().map(|known| &known.condition));
-        for (position, known) in (0_u32..).zip(&version.known) {
+        version.share();
+        version.place();
+        Ok(version)
+    }
+
+    /// Takes what policies say besides their scope, and what of the tenant's they name.
+    fn share(&mut self) {
+        let mut shared: HashMap<ExprShapeOnly<'_>, u32> = HashMap::new();
+        for (position, known) in (0_u32..).zip(&self.known) {
             for name in named(&known.condition) {
-                version.named.entry(name).or_default().push(position);
+                self.named.entry(name).or_default().push(position);
             }
+            let ast: &cedar_policy_core::ast::Policy = known.policy.as_ref();
+            let condition = ast.non_scope_constraints().map(|expr| {
+                let next = u32::try_from(self.conditions.len()).unwrap_or(u32::MAX);
+                *shared.entry(ExprShapeOnly::new_from_borrowed(expr)).or_insert_with(|| {
+                    self.conditions.push(Condition { expr: expr.clone(), wanted: Wanted::by(expr) });
+                    next
+                })
+            });
+            self.rules.push(Rule { effect: known.effect, condition });
+        }
+    }
+
+    /// Puts policies into buckets.
+    fn place(&mut self) {
+        let mut buckets: BTreeMap<(Key, Key, Key), Vec<u32>> = BTreeMap::new();
+        for (position, known) in (0_u32..).zip(&self.known) {
+            let (agents, resources) = (&mut self.principals, &mut self.resources);
             let principal = match known.policy.principal_constraint() {
-                PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
-                PrincipalConstraint::In(e) | PrincipalConstraint::Eq(e) | PrincipalConstraint::IsIn(_, e) => Some(e),
+                PrincipalConstraint::Any => ANY,
+                PrincipalConstraint::Is(kind) if kind.to_string() == AGENT => ANY,
+                PrincipalConstraint::IsIn(kind, e) if kind.to_string() == AGENT => agents.within(&e),
+                PrincipalConstraint::Is(_) | PrincipalConstraint::IsIn(..) => NONE,
+                PrincipalConstraint::In(e) => agents.within(&e),
+                PrincipalConstraint::Eq(e) => agents.exactly(&e),
             };
             let actions = match known.policy.action_constraint() {
-                ActionConstraint::Any => vec![None],
-                ActionConstraint::Eq(e) => vec![Some(e)],
-                ActionConstraint::In(many) => many.into_iter().map(Some).collect(),
+                ActionConstraint::Any => vec![ANY],
+                ActionConstraint::Eq(e) => vec![self.actions.exactly(&e)],
+                ActionConstraint::In(many) => many.iter().map(|e| self.actions.within(e)).collect(),
             };
             let resource = match known.policy.resource_constraint() {
-                ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
-                ResourceConstraint::In(e) | ResourceConstraint::Eq(e) | ResourceConstraint::IsIn(_, e) => Some(e),
+                ResourceConstraint::Any => ANY,
+                ResourceConstraint::Is(kind) if kind.to_string() == RESOURCE => ANY,
+                ResourceConstraint::IsIn(kind, e) if kind.to_string() == RESOURCE => resources.within(&e),
+                ResourceConstraint::Is(_) | ResourceConstraint::IsIn(..) => NONE,
+                ResourceConstraint::In(e) => resources.within(&e),
+                ResourceConstraint::Eq(e) => resources.exactly(&e),
             };
-            let principal = version.principals.intern(principal.as_ref());
-            let resource = version.resources.intern(resource.as_ref());
             // An action list puts the policy in several buckets; it is still evaluated once.
             for action in actions {
-                let action = version.actions.intern(action.as_ref());
-                version.buckets.entry((principal, action, resource)).or_default().push(position);
+                buckets.entry((principal, action, resource)).or_default().push(position);
             }
         }
-        Ok(version)
+        let end = |placed: &Vec<u32>| u32::try_from(placed.len()).unwrap_or(u32::MAX);
+        for (scope, positions) in buckets {
+            let from = end(&self.placed);
+            self.placed.extend(positions);
+            self.buckets.insert(scope, Bucket { from, to: end(&self.placed) });
+        }
     }
 
     /// The pack's content digest.
@@ -282,30 +399,49 @@ impl PolicySetVersion {
         missing: &Missing,
         own: Option<&'static str>,
     ) -> Result<PolicyOutcome, EvalError> {
-        let (request, entities) = build(&self.types, r, self.wanted)?;
-        let candidates = self.candidates(r);
+        let candidates = self.candidates(r, Scope::Matches);
+        let rules = |position: u32| self.rules.get(position as usize).copied();
+        let conditions = candidates.iter().filter_map(|position| self.condition(rules(*position)?));
+        let wanted = match missing.broken.as_slice() {
+            [] => conditions.fold(Wanted::NOTHING, |all, condition| all | condition.wanted),
+            _ => Wanted::ALL,
+        };
+        let (request, entities) = build(&self.types, r, wanted)?;
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
-        let slots = std::collections::HashMap::new();
         let mut satisfied = Satisfied { own, ..Satisfied::default() };
         self.stale(r, missing, &evaluator, &mut satisfied);
         for position in &candidates {
-            let Some(known) = self.known.get(*position as usize) else { continue };
-            if known.effect == Effect::Forbid && missing.breaks(*position) {
+            let Some(rule) = rules(*position) else { continue };
+            if rule.effect == Effect::Forbid && missing.breaks(*position) {
                 continue;
             }
-            match evaluator.interpret(&known.condition, &slots).map(|v| v.value) {
-                Ok(ValueKind::Lit(Literal::Bool(false))) => {}
-                Ok(ValueKind::Lit(Literal::Bool(true))) => match known.effect {
-                    Effect::Permit if missing.breaks(*position) => satisfied.stale.push(*position),
-                    Effect::Permit => satisfied.permits.push(*position),
-                    Effect::Forbid => satisfied.forbids.push(*position),
-                },
-                // A conjunction has no other value; if it ever had, that would not be a permit.
-                Ok(_) => satisfied.errors.push((Arc::clone(&known.id), "the condition is not a Boolean".to_owned())),
-                Err(error) => satisfied.errors.push((Arc::clone(&known.id), error.to_string())),
+            let holds = match self.condition(rule).map(|condition| truth(&evaluator, &condition.expr)) {
+                None | Some(Ok(true)) => true,
+                Some(Ok(false)) => false,
+                // What is wrong with it is said by the whole of it, as Cedar evaluates it.
+                Some(Err(_)) => {
+                    let Some(known) = self.known.get(*position as usize) else { continue };
+                    match truth(&evaluator, &known.condition) {
+                        Ok(holds) => holds,
+                        Err(error) => {
+                            satisfied.errors.push((Arc::clone(&known.id), error));
+                            continue;
+                        }
+                    }
+                }
+            };
+            match rule.effect {
+                _ if !holds => {}
+                Effect::Permit if missing.breaks(*position) => satisfied.stale.push(*position),
+                Effect::Permit => satisfied.permits.push(*position),
+                Effect::Forbid => satisfied.forbids.push(*position),
             }
         }
         Ok(self.outcome(satisfied, candidates.len()))
+    }
+
+    fn condition(&self, rule: Rule) -> Option<&Condition> {
+        self.conditions.get(rule.condition? as usize)
     }
 
     /// What each policy whose scope could match says.
@@ -315,13 +451,13 @@ impl PolicySetVersion {
             let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
             let mut stale = Satisfied::default();
             self.stale(r, missing, &evaluator, &mut stale);
-            let mut positions = self.candidates(r);
+            let mut positions = self.candidates(r, Scope::Near);
             positions.extend(&stale.stale);
             positions.sort_unstable();
             positions.dedup();
             let one = |position: &u32| {
                 let known = self.known.get(*position as usize)?;
-                let said = match holds(&evaluator, &known.condition) {
+                let said = match truth(&evaluator, &known.condition) {
                     _ if stale.stale.contains(position) => Said::Stale,
                     Ok(true) if missing.breaks(*position) => Said::Stale,
                     Ok(true) => Said::Satisfied,
@@ -380,21 +516,32 @@ impl PolicySetVersion {
         Ok(Full { set })
     }
 
-    /// Positions of the policies whose scope can match, each once, in the order of their ids.
-    fn candidates(&self, r: &EvalRequest<'_>) -> Vec<u32> {
-        let (mut principals, mut actions, mut resources) = (vec![0], vec![0], vec![0]);
-        self.principals.find("Agent", [r.agent], &mut principals);
-        self.principals.find("Team", r.teams.iter().copied(), &mut principals);
+    /// Positions of the policies whose scope matches, each once, in the order of their ids.
+    fn candidates(&self, r: &EvalRequest<'_>, scope: Scope) -> Vec<u32> {
+        let (mut principals, mut actions, mut resources) = (vec![ANY], vec![ANY], vec![ANY]);
         let operation = operation_id(r.operation);
-        self.actions.find("Action", [r.tool, r.category, r.domain, &operation], &mut actions);
-        self.resources.find("Resource", [&*resource_id(r.resource_kind, r.resource_id)], &mut resources);
-        self.resources.find("Capability", r.capability, &mut resources);
+        let above = [r.category, r.domain, &operation];
+        self.principals.itself(AGENT, r.agent, &mut principals);
+        self.actions.itself("Action", r.tool, &mut actions);
+        self.resources.itself(RESOURCE, &resource_id(r.resource_kind, r.resource_id), &mut resources);
+        self.principals.inside("Team", r.teams.iter().copied(), &mut principals);
+        self.actions.inside("Action", above, &mut actions);
+        self.resources.inside("Capability", r.capability, &mut resources);
+        if scope == Scope::Near {
+            let exactly = |names: &Names, kind: &str, id: &str| names.get(kind, id).exactly;
+            principals.extend(r.teams.iter().filter_map(|team| exactly(&self.principals, "Team", team)));
+            actions.extend(above.iter().filter_map(|action| exactly(&self.actions, "Action", action)));
+            resources.extend(r.capability.and_then(|c| exactly(&self.resources, "Capability", c)));
+            principals.push(NONE);
+            resources.push(NONE);
+        }
         let mut found = Vec::new();
         for principal in &principals {
             for action in &actions {
                 for resource in &resources {
                     if let Some(bucket) = self.buckets.get(&(*principal, *action, *resource)) {
-                        found.extend_from_slice(bucket);
+                        let here = self.placed.get(bucket.from as usize..bucket.to as usize);
+                        found.extend_from_slice(here.unwrap_or_default());
                     }
                 }
             }
@@ -478,7 +625,8 @@ impl PolicySetVersion {
     }
 }
 
-fn holds(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<bool, String> {
+/// Whether it holds, or what is wrong with it.
+fn truth(evaluator: &Evaluator<'_>, expr: &Expr) -> Result<bool, String> {
     match evaluator.interpret(expr, &std::collections::HashMap::new()).map(|v| v.value) {
         Ok(ValueKind::Lit(Literal::Bool(holds))) => Ok(holds),
         Ok(_) => Err("the condition is not a Boolean".to_owned()),
@@ -492,7 +640,7 @@ fn first_that_fails(evaluator: &Evaluator<'_>, condition: &Expr) -> Option<Strin
     while let Some(part) = parts.pop() {
         if let cedar_policy_core::ast::ExprKind::And { left, right } = part.expr_kind() {
             parts.extend([&**right, &**left]);
-        } else if holds(evaluator, part) != Ok(true) {
+        } else if truth(evaluator, part) != Ok(true) {
             return Some(part.to_string());
         }
     }

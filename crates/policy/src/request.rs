@@ -177,64 +177,79 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    pub const NOTHING: Self = Self { context: 0, principal: 0, resource: 0, holders: [false; 5], category: false };
     pub const ALL: Self =
         Self { context: u32::MAX, principal: u32::MAX, resource: u32::MAX, holders: [true; 5], category: true };
 
-    /// Of these conditions. Whoever does anything with `context`, the principal or the resource but look
+    /// Of a condition. Whoever does anything with `context`, the principal or the resource but look
     /// at something of it by name, or compare it, wants all of it.
-    pub fn by<'e>(conditions: impl IntoIterator<Item = &'e Expr>) -> Self {
-        let mut wanted = Self { context: 0, principal: 0, resource: 0, holders: [false; 5], category: false };
-        for condition in conditions {
-            let (mut seen, mut known) = (Uses::default(), Uses::default());
-            for expr in condition.subexpressions() {
-                seen.count(expr);
-                let (of, attr) = match expr.expr_kind() {
-                    ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
-                    ExprKind::ExtHasAttr { expr, attrs } => (expr, attrs.first()),
-                    // What something is in is said by the one, and not by what it is in.
-                    ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } => {
-                        if matches!(arg1.expr_kind(), ExprKind::Var(_)) {
-                            known.count_entities(arg1);
-                        }
-                        known.count_all(arg2);
-                        continue;
-                    }
-                    ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => {
+    pub fn by(condition: &Expr) -> Self {
+        let mut wanted = Self::NOTHING;
+        let (mut seen, mut known) = (Uses::default(), Uses::default());
+        for expr in condition.subexpressions() {
+            seen.count(expr);
+            let (of, attr) = match expr.expr_kind() {
+                ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
+                ExprKind::ExtHasAttr { expr, attrs } => (expr, attrs.first()),
+                // What something is in is said by the one, and not by what it is in.
+                ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } => {
+                    if matches!(arg1.expr_kind(), ExprKind::Var(_)) {
                         known.count_entities(arg1);
-                        known.count_entities(arg2);
-                        continue;
                     }
-                    ExprKind::Is { expr, .. } => {
-                        known.count_entities(expr);
-                        continue;
-                    }
-                    _ => continue,
-                };
-                // One that it never has is refused with a list of those that it has.
-                let found = match of.expr_kind() {
-                    ExprKind::Var(Var::Context) => bit(&CONTEXT, attr).map(|bit| wanted.context |= bit),
-                    ExprKind::Var(Var::Principal) => bit(&AGENT, attr).map(|bit| wanted.principal |= bit),
-                    ExprKind::Var(Var::Resource) => bit(&RESOURCE, attr).map(|bit| wanted.resource |= bit),
-                    _ => continue,
-                };
-                if found.is_none() {
-                    return Self::ALL;
+                    known.count_all(arg2);
+                    continue;
                 }
-                known.count(of);
-            }
-            if seen.others || seen.context != known.context {
+                ExprKind::BinaryApp { op: BinaryOp::Eq, arg1, arg2 } => {
+                    known.count_entities(arg1);
+                    known.count_entities(arg2);
+                    continue;
+                }
+                ExprKind::Is { expr, .. } => {
+                    known.count_entities(expr);
+                    continue;
+                }
+                _ => continue,
+            };
+            // One that it never has is refused with a list of those that it has.
+            let found = match of.expr_kind() {
+                ExprKind::Var(Var::Context) => bit(&CONTEXT, attr).map(|bit| wanted.context |= bit),
+                ExprKind::Var(Var::Principal) => bit(&AGENT, attr).map(|bit| wanted.principal |= bit),
+                ExprKind::Var(Var::Resource) => bit(&RESOURCE, attr).map(|bit| wanted.resource |= bit),
+                _ => continue,
+            };
+            if found.is_none() {
                 return Self::ALL;
             }
-            if (seen.principal, seen.agents) != (known.principal, known.agents) {
-                wanted.principal = u32::MAX;
-            }
-            if (seen.resource, seen.resources) != (known.resource, known.resources) {
-                wanted.resource = u32::MAX;
-            }
-            wanted.category |= seen.actions != known.actions;
+            known.count(of);
         }
+        if seen.others || seen.context != known.context {
+            return Self::ALL;
+        }
+        if (seen.principal, seen.agents) != (known.principal, known.agents) {
+            wanted.principal = u32::MAX;
+        }
+        if (seen.resource, seen.resources) != (known.resource, known.resources) {
+            wanted.resource = u32::MAX;
+        }
+        wanted.category = seen.actions != known.actions;
         wanted.holders = HOLDERS.map(|name| bit(&CONTEXT, name).is_some_and(|bit| wanted.context & bit != 0));
         wanted
+    }
+}
+
+/// What either wants.
+impl std::ops::BitOr for Wanted {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        let mut holders = self.holders;
+        holders.iter_mut().zip(other.holders).for_each(|(holder, too)| *holder |= too);
+        Self {
+            context: self.context | other.context,
+            principal: self.principal | other.principal,
+            resource: self.resource | other.resource,
+            holders,
+            category: self.category | other.category,
+        }
     }
 }
 
@@ -585,13 +600,11 @@ mod tests {
 
     fn wanted(policies: &[&str]) -> Wanted {
         let parsed = policies.iter().map(|text| cedar_policy::Policy::parse(None, *text).unwrap());
-        let conditions: Vec<Expr> = parsed
-            .map(|policy| {
-                let ast: &cedar_policy_core::ast::Policy = policy.as_ref();
-                ast.condition()
-            })
-            .collect();
-        Wanted::by(&conditions)
+        let conditions = parsed.map(|policy| {
+            let ast: &cedar_policy_core::ast::Policy = policy.as_ref();
+            ast.condition()
+        });
+        conditions.fold(Wanted::NOTHING, |all, condition| all | Wanted::by(&condition))
     }
 
     fn names(members: &[(&'static str, Member)], wanted: u32) -> Vec<&'static str> {
