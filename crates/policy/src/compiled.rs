@@ -371,12 +371,12 @@ impl PolicySetVersion {
         missing
     }
 
-    /// Evaluates the policies whose scope can match, on a tenant that has all that they name.
+    /// Evaluates the policies whose scope matches, on a tenant that has all that they name.
     pub fn evaluate(&self, r: &EvalRequest<'_>) -> Result<PolicyOutcome, EvalError> {
         self.evaluate_without(r, &Missing::default())
     }
 
-    /// Evaluates the policies whose scope can match; those that name what is missing help nothing
+    /// Evaluates the policies whose scope matches; those that name what is missing help nothing
     /// through: see [`crate::missing`].
     pub fn evaluate_without(&self, r: &EvalRequest<'_>, missing: &Missing) -> Result<PolicyOutcome, EvalError> {
         self.evaluate_with(r, missing, None)
@@ -400,8 +400,8 @@ impl PolicySetVersion {
         own: Option<&'static str>,
     ) -> Result<PolicyOutcome, EvalError> {
         let candidates = self.candidates(r, Scope::Matches);
-        let rules = |position: u32| self.rules.get(position as usize).copied();
-        let conditions = candidates.iter().filter_map(|position| self.condition(rules(*position)?));
+        let rules = candidates.iter().filter_map(|position| self.rules.get(*position as usize));
+        let conditions = rules.filter_map(|rule| self.condition(*rule));
         let wanted = match missing.broken.as_slice() {
             [] => conditions.fold(Wanted::NOTHING, |all, condition| all | condition.wanted),
             _ => Wanted::ALL,
@@ -411,23 +411,16 @@ impl PolicySetVersion {
         let mut satisfied = Satisfied { own, ..Satisfied::default() };
         self.stale(r, missing, &evaluator, &mut satisfied);
         for position in &candidates {
-            let Some(rule) = rules(*position) else { continue };
+            let at = *position as usize;
+            let Some((rule, known)) = self.rules.get(at).zip(self.known.get(at)) else { continue };
             if rule.effect == Effect::Forbid && missing.breaks(*position) {
                 continue;
             }
-            let holds = match self.condition(rule).map(|condition| truth(&evaluator, &condition.expr)) {
-                None | Some(Ok(true)) => true,
-                Some(Ok(false)) => false,
-                // What is wrong with it is said by the whole of it, as Cedar evaluates it.
-                Some(Err(_)) => {
-                    let Some(known) = self.known.get(*position as usize) else { continue };
-                    match truth(&evaluator, &known.condition) {
-                        Ok(holds) => holds,
-                        Err(error) => {
-                            satisfied.errors.push((Arc::clone(&known.id), error));
-                            continue;
-                        }
-                    }
+            let holds = match self.holds(&evaluator, *rule, known) {
+                Ok(holds) => holds,
+                Err(error) => {
+                    satisfied.errors.push((Arc::clone(&known.id), error));
+                    continue;
                 }
             };
             match rule.effect {
@@ -442,6 +435,18 @@ impl PolicySetVersion {
 
     fn condition(&self, rule: Rule) -> Option<&Condition> {
         self.conditions.get(rule.condition? as usize)
+    }
+
+    /// Whether a policy whose scope matches is satisfied.
+    fn holds(&self, evaluator: &Evaluator<'_>, rule: Rule, known: &Known) -> Result<bool, String> {
+        if rule.condition.is_none() {
+            return Ok(true);
+        }
+        match self.condition(rule).map(|condition| truth(evaluator, &condition.expr)) {
+            Some(Ok(holds)) => Ok(holds),
+            // What is wrong with it is said by the whole of it, as Cedar evaluates it.
+            Some(Err(_)) | None => truth(evaluator, &known.condition),
+        }
     }
 
     /// What each policy whose scope could match says.
