@@ -13,7 +13,7 @@ use std::sync::Arc;
 use cedar_policy::{
     ActionConstraint, Authorizer, Effect, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
-use cedar_policy_core::ast::{Expr, ExprShapeOnly, Literal, ValueKind};
+use cedar_policy_core::ast::{Expr, Literal, ValueKind};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
@@ -255,25 +255,30 @@ impl PolicySetVersion {
             }
         }));
         version.known.sort_by(|a, b| a.id.cmp(&b.id));
-        version.share();
+        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || version.share());
         version.place();
         Ok(version)
     }
 
     /// Takes what policies say besides their scope, and what of the tenant's they name.
     fn share(&mut self) {
-        let mut shared: HashMap<ExprShapeOnly<'_>, u32> = HashMap::new();
+        // By their text: Cedar's own hash of an expression tells few apart that differ only in operators.
+        let mut shared: HashMap<String, u32> = HashMap::new();
         for (position, known) in (0_u32..).zip(&self.known) {
             for name in named(&known.condition) {
                 self.named.entry(name).or_default().push(position);
             }
             let ast: &cedar_policy_core::ast::Policy = known.policy.as_ref();
             let condition = ast.non_scope_constraints().map(|expr| {
-                let next = u32::try_from(self.conditions.len()).unwrap_or(u32::MAX);
-                *shared.entry(ExprShapeOnly::new_from_borrowed(expr)).or_insert_with(|| {
-                    self.conditions.push(Condition { expr: expr.clone(), wanted: Wanted::by(expr) });
-                    next
-                })
+                let text = expr.to_string();
+                let same = |at: &u32| self.conditions.get(*at as usize).is_some_and(|c| c.expr.eq_shape(expr));
+                if let Some(at) = shared.get(&text).copied().filter(same) {
+                    return at;
+                }
+                let at = u32::try_from(self.conditions.len()).unwrap_or(u32::MAX);
+                self.conditions.push(Condition { expr: expr.clone(), wanted: Wanted::by(expr) });
+                shared.insert(text, at);
+                at
             });
             self.rules.push(Rule { effect: known.effect, condition });
         }

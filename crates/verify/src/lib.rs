@@ -31,7 +31,7 @@ use intended_model::entry::{
     ApprovalGranted, ApprovalNote, BODY_VERSION, BreakerClosed, BreakerOpened, BreakerProbing, DeployCause,
     EscalationClosed, KeyAdded, Scope,
 };
-use intended_model::json::written;
+use intended_model::json::{compact, written};
 use intended_model::{Class, Code, CredentialId, Digest, EnvironmentId, Event, IntentId, Kind, Timestamp, synthetic};
 use intended_token::{Jwk, JwkSet, KeySet};
 
@@ -165,10 +165,10 @@ impl Body {
     /// Most entries are decisions that were written as they are read: those need no second look. Of
     /// everything else it is said what is wrong with it.
     fn read(leaf: &Leaf<'_>) -> Result<Self, String> {
-        let decision = (leaf.kind == Kind::Decision.as_str()).then(|| written::read(leaf.body)).flatten();
-        match decision {
-            Some(record) => Ok(Self::Decision(record)),
-            None => check_canonical(leaf.body).map(Self::Other).map_err(|e| e.to_string()),
+        let is_decision = leaf.kind == Kind::Decision.as_str();
+        match is_decision.then(|| written::read::<Box<DecisionRecord>>(leaf.body)).flatten() {
+            Some(record) if record.v == BODY_VERSION => Ok(Self::Decision(record)),
+            _ => check_canonical(leaf.body).map(Self::Other).map_err(|e| e.to_string()),
         }
     }
 }
@@ -176,7 +176,14 @@ impl Body {
 /// One event has one spelling: what the types leave out or fill in is not free to choose.
 fn event_of(kind: Kind, text: &str, body: &intended_model::Value) -> Result<Event, String> {
     let event = Event::parse(kind, body).map_err(|e| e.to_string())?;
-    let written = event.to_canonical().map_err(|e| e.to_string())?;
+    if event.version() != BODY_VERSION {
+        return Err(format!("its body has the version {}; this release reads {BODY_VERSION}", event.version()));
+    }
+    let written = match &event {
+        // Declared in canonical order.
+        Event::Decision(record) => compact::to_string(record, text.len()).map_err(|e| e.to_string())?,
+        other => other.to_canonical().map_err(|e| e.to_string())?,
+    };
     if written == text {
         return Ok(event);
     }
@@ -399,9 +406,6 @@ impl Verifier {
             Body::Decision(record) => Event::Decision(*record),
             Body::Other(body) => event_of(kind, leaf.body, &body).map_err(at)?,
         };
-        if event.version() != BODY_VERSION {
-            return Err(at(format!("its body has the version {}; this release reads {BODY_VERSION}", event.version())));
-        }
         self.last_at = leaf.at;
         self.report.first_at.get_or_insert(leaf.at);
         self.report.last_at = Some(leaf.at);
