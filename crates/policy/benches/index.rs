@@ -5,7 +5,7 @@
 //! tools and targets, one after the other, so that a large set pays for memory that is not in the
 //! cache. *One*: the same request again and again, where all is in the cache. Every request has the
 //! same number of policies to evaluate at every size: only the set's size differs. The index is asked as
-//! a decision asks it, with the members of `context` that the policies name; Cedar's side has them all.
+//! a decision asks it, on what its candidates' conditions look at; Cedar's side has everything.
 //!
 //! `cargo bench -p intended-policy -- table` skips the single measurements and prints the table.
 #![allow(
