@@ -39,9 +39,10 @@ impl Digest {
 
     /// As it is written. A decision writes a dozen of them: not by way of the heap.
     fn written<'b>(&self, buffer: &'b mut [u8; WRITTEN]) -> &'b str {
-        let text = PREFIX.into_iter().chain(self.0.into_iter().flat_map(digits));
-        for (to, from) in buffer.iter_mut().zip(text) {
-            *to = from;
+        let (prefix, text) = buffer.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(&PREFIX);
+        for (byte, to) in self.0.into_iter().zip(text.as_chunks_mut().0) {
+            *to = digits(byte);
         }
         std::str::from_utf8(buffer).unwrap_or_default()
     }

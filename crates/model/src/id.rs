@@ -206,12 +206,12 @@ impl IntentId {
 
     /// As it is written. A decision writes several: not digit by digit through a formatter.
     fn written<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
-        let text = self.0.iter().enumerate().flat_map(|(i, byte)| {
-            let dash = matches!(i, 4 | 6 | 8 | 10).then_some(b'-');
-            dash.into_iter().chain(crate::digest::digits(*byte))
-        });
-        for (to, from) in buffer.iter_mut().zip(text) {
-            *to = from;
+        const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+        buffer.fill(b'-');
+        for (byte, at) in self.0.into_iter().zip(PLACES) {
+            if let Some(to) = buffer.get_mut(at..at + 2) {
+                to.copy_from_slice(&crate::digest::digits(byte));
+            }
         }
         std::str::from_utf8(buffer).unwrap_or_default()
     }

@@ -372,9 +372,18 @@ fn decompose(text: &str) -> Option<(bool, String, i64)> {
 
 /// Writes a JSON string with the escapes of RFC 8785 section 3.2.2.2.
 pub fn write_string(text: &str, out: &mut String) {
-    // With a comma before it and a colon after it.
-    out.reserve(text.len() + 4);
     out.push('"');
+    if is_plain(text.as_bytes()) {
+        out.push_str(text);
+    } else {
+        escape(text, out);
+    }
+    out.push('"');
+}
+
+/// What stands between the quotes of a text that is not plain.
+#[cold]
+fn escape(text: &str, out: &mut String) {
     let mut rest = text;
     loop {
         let (plain, tail) = rest.split_at(plain(rest.as_bytes()));
@@ -395,45 +404,53 @@ pub fn write_string(text: &str, out: &mut String) {
         }
         rest = signs.as_str();
     }
-    out.push('"');
 }
 
-/// How many bytes there are before the first that has to be escaped. Eight at a time, the last eight
-/// again if need be: of a decision's texts hardly any has one, and there are hundreds.
+/// Whether there is nothing to escape: of a decision's texts hardly any has something, and there are
+/// hundreds. All of it is looked at, the last word again if need be.
+fn is_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let last = if rest.is_empty() {
+        0
+    } else if let Some(last) = bytes.last_chunk::<8>() {
+        special(u64::from_le_bytes(*last))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        special(u64::from(u32::from_le_bytes(*last)) << 32 | u64::from(u32::from_le_bytes(*first)))
+    } else {
+        return !rest.iter().copied().any(is_special);
+    };
+    words.iter().fold(last, |found, word| found | special(u64::from_le_bytes(*word))) == 0
+}
+
+/// How many bytes there are before the first that has to be escaped.
 fn plain(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
-        if let Some(found) = special(u64::from_le_bytes(*word)) {
-            return 8 * at + found;
+        let found = special(u64::from_le_bytes(*word));
+        if found != 0 {
+            return 8 * at + found.trailing_zeros() as usize / 8;
         }
     }
-    let len = bytes.len();
-    let found = if rest.is_empty() {
-        None
-    } else if let Some(last) = bytes.last_chunk::<8>() {
-        special(u64::from_le_bytes(*last)).map(|found| len - 8 + found)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        let word = u64::from(u32::from_le_bytes(*last)) << 32 | u64::from(u32::from_le_bytes(*first));
-        special(word).map(|found| if found < 4 { found } else { len + found - 8 })
-    } else {
-        rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\')
-    };
-    found.unwrap_or(len)
+    let at = rest.iter().copied().position(is_special).unwrap_or(rest.len());
+    bytes.len() - rest.len() + at
 }
 
-/// The first byte of a word that has to be escaped.
-const fn special(word: u64) -> Option<usize> {
+const fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// The high bit of each byte of a word that has to be escaped, the lowest of them; higher ones may be set
+/// for others. Nothing, if there is none.
+const fn special(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     // The high bit of each byte below `n`. Only the lowest that is set is sure: a borrow may set higher ones.
     const fn below(word: u64, n: u64) -> u64 {
         word.wrapping_sub(ONES * n) & !word & (ONES << 7)
     }
-    let quote = below(word ^ (ONES * b'"' as u64), 1);
-    let slash = below(word ^ (ONES * b'\\' as u64), 1);
-    match below(word, 0x20) | quote | slash {
-        0 => None,
-        found => Some(found.trailing_zeros() as usize / 8),
-    }
+    // This swaps `"` and the space, and leaves those below the space below it.
+    let quotes = word ^ (ONES * (b'"' ^ b' ') as u64);
+    let slash = word ^ (ONES * b'\\' as u64);
+    below(quotes, 0x21) | below(slash, 1)
 }
 
 /// The order of RFC 8785 section 3.2.3. Differs from byte order only where surrogates meet U+E000…

@@ -7,13 +7,15 @@
 //! scope does not match cannot be satisfied and cannot fail: Cedar evaluates the scope before the
 //! condition. Property tests hold the result against Cedar's authorizer over the full set.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Effect, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
-use cedar_policy_core::ast::{Expr, Literal, ValueKind};
+use cedar_policy_core::ast::{Expr, Literal, Request, ValueKind};
+use cedar_policy_core::entities::Entities;
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
@@ -413,6 +415,7 @@ impl PolicySetVersion {
         };
         let (request, entities) = build(&self.types, r, wanted)?;
         let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
+        let whole = Whole { types: &self.types, request: r, made: OnceCell::new() };
         let mut satisfied = Satisfied { own, ..Satisfied::default() };
         self.stale(r, missing, &evaluator, &mut satisfied);
         for position in &candidates {
@@ -421,7 +424,7 @@ impl PolicySetVersion {
             if rule.effect == Effect::Forbid && missing.breaks(*position) {
                 continue;
             }
-            let holds = match self.holds(&evaluator, *rule, known) {
+            let holds = match self.holds(&evaluator, *rule, known, &whole) {
                 Ok(holds) => holds,
                 Err(error) => {
                     satisfied.errors.push((Arc::clone(&known.id), error));
@@ -442,15 +445,15 @@ impl PolicySetVersion {
         self.conditions.get(rule.condition? as usize)
     }
 
-    /// Whether a policy whose scope matches is satisfied.
-    fn holds(&self, evaluator: &Evaluator<'_>, rule: Rule, known: &Known) -> Result<bool, String> {
+    /// Whether a policy whose scope matches is satisfied. The evaluator may have no more than its condition wants.
+    fn holds(&self, evaluator: &Evaluator<'_>, rule: Rule, known: &Known, whole: &Whole<'_>) -> Result<bool, String> {
         if rule.condition.is_none() {
             return Ok(true);
         }
         match self.condition(rule).map(|condition| truth(evaluator, &condition.expr)) {
             Some(Ok(holds)) => Ok(holds),
             // What is wrong with it is said by the whole of it, as Cedar evaluates it.
-            Some(Err(_)) | None => truth(evaluator, &known.condition),
+            Some(Err(_)) | None => whole.truth(&known.condition),
         }
     }
 
@@ -631,6 +634,24 @@ impl PolicySetVersion {
         match merge(all) {
             Ok(changes) => end(PolicyDecision::Modify { changes }, "policy.modify", &modifies),
             Err(_) => end(PolicyDecision::Deny, "policy.ambiguous", &modifies),
+        }
+    }
+}
+
+/// A request with everything that there is, made when it is first asked for.
+struct Whole<'r> {
+    types: &'r Types,
+    request: &'r EvalRequest<'r>,
+    made: OnceCell<Result<(Request, Entities), EvalError>>,
+}
+
+impl Whole<'_> {
+    fn truth(&self, expr: &Expr) -> Result<bool, String> {
+        match self.made.get_or_init(|| build(self.types, self.request, Wanted::ALL)) {
+            Ok((request, entities)) => {
+                truth(&Evaluator::new(request.clone(), entities, Extensions::all_available()), expr)
+            }
+            Err(error) => Err(error.to_string()),
         }
     }
 }

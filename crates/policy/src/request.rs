@@ -165,10 +165,14 @@ const HOLDERS: [&str; 5] = ["text", "number", "flag", "list", "budgets"];
 pub(crate) struct Wanted {
     /// A bit for each member of [`CONTEXT`].
     context: u32,
+    /// A bit for each member of [`SESSION`], for where `context` has that at all.
+    session: u32,
     /// A bit for each attribute of [`AGENT`].
     principal: u32,
     /// A bit for each attribute of [`RESOURCE`].
     resource: u32,
+    /// Whether the principal, the resource and the action are looked at.
+    entities: [bool; 3],
     /// Which of [`HOLDERS`].
     holders: [bool; 5],
     /// Whether the tool's category is asked for what stands above it. Who asks the tool has the answer
@@ -177,9 +181,24 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    pub const NOTHING: Self = Self { context: 0, principal: 0, resource: 0, holders: [false; 5], category: false };
-    pub const ALL: Self =
-        Self { context: u32::MAX, principal: u32::MAX, resource: u32::MAX, holders: [true; 5], category: true };
+    pub const NOTHING: Self = Self {
+        context: 0,
+        session: 0,
+        principal: 0,
+        resource: 0,
+        entities: [false; 3],
+        holders: [false; 5],
+        category: false,
+    };
+    pub const ALL: Self = Self {
+        context: u32::MAX,
+        session: u32::MAX,
+        principal: u32::MAX,
+        resource: u32::MAX,
+        entities: [true; 3],
+        holders: [true; 5],
+        category: true,
+    };
 
     /// Of a condition. Whoever does anything with `context`, the principal or the resource but look
     /// at something of it by name, or compare it, wants all of it.
@@ -190,7 +209,13 @@ impl Wanted {
             seen.count(expr);
             let (of, attr) = match expr.expr_kind() {
                 ExprKind::GetAttr { expr, attr } | ExprKind::HasAttr { expr, attr } => (expr, attr),
-                ExprKind::ExtHasAttr { expr, attrs } => (expr, attrs.first()),
+                ExprKind::ExtHasAttr { expr, attrs } => {
+                    // What a member of the session is asked for is not looked at: it gets all of it.
+                    if attrs.first() == "session" && !attrs.tail().is_empty() {
+                        wanted.session = u32::MAX;
+                    }
+                    (expr, attrs.first())
+                }
                 // What something is in is said by the one, and not by what it is in.
                 ExprKind::BinaryApp { op: BinaryOp::In, arg1, arg2 } => {
                     if matches!(arg1.expr_kind(), ExprKind::Var(_)) {
@@ -215,6 +240,10 @@ impl Wanted {
                 ExprKind::Var(Var::Context) => bit(&CONTEXT, attr).map(|bit| wanted.context |= bit),
                 ExprKind::Var(Var::Principal) => bit(&AGENT, attr).map(|bit| wanted.principal |= bit),
                 ExprKind::Var(Var::Resource) => bit(&RESOURCE, attr).map(|bit| wanted.resource |= bit),
+                _ if is_session(of) => {
+                    wanted.session |= bit(&SESSION, attr).unwrap_or(u32::MAX);
+                    Some(())
+                }
                 _ => continue,
             };
             if found.is_none() {
@@ -231,6 +260,11 @@ impl Wanted {
         if (seen.resource, seen.resources) != (known.resource, known.resources) {
             wanted.resource = u32::MAX;
         }
+        if seen.session != known.session {
+            wanted.session = u32::MAX;
+        }
+        wanted.entities =
+            [seen.principal + seen.agents, seen.resource + seen.resources, seen.action + seen.actions].map(|n| n > 0);
         wanted.category = seen.actions != known.actions;
         wanted.holders = HOLDERS.map(|name| bit(&CONTEXT, name).is_some_and(|bit| wanted.context & bit != 0));
         wanted
@@ -243,10 +277,13 @@ impl std::ops::BitOr for Wanted {
     fn bitor(self, other: Self) -> Self {
         let mut holders = self.holders;
         holders.iter_mut().zip(other.holders).for_each(|(holder, too)| *holder |= too);
+        let ([p, r, a], [principal, resource, action]) = (self.entities, other.entities);
         Self {
             context: self.context | other.context,
+            session: self.session | other.session,
             principal: self.principal | other.principal,
             resource: self.resource | other.resource,
+            entities: [p | principal, r | resource, a | action],
             holders,
             category: self.category | other.category,
         }
@@ -258,12 +295,20 @@ fn bit<M>(members: &[(&str, M)], name: &str) -> Option<u32> {
     members.binary_search_by_key(&name, |(name, _)| *name).ok().map(|at| 1 << at)
 }
 
+/// Whether this is `context.session`.
+fn is_session(expr: &Expr) -> bool {
+    matches!(expr.expr_kind(), ExprKind::GetAttr { expr, attr }
+        if attr == "session" && matches!(expr.expr_kind(), ExprKind::Var(Var::Context)))
+}
+
 /// How often something stands in a condition: by its variable, or by its own name.
 #[derive(Debug, Default)]
 struct Uses {
     context: usize,
+    session: usize,
     principal: usize,
     resource: usize,
+    action: usize,
     agents: usize,
     resources: usize,
     actions: usize,
@@ -277,6 +322,8 @@ impl Uses {
             ExprKind::Var(Var::Context) => self.context += 1,
             ExprKind::Var(Var::Principal) => self.principal += 1,
             ExprKind::Var(Var::Resource) => self.resource += 1,
+            ExprKind::Var(Var::Action) => self.action += 1,
+            _ if is_session(expr) => self.session += 1,
             ExprKind::Lit(Literal::EntityUID(uid)) => match &*uid.entity_type().to_string() {
                 "Agent" => self.agents += 1,
                 "Resource" => self.resources += 1,
@@ -289,9 +336,9 @@ impl Uses {
         }
     }
 
-    /// The same, but `context` itself is no entity.
+    /// The same, but neither `context` itself nor its session is an entity.
     fn count_entities(&mut self, expr: &Expr) {
-        if !matches!(expr.expr_kind(), ExprKind::Var(Var::Context)) {
+        if !matches!(expr.expr_kind(), ExprKind::Var(Var::Context)) && !is_session(expr) {
             self.count(expr);
         }
     }
@@ -425,14 +472,21 @@ fn boxed<'t>(items: impl IntoIterator<Item = &'t Box<str>>) -> CedarValue {
     texts(items.into_iter().map(|i| &**i))
 }
 
+/// What members are made with.
+#[derive(Clone, Copy)]
+struct Making<'t> {
+    types: &'t Types,
+    wanted: Wanted,
+}
+
 /// How a member of `context` or an attribute is made.
-type Member = fn(&Types, &EvalRequest<'_>) -> CedarValue;
+type Member = fn(Making<'_>, &EvalRequest<'_>) -> CedarValue;
 
 /// Those of the members that are wanted. Sorted as they are, a map is made of them in one go.
 fn made<const N: usize, V, M>(
     members: &'static [(&'static str, Member); N],
     wanted: u32,
-    types: &Types,
+    making: Making<'_>,
     r: &EvalRequest<'_>,
 ) -> M
 where
@@ -440,7 +494,7 @@ where
     M: FromIterator<(smol_str::SmolStr, V)>,
 {
     let some = (0..).zip(members).filter(|(at, _)| wanted >> at & 1 == 1);
-    some.map(|(_, (name, make))| (smol_str::SmolStr::new_static(name), make(types, r).into())).collect()
+    some.map(|(_, (name, make))| (smol_str::SmolStr::new_static(name), make(making, r).into())).collect()
 }
 
 /// What the principal has, sorted by its name.
@@ -465,16 +519,16 @@ const RESOURCE: [(&str, Member); 7] = [
 /// What `context` has, sorted by its name.
 const CONTEXT: [(&str, Member); 20] = [
     ("approvals", |_, r| long(r.approvals)),
-    ("budgets", |types, _| entity(&types.counter)),
+    ("budgets", |making, _| entity(&making.types.counter)),
     ("category", |_, r| text(r.category)),
     ("confidence", |_, r| long(r.confidence)),
     ("domain", |_, r| text(r.domain)),
     ("environment", |_, r| text(r.environment)),
-    ("flag", |types, _| entity(&types.flag)),
+    ("flag", |making, _| entity(&making.types.flag)),
     ("goal", |_, r| record([("declared", flag(r.goal_declared)), ("mentions", boxed(r.goal_mentions))])),
     ("indicators", |_, r| boxed(r.indicators)),
-    ("list", |types, _| entity(&types.list)),
-    ("number", |types, _| entity(&types.number)),
+    ("list", |making, _| entity(&making.types.list)),
+    ("number", |making, _| entity(&making.types.number)),
     ("operation", |_, r| text(r.operation)),
     ("reversible", |_, r| text(r.reversible)),
     ("risk", |_, r| long(r.risk)),
@@ -484,19 +538,11 @@ const CONTEXT: [(&str, Member); 20] = [
         let factors = [(n0, f0), (n1, f1), (n2, f2), (n3, f3), (n4, f4), (n5, f5), (n6, f6), (n7, f7)];
         record(factors.map(|(name, value)| (name, long(value))))
     }),
-    ("session", |_, r| {
-        record([
-            ("allowed", long(i64::from(r.session.allowed))),
-            ("categories", boxed(&r.session.categories)),
-            ("dataClass", long(r.session.data_class)),
-            ("declared", flag(r.session_declared)),
-            ("denied", long(i64::from(r.session.denied))),
-            ("indicators", boxed(&r.session.indicators)),
-            ("intents", long(i64::from(r.session.intents))),
-            ("tools", boxed(&r.session.tools)),
-        ])
+    ("session", |making, r| {
+        let session: Record = made(&SESSION, making.wanted.session, making, r);
+        CedarValue::record_arc(Arc::new(session), None)
     }),
-    ("text", |types, _| entity(&types.text)),
+    ("text", |making, _| entity(&making.types.text)),
     ("tier", |_, r| text(r.tier)),
     ("time", |_, r| {
         record([
@@ -507,6 +553,18 @@ const CONTEXT: [(&str, Member); 20] = [
         ])
     }),
     ("tool", |_, r| text(r.tool)),
+];
+
+/// What `context.session` has, sorted by its name.
+const SESSION: [(&str, Member); 8] = [
+    ("allowed", |_, r| long(i64::from(r.session.allowed))),
+    ("categories", |_, r| boxed(&r.session.categories)),
+    ("dataClass", |_, r| long(r.session.data_class)),
+    ("declared", |_, r| flag(r.session_declared)),
+    ("denied", |_, r| long(i64::from(r.session.denied))),
+    ("indicators", |_, r| boxed(&r.session.indicators)),
+    ("intents", |_, r| long(i64::from(r.session.intents))),
+    ("tools", |_, r| boxed(&r.session.tools)),
 ];
 
 /// The Cedar request, with those members of `context` that are wanted, and its entities, ancestors closed.
@@ -529,7 +587,8 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
         }
     }
 
-    let context: Record = made(&CONTEXT, wanted.context, types, r);
+    let making = Making { types, wanted };
+    let context: Record = made(&CONTEXT, wanted.context, making, r);
 
     let agent = uid(&types.agent, r.agent);
     let action = uid(&types.action, r.tool);
@@ -559,31 +618,27 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
     ];
     let tagged =
         |(id, tags): (&EntityUID, Option<Fields>)| Some(plain(id.clone(), Fields::new(), none(), none(), tags?));
-    let entities = [
-        plain(
-            agent.clone(),
-            made(&AGENT, wanted.principal, types, r),
-            none(),
-            r.teams.iter().map(|t| uid(&types.team, t)).collect(),
-            Fields::new(),
-        ),
-        plain(
-            resource.clone(),
-            made(&RESOURCE, wanted.resource, types, r),
-            none(),
-            r.capability.iter().map(|c| uid(&types.capability, c)).collect(),
-            Fields::new(),
-        ),
+    let [principal, of, by] = wanted.entities;
+    let principal = principal.then(|| {
+        let teams = r.teams.iter().map(|t| uid(&types.team, t)).collect();
+        plain(agent.clone(), made(&AGENT, wanted.principal, making, r), none(), teams, Fields::new())
+    });
+    let of = of.then(|| {
+        let capability = r.capability.iter().map(|c| uid(&types.capability, c)).collect();
+        plain(resource.clone(), made(&RESOURCE, wanted.resource, making, r), none(), capability, Fields::new())
+    });
+    let by = by.then(|| {
         plain(
             action.clone(),
             Fields::new(),
             HashSet::from([domain]),
             HashSet::from([category, operation]),
             Fields::new(),
-        ),
-    ];
+        )
+    });
+    let entities = [principal, of, by, above].into_iter().flatten();
     let entities = Entities::from_entities(
-        entities.into_iter().chain(above).chain(holders.into_iter().filter_map(tagged)),
+        entities.chain(holders.into_iter().filter_map(tagged)),
         None::<&NoEntitiesSchema>,
         TCComputation::AssumeAlreadyComputed,
         Extensions::all_available(),
@@ -655,6 +710,51 @@ mod tests {
         ] {
             let policy = format!("permit(principal, action, resource) when {{ context.risk == 1 && {odd} }};");
             assert_eq!(wanted(&[&policy]), Wanted::ALL, "{odd}");
+        }
+    }
+
+    #[test]
+    fn members_of_the_session_are_wanted_by_their_name_where_nothing_else_leads_to_them() {
+        let of = |condition: &str| {
+            let wanted = wanted(&[&format!("permit(principal, action, resource) when {{ {condition} }};")]);
+            assert!(bit(&CONTEXT, "session").is_some_and(|bit| wanted.context & bit != 0), "{condition}");
+            names(&SESSION, wanted.session)
+        };
+        let all = names(&SESSION, u32::MAX);
+        assert!(all.is_sorted() && all.len() == SESSION.len());
+        assert_eq!(of("context.session.dataClass > 1 && context[\"session\"] has tools"), ["dataClass", "tools"]);
+        assert_eq!(of("context has session"), [""; 0]);
+        for odd in [
+            "context.session == {}",
+            "context has session.tools && context.risk > 1",
+            "context.session has unheard",
+            "[context.session].contains({})",
+            "(if true then context.session else {a: 1}).a == 1",
+            "context.session in principal",
+            "context.session is Agent",
+        ] {
+            assert_eq!(of(&format!("context.session.denied == 1 && {odd}")), all, "{odd}");
+        }
+    }
+
+    #[test]
+    fn entities_are_wanted_where_they_are_spoken_of() {
+        for (condition, entities) in [
+            ("context.risk > 1", [false; 3]),
+            (r#"Team::"a" == Capability::"b""#, [false; 3]),
+            (r#"principal in Team::"a""#, [true, false, false]),
+            (r#"Agent::"a" has id"#, [true, false, false]),
+            ("resource.known", [false, true, false]),
+            (r#"[Resource::"a/b"].contains(principal)"#, [true, true, false]),
+            (r#"action in Action::"a""#, [false, false, true]),
+            ("action == context.tool", [false, false, true]),
+            (r#"Action::"a" in Action::"b""#, [false, false, true]),
+        ] {
+            let policy = format!("permit(principal, action, resource) when {{ {condition} }};");
+            let parsed = cedar_policy::Policy::parse(None, &policy).unwrap();
+            let ast: &cedar_policy_core::ast::Policy = parsed.as_ref();
+            let wanted = Wanted::by(ast.non_scope_constraints().unwrap());
+            assert_eq!(wanted.entities, entities, "{condition}");
         }
     }
 

@@ -4,7 +4,8 @@
 //! has it, and refused where it is not finite, `-0`, of single precision, or a member's name. Nothing that
 //! is recorded or signed has any.
 //!
-//! Members stand in the order that the type gives them in.
+//! Members stand in the order that the type gives them in, under the names that it gives them, which have
+//! nothing to escape.
 
 use std::fmt::Display;
 
@@ -13,7 +14,7 @@ use serde::ser::{
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::{ecmascript, write_string};
+use super::{ecmascript, is_plain, write_string};
 
 /// Something that JSON has no way to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -208,9 +209,11 @@ impl Members<'_> {
         if self.raw {
             return value.serialize(Text { out: self.out, raw: true });
         }
-        self.comma();
-        write_string(name, self.out);
-        self.out.push(':');
+        // Names stand in the program: that none has anything to escape is seen when it is tested.
+        debug_assert!(is_plain(name.as_bytes()), "a member called {name:?}");
+        self.out.push_str(if std::mem::take(&mut self.first) { "\"" } else { ",\"" });
+        self.out.push_str(name);
+        self.out.push_str("\":");
         write(self.out, value)
     }
     fn finish(self) -> Written {
@@ -399,7 +402,7 @@ mod tests {
     #[derive(Debug, Clone, Serialize)]
     struct All {
         text: String,
-        #[serde(rename = "\"odd\\\u{1}\"")]
+        #[serde(rename = "öd $d/")]
         odd: char,
         #[serde(skip_serializing_if = "Option::is_none")]
         skipped: Option<u32>,
@@ -475,6 +478,18 @@ mod tests {
                 assert_eq!(to_string(&text, 0).unwrap(), serde_json::to_string(&text).unwrap(), "{text:?}");
             }
         }
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "a member called")]
+    fn a_name_that_would_have_to_be_escaped_is_seen_where_it_is_tested() {
+        #[derive(Serialize)]
+        struct Quoted {
+            #[serde(rename = "\"")]
+            odd: u8,
+        }
+        let _ = to_string(&Quoted { odd: 1 }, 0);
     }
 
     #[test]

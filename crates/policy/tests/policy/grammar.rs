@@ -224,6 +224,26 @@ const LEAVES: &[&str] = &[
     r#"Resource::"x" == resource && resource has known"#,
     r#"Number::"arguments".hasTag("a")"#,
     r#"principal.hasTag("a")"#,
+    "context.session",
+    "context.session has tools && context.session.tools.contains(\"x\")",
+    "context.session.tools.contains(context.tool)",
+    "context has session.indicators && context.session.indicators == [\"bulk\"]",
+    "context has session.indicators.nope",
+    "context.session has nope",
+    "context.session.nope == 1",
+    "context.session.dataClass >= 3 && context.session.denied == 0",
+    "context.session == context.session",
+    "[context.session].contains({})",
+    "{s: context.session}.s.intents > 40",
+    "(if context.risk < 50 then context.session else context).risk == 1",
+    "(if context.risk < 50 then context.session else {intents: 1}).intents > 0",
+    "action == principal",
+    r#"(if context.risk < 50 then action else principal) in Action::"d""#,
+    r#"action in Action::"d""#,
+    "action has nope",
+    "action.nope == 1",
+    r#"resource in [Capability::"x", Resource::"k/x"]"#,
+    "resource in principal",
 ];
 
 fn condition() -> impl Strategy<Value = String> {
@@ -315,6 +335,8 @@ pub fn asked() -> impl Strategy<Value = Asked> {
             asked.arguments = arguments.to_owned();
             asked.indicators = indicators.into_iter().map(Into::into).collect();
             asked.session.intents = u32::try_from(risk).unwrap();
+            asked.session.data_class = risk % 5;
+            asked.session.tools = asked.teams.iter().map(|team| team.as_str().into()).collect();
             asked.budgets = budget.map(|n| ("b".to_owned(), n)).into_iter().collect();
             asked
         },
