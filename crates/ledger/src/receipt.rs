@@ -82,7 +82,7 @@ impl Receipt {
         for (n, step) in proof.iter().enumerate() {
             out.extend_from_slice(if n > 0 { b",\"" } else { b"\"" });
             // Base64 has nothing to escape.
-            out.extend_from_slice(step.to_base64().as_bytes());
+            out.extend_from_slice(step.base64(&mut [0; 44]).as_bytes());
             out.push(b'"');
         }
         out.extend_from_slice(b"],\"v\":1}");

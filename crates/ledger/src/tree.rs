@@ -29,8 +29,13 @@ impl NodeHash {
     /// Standard base64 with padding, as in C2SP notes.
     #[must_use]
     pub fn to_base64(&self) -> String {
+        self.base64(&mut [0; 44]).to_owned()
+    }
+    /// The same, not by way of the heap: a receipt has a score of them.
+    pub(crate) fn base64<'b>(&self, buffer: &'b mut [u8; 44]) -> &'b str {
         use base64::Engine as _;
-        base64::engine::general_purpose::STANDARD.encode(self.0)
+        let written = base64::engine::general_purpose::STANDARD.encode_slice(self.0, buffer);
+        written.ok().and_then(|len| std::str::from_utf8(buffer.get(..len)?).ok()).unwrap_or_default()
     }
     #[must_use]
     pub fn from_base64(text: &str) -> Option<Self> {
@@ -42,7 +47,7 @@ impl NodeHash {
 
 impl fmt::Display for NodeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_base64())
+        f.write_str(self.base64(&mut [0; 44]))
     }
 }
 impl fmt::Debug for NodeHash {

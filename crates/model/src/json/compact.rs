@@ -211,7 +211,11 @@ impl Members<'_> {
         }
         // Names stand in the program: that none has anything to escape is seen when it is tested.
         debug_assert!(is_plain(name.as_bytes()), "a member called {name:?}");
-        self.out.push_str(if std::mem::take(&mut self.first) { "\"" } else { ",\"" });
+        if std::mem::take(&mut self.first) {
+            self.out.push('"');
+        } else {
+            self.out.push_str(",\"");
+        }
         self.out.push_str(name);
         self.out.push_str("\":");
         write(self.out, value)
