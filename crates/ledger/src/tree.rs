@@ -190,8 +190,10 @@ pub fn append_batch(before: &Frontier, leaves: &[NodeHash]) -> Batch {
     let start = before.size;
     // The nodes of each level that the batch touches, from index `first` on. Left of them, only
     // roots of the old frontier can be needed.
-    let mut proofs: Vec<Vec<NodeHash>> = vec![Vec::new(); leaves.len()];
-    let mut nodes = leaves.to_vec();
+    let levels = (u64::BITS - frontier.size.leading_zeros()) as usize;
+    let mut proofs: Vec<_> = leaves.iter().map(|_| Vec::with_capacity(levels)).collect();
+    let mut nodes = Vec::with_capacity(leaves.len() + 1);
+    nodes.extend_from_slice(leaves);
     let mut first = start;
     let mut level: u8 = 0;
     while !nodes.is_empty() && (first != 0 || nodes.len() != 1) {
@@ -208,20 +210,22 @@ pub fn append_batch(before: &Frontier, leaves: &[NodeHash]) -> Batch {
                 proof.push(*node);
             }
         }
-        nodes = nodes
-            .chunks(2)
-            .filter_map(|pair| match pair {
-                [left, right] => Some(node_hash(*left, *right)),
-                // The last node of a level without a sibling is lifted as it is.
-                [only] => Some(*only),
-                _ => None,
-            })
-            .collect();
+        // Above each pair stands a node, in the place of one that has been read.
+        let mut pairs = 0;
+        while let Some(left) = nodes.get(2 * pairs) {
+            // The last node of a level without a sibling is lifted as it is.
+            let above = nodes.get(2 * pairs + 1).map_or(*left, |right| node_hash(*left, *right));
+            if let Some(place) = nodes.get_mut(pairs) {
+                *place = above;
+            }
+            pairs += 1;
+        }
+        nodes.truncate(pairs);
         first /= 2;
         level += 1;
     }
     // What everything was paired up to is the root.
-    let root = match *nodes {
+    let root = match *nodes.as_slice() {
         [root] if first == 0 => root,
         _ => frontier.root(),
     };

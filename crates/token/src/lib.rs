@@ -91,7 +91,8 @@ pub fn issue(claims: &Claims, signer: &dyn TokenSigner) -> Result<String, SignEr
 
 /// A compact JWS (RFC 7515 section 7.1).
 fn jws(typ: &str, payload: &[u8], signer: &dyn TokenSigner) -> Result<String, SignError> {
-    let header = format!(r#"{{"alg":"{}","kid":"{}","typ":"{typ}"}}"#, signer.alg().as_str(), signer.kid());
+    let (alg, kid) = (signer.alg().as_str(), signer.kid());
+    let header = ["{\"alg\":\"", alg, "\",\"kid\":\"", kid, "\",\"typ\":\"", typ, "\"}"].concat();
     let mut out = String::with_capacity((header.len() + payload.len()) * 4 / 3 + 400);
     write_base64url(header.as_bytes(), &mut out);
     out.push('.');

@@ -10,7 +10,7 @@ use intended_ledger::Receipt;
 use intended_model::decision::{Decision, Gate, Obligations, Outcome, PolicyRef, Risk};
 use intended_model::entry::Scope;
 use intended_model::json::compact;
-use intended_model::{Class, Code, Event, Intent, IntentId, Kind, Timestamp, Value};
+use intended_model::{Class, Code, Digest, Event, Intent, IntentId, Kind, Timestamp, Value};
 use intended_runtime::escalations::Standing;
 use intended_runtime::{Decided, Principal, RuntimeError, Submission, admin, audit};
 use serde::{Deserialize, Serialize};
@@ -57,10 +57,10 @@ pub struct DecisionBody<'a> {
     pub obligations: &'a Obligations,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<&'a PolicyRef>,
-    pub intent_hash: String,
+    pub intent_hash: Digest,
     /// Of a `modify`: the hash of the intent with the changed arguments, which the token is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub effective_intent_hash: Option<String>,
+    pub effective_intent_hash: Option<Digest>,
     pub recorded_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<&'a str>,
@@ -96,9 +96,9 @@ impl<'a> DecisionBody<'a> {
             gates: &decision.gates,
             obligations: &decision.obligations,
             policy: decision.policy.as_ref(),
-            intent_hash: d.record.input.intent_hash.to_string(),
+            intent_hash: d.record.input.intent_hash,
             effective_intent_hash: (decision.decision == Outcome::Modify)
-                .then(|| intended_runtime::submit::effective_hash(&d.record).to_string()),
+                .then(|| intended_runtime::submit::effective_hash(&d.record)),
             recorded_at: d.recorded_at.to_string(),
             token: d.token.as_ref().map(intended_runtime::Authority::as_str),
             token_expires_at: d.token.as_ref().map(|t| t.expires_at.to_string()),
