@@ -452,7 +452,8 @@ impl PolicySetVersion {
         }
         match self.condition(rule).map(|condition| truth(evaluator, &condition.expr)) {
             Some(Ok(holds)) => Ok(holds),
-            // What is wrong with it is said by the whole of it, as Cedar evaluates it.
+            // What is wrong with it is said by the whole of it, as Cedar evaluates it. On everything: its
+            // scope is evaluated too, and would not match a principal that was left out.
             Some(Err(_)) | None => whole.truth(&known.condition),
         }
     }
@@ -638,7 +639,7 @@ impl PolicySetVersion {
     }
 }
 
-/// A request with everything that there is, made when it is first asked for.
+/// A request with everything that there is, made when a condition first fails, once for all of them.
 struct Whole<'r> {
     types: &'r Types,
     request: &'r EvalRequest<'r>,

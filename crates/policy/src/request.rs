@@ -200,8 +200,8 @@ impl Wanted {
         category: true,
     };
 
-    /// Of a condition. Whoever does anything with `context`, the principal or the resource but look
-    /// at something of it by name, or compare it, wants all of it.
+    /// Of a condition. Whoever does anything with `context`, its session, the principal or the resource but
+    /// look at something of it by name, or compare it, wants all of it.
     pub fn by(condition: &Expr) -> Self {
         let mut wanted = Self::NOTHING;
         let (mut seen, mut known) = (Uses::default(), Uses::default());
@@ -235,7 +235,7 @@ impl Wanted {
                 }
                 _ => continue,
             };
-            // One that it never has is refused with a list of those that it has.
+            // One that it never has: whatever that comes to, it comes to with everything.
             let found = match of.expr_kind() {
                 ExprKind::Var(Var::Context) => bit(&CONTEXT, attr).map(|bit| wanted.context |= bit),
                 ExprKind::Var(Var::Principal) => bit(&AGENT, attr).map(|bit| wanted.principal |= bit),
@@ -567,7 +567,8 @@ const SESSION: [(&str, Member); 8] = [
     ("tools", |_, r| boxed(&r.session.tools)),
 ];
 
-/// The Cedar request, with those members of `context` that are wanted, and its entities, ancestors closed.
+/// The Cedar request, with those members of `context` and of its session that are wanted, and those entities
+/// that are, ancestors closed. Whether it can be made does not depend on what is wanted.
 pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Result<(Request, Entities), EvalError> {
     let broken = |what: &str| EvalError::Unrepresentable(what.to_owned());
     let [text_tags, number_tags, flag_tags, list_tags, counters] =

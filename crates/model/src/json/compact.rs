@@ -1,11 +1,12 @@
 //! JSON without white space, of anything that serde knows. What a decision writes (its entry, its
 //! token, its answer) is mostly text with nothing to escape in it: it is looked through eight bytes at a
-//! time, and copied. Writes what `serde_json` writes, but for floating point: that is written as RFC 8785
-//! has it, and refused where it is not finite, `-0`, of single precision, or a member's name. Nothing that
-//! is recorded or signed has any.
+//! time, and copied. Writes what `serde_json` writes, with two exceptions. Floating point is written as RFC
+//! 8785 has it, and refused where it is not finite, `-0`, of single precision, or a member's name. Nothing
+//! that is recorded or signed has any. And the names of a type's members are written as they stand in the
+//! program, unlike those of a map's: no type may have one with anything to escape, which a build with debug
+//! assertions, as every test is, refuses.
 //!
-//! Members stand in the order that the type gives them in, under the names that it gives them, which have
-//! nothing to escape.
+//! Members stand in the order that the type gives them in.
 
 use std::fmt::Display;
 
@@ -209,7 +210,7 @@ impl Members<'_> {
         if self.raw {
             return value.serialize(Text { out: self.out, raw: true });
         }
-        // Names stand in the program: that none has anything to escape is seen when it is tested.
+        // It stands in the program, and nobody else's data is among them: it is looked at in tests.
         debug_assert!(is_plain(name.as_bytes()), "a member called {name:?}");
         if std::mem::take(&mut self.first) {
             self.out.push('"');

@@ -224,6 +224,14 @@ const LEAVES: &[&str] = &[
     r#"Resource::"x" == resource && resource has known"#,
     r#"Number::"arguments".hasTag("a")"#,
     r#"principal.hasTag("a")"#,
+    r#"principal is Agent in Team::"x""#,
+    r#"resource is Resource in Capability::"x""#,
+    "principal has trust.x",
+    "resource has owner.x && resource.known",
+    "context has text.a",
+    "context.session has tools.x",
+    "context.session.allowed < context.session.intents",
+    "context.session.declared || context.session.categories.contains(context.category)",
     "context.session",
     "context.session has tools && context.session.tools.contains(\"x\")",
     "context.session.tools.contains(context.tool)",
@@ -336,6 +344,10 @@ pub fn asked() -> impl Strategy<Value = Asked> {
             asked.indicators = indicators.into_iter().map(Into::into).collect();
             asked.session.intents = u32::try_from(risk).unwrap();
             asked.session.data_class = risk % 5;
+            asked.session.allowed = u32::try_from(100 - risk).unwrap();
+            if risk % 2 == 0 {
+                asked.session.categories.insert(asked.category.as_str().into());
+            }
             asked.session.tools = asked.teams.iter().map(|team| team.as_str().into()).collect();
             asked.budgets = budget.map(|n| ("b".to_owned(), n)).into_iter().collect();
             asked

@@ -76,6 +76,23 @@ fn a_policy_that_fails_denies_and_is_named() {
     assert!(outcome.errors[0].1.contains("nope"), "{}", outcome.errors[0].1);
 }
 
+/// Neither condition speaks of who asks, what or on what, so none of them is made for it. What then fails
+/// fails nonetheless as the policy that it stands in, whose scope asks for all three.
+#[test]
+fn what_fails_fails_where_its_scope_could_only_match_what_its_condition_does_not_look_at() {
+    let asked = usual();
+    let (team, category) = (asked.teams[0].clone(), asked.category.clone());
+    let capability = asked.capability.clone().unwrap();
+    for condition in [r#"context.text.getTag("nope") == "x""#, "context.risk", "context.session.nope"] {
+        let policy = format!(
+            "@id(\"error\") forbid (principal in Team::\"{team}\", action in Action::\"{category}\", \
+             resource in Capability::\"{capability}\") when {{ {condition} }};"
+        );
+        let outcome = decide(&[PERMIT, &policy].concat());
+        assert_eq!((outcome.code, outcome.errors.len()), ("policy.error", 1), "{condition}");
+    }
+}
+
 #[test]
 fn a_policy_that_would_fail_for_somebody_else_does_not_fail_here() {
     let elsewhere = r#"@id("elsewhere") forbid (principal == Agent::"a9", action, resource) when { context.nope };"#;
