@@ -619,16 +619,16 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
     ];
     let tagged =
         |(id, tags): (&EntityUID, Option<Fields>)| Some(plain(id.clone(), Fields::new(), none(), none(), tags?));
-    let [principal, of, by] = wanted.entities;
-    let principal = principal.then(|| {
+    let [looks_at_principal, looks_at_resource, looks_at_action] = wanted.entities;
+    let principal = looks_at_principal.then(|| {
         let teams = r.teams.iter().map(|t| uid(&types.team, t)).collect();
         plain(agent.clone(), made(&AGENT, wanted.principal, making, r), none(), teams, Fields::new())
     });
-    let of = of.then(|| {
+    let target = looks_at_resource.then(|| {
         let capability = r.capability.iter().map(|c| uid(&types.capability, c)).collect();
         plain(resource.clone(), made(&RESOURCE, wanted.resource, making, r), none(), capability, Fields::new())
     });
-    let by = by.then(|| {
+    let called = looks_at_action.then(|| {
         plain(
             action.clone(),
             Fields::new(),
@@ -637,7 +637,7 @@ pub(crate) fn build(types: &Types, r: &EvalRequest<'_>, wanted: Wanted) -> Resul
             Fields::new(),
         )
     });
-    let entities = [principal, of, by, above].into_iter().flatten();
+    let entities = [principal, target, called, above].into_iter().flatten();
     let entities = Entities::from_entities(
         entities.chain(holders.into_iter().filter_map(tagged)),
         None::<&NoEntitiesSchema>,
