@@ -1,31 +1,27 @@
 //! A policy version made ready, and its evaluation.
 //!
-//! Cedar evaluates every policy of a set, so its cost grows with the set. Here policies stand in
-//! buckets by their scope: what they say of principal, action and resource. Those of a request are
-//! exactly the policies whose scope matches, so only what they say besides their scope is evaluated, by
-//! Cedar's own evaluator; policies that say the same share it. That is sound because a policy whose
-//! scope does not match cannot be satisfied and cannot fail: Cedar evaluates the scope before the
-//! condition. Property tests hold the result against Cedar's authorizer over the full set.
+//! Cedar evaluates every policy of a set, so its cost grows with the set. Here policies stand by their
+//! scope ([`crate::index`]). Those of a request are exactly the policies whose scope matches, so only
+//! what they say besides their scope is evaluated, by Cedar's own evaluator; policies that say the same
+//! share it. That is sound because a policy whose scope does not match cannot be satisfied and cannot
+//! fail: Cedar evaluates the scope before the condition. Property tests hold the result against Cedar's authorizer over the full set.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, EntityUid, PolicySet, PrincipalConstraint, ResourceConstraint,
-};
+use cedar_policy::{Authorizer, Effect, PolicySet};
 use cedar_policy_core::ast::{Expr, Literal, Request, ValueKind};
 use cedar_policy_core::entities::Entities;
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 use intended_model::Digest;
-use rustc_hash::FxBuildHasher;
-use smol_str::SmolStr;
 
+use crate::index::{Scope, ScopeIndex};
 use crate::missing::{Missing, Named, named, principal_and_action_match};
 use crate::obligation::{Change, Obligation, Requirement, merge};
 use crate::pack::Pack;
-use crate::request::{EvalError, EvalRequest, Types, Wanted, build, operation_id, resource_id};
+use crate::request::{EvalError, EvalRequest, Types, Wanted, build};
 
 /// What an expression of [`crate::pack::MAX_DEPTH`] needs at most, many times over: evaluation never
 /// meets the end of a stack, on whatever thread it runs.
@@ -81,88 +77,13 @@ pub enum Said {
     Stale,
 }
 
-/// What one side of a scope asks for, as a number.
-type Key = u32;
-/// Anything.
-const ANY: Key = 0;
-/// An entity of a type that no request has there.
-const NONE: Key = 1;
-
-/// What the scopes of one side ask for, by an entity's type and id.
-#[derive(Debug, Default)]
-struct Names {
-    known: HashMap<Box<str>, HashMap<SmolStr, Asked>>,
-    count: Key,
-}
-
-/// Which policies are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// Those whose scope matches.
-    Matches,
-    /// Also those whose author may have meant it to: it names what the request is in, and asks to be it.
-    Near,
-}
-
-/// The types of what acts and what is acted on.
-const AGENT: &str = "Agent";
-const RESOURCE: &str = "Resource";
-
-/// The numbers of what scopes ask of one entity.
-#[derive(Debug, Clone, Copy, Default)]
-struct Asked {
-    /// To be it.
-    exactly: Option<Key>,
-    /// To be it, or in it.
-    within: Option<Key>,
-}
-
-impl Names {
-    fn next(&mut self) -> Key {
-        self.count = self.count.saturating_add(1);
-        self.count.saturating_add(NONE)
-    }
-
-    fn asked(&mut self, entity: &EntityUid) -> &mut Asked {
-        let ids = self.known.entry(entity.type_name().to_string().into()).or_default();
-        ids.entry(AsRef::<str>::as_ref(entity.id()).into()).or_default()
-    }
-
-    /// The number of being an entity.
-    fn exactly(&mut self, entity: &EntityUid) -> Key {
-        let next = self.next();
-        *self.asked(entity).exactly.get_or_insert(next)
-    }
-
-    /// The number of being an entity or in it.
-    fn within(&mut self, entity: &EntityUid) -> Key {
-        let next = self.next();
-        *self.asked(entity).within.get_or_insert(next)
-    }
-
-    fn get(&self, kind: &str, id: &str) -> Asked {
-        self.known.get(kind).and_then(|ids| ids.get(id)).copied().unwrap_or_default()
-    }
-
-    /// Adds what an entity of the request meets.
-    fn itself(&self, kind: &str, id: &str, found: &mut Vec<Key>) {
-        let asked = self.get(kind, id);
-        found.extend([asked.exactly, asked.within].into_iter().flatten());
-    }
-
-    /// Adds what it meets for being in these.
-    fn inside<'i>(&self, kind: &str, ids: impl IntoIterator<Item = &'i str>, found: &mut Vec<Key>) {
-        if let Some(known) = self.known.get(kind) {
-            found.extend(ids.into_iter().filter_map(|id| known.get(id)?.within));
-        }
-    }
-}
-
 /// What is looked at of every policy whose scope matches, closely packed: of many policies each one that
 /// is looked at is otherwise somewhere else in memory.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     effect: Effect,
+    /// Whether it has no obligation.
+    plain: bool,
     /// Where its condition stands, if it has one besides its scope.
     condition: Option<u32>,
 }
@@ -176,7 +97,6 @@ struct Condition {
 
 #[derive(Debug)]
 struct Known {
-    id: Arc<str>,
     effect: Effect,
     obligation: Option<Obligation>,
     policy: cedar_policy::Policy,
@@ -184,37 +104,28 @@ struct Known {
     condition: Expr,
 }
 
-/// Where the policies of one scope stand in [`PolicySetVersion::placed`].
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    from: u32,
-    to: u32,
-}
-
 /// A version that can be evaluated.
 #[derive(Debug)]
 pub struct PolicySetVersion {
     digest: Digest,
     types: Types,
-    /// Sorted by id; buckets hold positions in it.
+    /// Sorted. A policy's position is that of its id. They are made anew, one beside the other: those of
+    /// the pack lie as far apart in memory as its policies.
+    ids: Vec<Arc<str>>,
     known: Vec<Known>,
-    /// Of each policy, in the same order.
-    rules: Vec<Rule>,
     /// Each one once.
     conditions: Vec<Condition>,
     /// What of the tenant's they name, and which of them do: many policies name the same few things.
     named: BTreeMap<Named, Vec<u32>>,
-    buckets: HashMap<(Key, Key, Key), Bucket, FxBuildHasher>,
-    /// Positions of policies, bucket by bucket.
-    placed: Vec<u32>,
-    principals: Names,
-    actions: Names,
-    resources: Names,
+    index: ScopeIndex<Rule>,
 }
 
 /// Policies that were satisfied, and that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Satisfied {
+    /// Permits without an obligation.
+    plain: Vec<u32>,
+    /// Permits with one.
     permits: Vec<u32>,
     forbids: Vec<u32>,
     errors: Vec<(Arc<str>, String)>,
@@ -236,34 +147,32 @@ impl PolicySetVersion {
         let mut version = Self {
             digest: pack.digest(),
             types: Types::new().map_err(|e| wrong(&e))?,
+            ids: Vec::new(),
             known: Vec::new(),
-            rules: Vec::new(),
             conditions: Vec::new(),
             named: BTreeMap::new(),
-            buckets: HashMap::default(),
-            placed: Vec::new(),
-            principals: Names::default(),
-            actions: Names::default(),
-            resources: Names::default(),
+            index: ScopeIndex::of(std::iter::empty()),
         };
-        version.known.extend(pack.policies().iter().map(|entry| {
+        let mut policies: Vec<_> = pack.policies().iter().collect();
+        policies.sort_by(|a, b| a.id.cmp(&b.id));
+        version.ids.extend(policies.iter().map(|entry| Arc::from(&*entry.id)));
+        version.known.extend(policies.into_iter().map(|entry| {
             let ast: &cedar_policy_core::ast::Policy = entry.policy.as_ref();
             Known {
-                id: Arc::clone(&entry.id),
                 effect: entry.policy.effect(),
                 obligation: entry.obligation.clone(),
                 condition: ast.condition(),
                 policy: entry.policy.clone(),
             }
         }));
-        version.known.sort_by(|a, b| a.id.cmp(&b.id));
-        stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || version.share());
-        version.place();
+        let rules = stacker::maybe_grow(ENOUGH_STACK, 2 * ENOUGH_STACK, || version.share());
+        version.index = ScopeIndex::of(version.known.iter().map(|k| &k.policy).zip(rules));
         Ok(version)
     }
 
     /// Takes what policies say besides their scope, and what of the tenant's they name.
-    fn share(&mut self) {
+    fn share(&mut self) -> Vec<Rule> {
+        let mut rules = Vec::with_capacity(self.known.len());
         // By their text: Cedar's own hash of an expression tells few apart that differ only in operators.
         let mut shared: HashMap<String, u32> = HashMap::new();
         for (position, known) in (0_u32..).zip(&self.known) {
@@ -282,47 +191,9 @@ impl PolicySetVersion {
                 shared.insert(text, at);
                 at
             });
-            self.rules.push(Rule { effect: known.effect, condition });
+            rules.push(Rule { effect: known.effect, plain: known.obligation.is_none(), condition });
         }
-    }
-
-    /// Puts policies into buckets.
-    fn place(&mut self) {
-        let mut buckets: BTreeMap<(Key, Key, Key), Vec<u32>> = BTreeMap::new();
-        for (position, known) in (0_u32..).zip(&self.known) {
-            let (agents, resources) = (&mut self.principals, &mut self.resources);
-            let principal = match known.policy.principal_constraint() {
-                PrincipalConstraint::Any => ANY,
-                PrincipalConstraint::Is(kind) if kind.to_string() == AGENT => ANY,
-                PrincipalConstraint::IsIn(kind, e) if kind.to_string() == AGENT => agents.within(&e),
-                PrincipalConstraint::Is(_) | PrincipalConstraint::IsIn(..) => NONE,
-                PrincipalConstraint::In(e) => agents.within(&e),
-                PrincipalConstraint::Eq(e) => agents.exactly(&e),
-            };
-            let actions = match known.policy.action_constraint() {
-                ActionConstraint::Any => vec![ANY],
-                ActionConstraint::Eq(e) => vec![self.actions.exactly(&e)],
-                ActionConstraint::In(many) => many.iter().map(|e| self.actions.within(e)).collect(),
-            };
-            let resource = match known.policy.resource_constraint() {
-                ResourceConstraint::Any => ANY,
-                ResourceConstraint::Is(kind) if kind.to_string() == RESOURCE => ANY,
-                ResourceConstraint::IsIn(kind, e) if kind.to_string() == RESOURCE => resources.within(&e),
-                ResourceConstraint::Is(_) | ResourceConstraint::IsIn(..) => NONE,
-                ResourceConstraint::In(e) => resources.within(&e),
-                ResourceConstraint::Eq(e) => resources.exactly(&e),
-            };
-            // An action list puts the policy in several buckets; it is still evaluated once.
-            for action in actions {
-                buckets.entry((principal, action, resource)).or_default().push(position);
-            }
-        }
-        let end = |placed: &Vec<u32>| u32::try_from(placed.len()).unwrap_or(u32::MAX);
-        for (scope, positions) in buckets {
-            let from = end(&self.placed);
-            self.placed.extend(positions);
-            self.buckets.insert(scope, Bucket { from, to: end(&self.placed) });
-        }
+        rules
     }
 
     /// The pack's content digest.
@@ -339,9 +210,17 @@ impl PolicySetVersion {
         self.known.is_empty()
     }
 
+    fn id(&self, position: u32) -> Arc<str> {
+        self.ids.get(position as usize).cloned().unwrap_or_default()
+    }
+
+    fn obligation(&self, position: u32) -> Option<&Obligation> {
+        self.known.get(position as usize)?.obligation.as_ref()
+    }
+
     /// Ids of its policies, sorted.
     pub fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.known.iter().map(|k| &k.id)
+        self.ids.iter()
     }
 
     /// The groups that its escalations ask, sorted.
@@ -355,8 +234,8 @@ impl PolicySetVersion {
 
     /// What its escalations ask for, policy by policy in the order of their ids.
     pub fn escalations(&self) -> impl Iterator<Item = (&str, &[Requirement])> {
-        self.known.iter().filter_map(|k| match &k.obligation {
-            Some(Obligation::Escalate(requirements)) => Some((&*k.id, requirements.as_slice())),
+        self.ids.iter().zip(&self.known).filter_map(|(id, k)| match &k.obligation {
+            Some(Obligation::Escalate(requirements)) => Some((&**id, requirements.as_slice())),
             _ => None,
         })
     }
@@ -366,8 +245,7 @@ impl PolicySetVersion {
     pub fn missing(&self, exists: impl Fn(&Named) -> bool) -> Missing {
         let mut missing = Missing::default();
         for (name, positions) in self.named.iter().filter(|(n, _)| !exists(n)) {
-            let policies = positions.iter().filter_map(|p| self.known.get(*p as usize));
-            missing.names.extend(policies.map(|k| (name.clone(), Arc::clone(&k.id))));
+            missing.names.extend(positions.iter().map(|at| (name.clone(), self.id(*at))));
             if name.kind.breaks() {
                 missing.broken.extend_from_slice(positions);
                 missing.gone.push(name.clone());
@@ -406,9 +284,8 @@ impl PolicySetVersion {
         missing: &Missing,
         own: Option<&'static str>,
     ) -> Result<PolicyOutcome, EvalError> {
-        let candidates = self.candidates(r, Scope::Matches);
-        let rules = candidates.iter().filter_map(|position| self.rules.get(*position as usize));
-        let conditions = rules.filter_map(|rule| self.condition(*rule));
+        let candidates = self.index.find(r, Scope::Matches);
+        let conditions = candidates.iter().filter_map(|(_, rule)| self.condition(*rule));
         let wanted = match missing.broken.as_slice() {
             [] => conditions.fold(Wanted::NOTHING, |all, condition| all | condition.wanted),
             _ => Wanted::ALL,
@@ -418,22 +295,22 @@ impl PolicySetVersion {
         let whole = Whole { types: &self.types, request: r, made: OnceCell::new() };
         let mut satisfied = Satisfied { own, ..Satisfied::default() };
         self.stale(r, missing, &evaluator, &mut satisfied);
-        for position in &candidates {
-            let at = *position as usize;
-            let Some((rule, known)) = self.rules.get(at).zip(self.known.get(at)) else { continue };
+        for (position, rule) in &candidates {
+            let Some(known) = self.known.get(*position as usize) else { continue };
             if rule.effect == Effect::Forbid && missing.breaks(*position) {
                 continue;
             }
             let holds = match self.holds(&evaluator, *rule, known, &whole) {
                 Ok(holds) => holds,
                 Err(error) => {
-                    satisfied.errors.push((Arc::clone(&known.id), error));
+                    satisfied.errors.push((self.id(*position), error));
                     continue;
                 }
             };
             match rule.effect {
                 _ if !holds => {}
                 Effect::Permit if missing.breaks(*position) => satisfied.stale.push(*position),
+                Effect::Permit if rule.plain => satisfied.plain.push(*position),
                 Effect::Permit => satisfied.permits.push(*position),
                 Effect::Forbid => satisfied.forbids.push(*position),
             }
@@ -465,7 +342,8 @@ impl PolicySetVersion {
             let evaluator = Evaluator::new(request, &entities, Extensions::all_available());
             let mut stale = Satisfied::default();
             self.stale(r, missing, &evaluator, &mut stale);
-            let mut positions = self.candidates(r, Scope::Near);
+            let near = self.index.find(r, Scope::Near);
+            let mut positions: Vec<u32> = near.into_iter().map(|(position, _)| position).collect();
             positions.extend(&stale.stale);
             positions.sort_unstable();
             positions.dedup();
@@ -482,8 +360,8 @@ impl PolicySetVersion {
                     }
                     Err(message) => Said::Failed { message },
                 };
-                let (id, effect, obligation) = (Arc::clone(&known.id), known.effect, known.obligation.clone());
-                Some(PolicyTrace { id, effect, obligation, said })
+                let (id, obligation) = (self.id(*position), known.obligation.clone());
+                Some(PolicyTrace { id, effect: known.effect, obligation, said })
             };
             Ok(positions.iter().filter_map(one).collect())
         })
@@ -530,57 +408,18 @@ impl PolicySetVersion {
         Ok(Full { set })
     }
 
-    /// Positions of the policies whose scope matches, each once, in the order of their ids.
-    fn candidates(&self, r: &EvalRequest<'_>, scope: Scope) -> Vec<u32> {
-        let (mut principals, mut actions, mut resources) = (vec![ANY], vec![ANY], vec![ANY]);
-        let operation = operation_id(r.operation);
-        let above = [r.category, r.domain, &operation];
-        self.principals.itself(AGENT, r.agent, &mut principals);
-        self.actions.itself("Action", r.tool, &mut actions);
-        self.resources.itself(RESOURCE, &resource_id(r.resource_kind, r.resource_id), &mut resources);
-        self.principals.inside("Team", r.teams.iter().copied(), &mut principals);
-        self.actions.inside("Action", above, &mut actions);
-        self.resources.inside("Capability", r.capability, &mut resources);
-        if scope == Scope::Near {
-            let exactly = |names: &Names, kind: &str, id: &str| names.get(kind, id).exactly;
-            principals.extend(r.teams.iter().filter_map(|team| exactly(&self.principals, "Team", team)));
-            actions.extend(above.iter().filter_map(|action| exactly(&self.actions, "Action", action)));
-            resources.extend(r.capability.and_then(|c| exactly(&self.resources, "Capability", c)));
-            principals.push(NONE);
-            resources.push(NONE);
-        }
-        let mut found = Vec::new();
-        for principal in &principals {
-            for action in &actions {
-                for resource in &resources {
-                    if let Some(bucket) = self.buckets.get(&(*principal, *action, *resource)) {
-                        let here = self.placed.get(bucket.from as usize..bucket.to as usize);
-                        found.extend_from_slice(here.unwrap_or_default());
-                    }
-                }
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-
     /// From satisfied policies to the outcome: `2-architecture`, "Policy is Cedar".
     fn outcome(&self, satisfied: Satisfied, candidates: usize) -> PolicyOutcome {
-        let Satisfied { permits, forbids, errors, stale, own } = satisfied;
+        let Satisfied { plain, permits, forbids, errors, mut stale, own } = satisfied;
         let failed = !errors.is_empty();
-        let known =
-            |positions: &[u32]| positions.iter().filter_map(|p| self.known.get(*p as usize)).collect::<Vec<&Known>>();
-        let (permits, forbids, mut stale) = (known(&permits), known(&forbids), known(&stale));
-        let plain: Vec<&Known> = permits.iter().copied().filter(|k| k.obligation.is_none()).collect();
         // Where one permits without an obligation, no other permit has a say.
         if !plain.is_empty() || own.is_some() {
-            stale.retain(|k| k.effect == Effect::Forbid);
+            stale.retain(|at| self.known.get(*at as usize).is_none_or(|k| k.effect == Effect::Forbid));
         }
-        let end = |outcome, code, determining: &[&Known]| PolicyOutcome {
+        let end = |outcome, code, determining: &[u32]| PolicyOutcome {
             outcome,
             code,
-            determining: determining.iter().map(|k| Arc::clone(&k.id)).collect(),
+            determining: determining.iter().map(|at| self.id(*at)).collect(),
             errors,
             candidates,
         };
@@ -599,19 +438,19 @@ impl PolicySetVersion {
             allowed.determining.sort();
             return allowed;
         }
+        if !plain.is_empty() {
+            return end(PolicyDecision::Allow, "policy.permit", &plain);
+        }
         if permits.is_empty() {
             return end(PolicyDecision::Deny, "policy.no_permit", &[]);
         }
         let of = |kind: fn(Option<&Obligation>) -> bool| {
-            permits.iter().copied().filter(|k| kind(k.obligation.as_ref())).collect::<Vec<_>>()
+            permits.iter().copied().filter(|at| kind(self.obligation(*at))).collect::<Vec<_>>()
         };
-        if !plain.is_empty() {
-            return end(PolicyDecision::Allow, "policy.permit", &plain);
-        }
         // Only permits with obligations: what is missing first, then people, then changes.
         let escalates = of(|o| matches!(o, Some(Obligation::Escalate(_))));
         if !escalates.is_empty() {
-            let all = escalates.iter().flat_map(|k| match &k.obligation {
+            let all = escalates.iter().flat_map(|at| match self.obligation(*at) {
                 Some(Obligation::Escalate(requirements)) => requirements.as_slice(),
                 _ => &[],
             });
@@ -620,7 +459,7 @@ impl PolicySetVersion {
         }
         let defers = of(|o| matches!(o, Some(Obligation::Defer(_))));
         if !defers.is_empty() {
-            let all = defers.iter().filter_map(|k| match &k.obligation {
+            let all = defers.iter().filter_map(|at| match self.obligation(*at) {
                 Some(Obligation::Defer(what)) => Some(what.clone()),
                 _ => None,
             });
@@ -628,7 +467,7 @@ impl PolicySetVersion {
             return end(PolicyDecision::Defer { needs }, "policy.defer", &defers);
         }
         let modifies = of(|o| matches!(o, Some(Obligation::Modify(_))));
-        let all = modifies.iter().flat_map(|k| match &k.obligation {
+        let all = modifies.iter().flat_map(|at| match self.obligation(*at) {
             Some(Obligation::Modify(changes)) => changes.as_slice(),
             _ => &[],
         });
@@ -694,13 +533,14 @@ impl Full {
         let entities = cedar_policy::Entities::from_entities(entities.iter().cloned(), None)
             .map_err(|_| EvalError::Unrepresentable("entities".to_owned()))?;
         let response = Authorizer::new().is_authorized(&request, &self.set, &entities);
-        let position = |id: &str| version.known.binary_search_by(|k| (*k.id).cmp(id)).ok();
+        let position = |id: &str| version.ids.binary_search_by(|known| (**known).cmp(id)).ok();
         let mut satisfied = Satisfied::default();
         // Cedar names only the policies that determined its decision: with a satisfied forbid, the
         // satisfied permits are not named, and need not be.
         for position in response.diagnostics().reason().filter_map(|id| position(id.as_ref())) {
             let Some(known) = version.known.get(position) else { continue };
             let side = match known.effect {
+                Effect::Permit if known.obligation.is_none() => &mut satisfied.plain,
                 Effect::Permit => &mut satisfied.permits,
                 Effect::Forbid => &mut satisfied.forbids,
             };
@@ -709,9 +549,10 @@ impl Full {
         for error in response.diagnostics().errors() {
             let cedar_policy::AuthorizationError::PolicyEvaluationError(error) = error;
             let id: &str = error.policy_id().as_ref();
-            let known = position(id).and_then(|p| version.known.get(p));
-            satisfied.errors.extend(known.map(|k| (Arc::clone(&k.id), error.inner().to_string())));
+            let known = position(id).and_then(|p| version.ids.get(p));
+            satisfied.errors.extend(known.map(|id| (Arc::clone(id), error.inner().to_string())));
         }
+        satisfied.plain.sort_unstable();
         satisfied.permits.sort_unstable();
         satisfied.forbids.sort_unstable();
         satisfied.errors.sort();

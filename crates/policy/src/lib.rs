@@ -23,6 +23,7 @@ pub mod check;
 pub mod compiled;
 pub mod diagnostic;
 pub mod format;
+mod index;
 mod lint;
 pub mod missing;
 pub mod obligation;

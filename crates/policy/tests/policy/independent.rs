@@ -10,7 +10,7 @@ use intended_policy::PolicyOutcome;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
-use crate::grammar::{Asks, Spec, asked, pack, spec, specs};
+use crate::grammar::{Asks, Scope, Spec, asked, pack, spec, specs};
 use crate::oracle::{Asked as InCedar, Oracle};
 use crate::request::{Asked, version};
 
@@ -66,6 +66,28 @@ proptest! {
             let Some((index, oracle)) = outcomes else { continue };
             let matches = oracle.determining.len();
             prop_assert_eq!(index.candidates, matches, "{}\n{:?}", pack(&bare), asked);
+        }
+    }
+
+    /// So many that the scopes of anybody, and in some sets of others, are looked up and not compared one
+    /// by one. Permits with nothing but their scope: all that match determine the outcome, and none hides another.
+    #[test]
+    fn the_scopes_of_a_large_set_match_as_an_independent_reading_says(
+        specs in proptest::collection::vec((spec(), any::<bool>()), 40..80),
+        requests in proptest::collection::vec(asked(), 10),
+    ) {
+        let bare = |(spec, anybody): (Spec, bool)| Spec {
+            permit: true,
+            asks: Asks::Nothing,
+            principal: if anybody { Scope::Any } else { spec.principal },
+            conditions: Vec::new(),
+            ..spec
+        };
+        let specs: Vec<Spec> = specs.into_iter().map(bare).collect();
+        for (asked, outcomes) in requests.iter().zip(both(&specs, &requests)) {
+            let Some((index, oracle)) = outcomes else { continue };
+            prop_assert_eq!(index.candidates, oracle.determining.len());
+            prop_assert_eq!(said(index), said(oracle), "{}\n{:?}", pack(&specs), asked);
         }
     }
 }

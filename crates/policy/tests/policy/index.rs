@@ -153,6 +153,17 @@ fn the_generated_cases_reach_every_outcome() {
     assert!(sliced_away > 1_000);
 }
 
+/// The last scope of those of anybody is the first one of the next principal's.
+#[test]
+fn the_many_policies_of_anybody_end_where_the_next_principal_begins() {
+    let anybody = (10..50).map(|n| format!("@id(\"p{n}\") permit (principal, action, resource);\n"));
+    let another = "@id(\"q\") permit (principal == Agent::\"another\", action, resource);\n".to_owned();
+    let text: String = anybody.chain([another]).collect();
+    let outcome = usual().with(|r| version(&text).evaluate(r).unwrap());
+    assert_eq!((outcome.candidates, outcome.determining.len()), (40, 40));
+    assert!(outcome.determining.iter().all(|id| **id != *"q"), "{:?}", outcome.determining);
+}
+
 /// Cedar's evaluator gives up when the stack of its thread runs out. What a policy may be is bounded
 /// so far from there that the same is decided on any thread.
 #[test]
