@@ -49,7 +49,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use intended_engine::{Access, NoAccess, State};
 use intended_keyring::{ApiKey, RngSource, RootKey};
 use intended_model::entry::Scope;
-use intended_model::{Code, CredentialId, Digest, EnvironmentId, MemberId, TenantId, Timestamp};
+use intended_model::{Code, CredentialId, Digest, EnvironmentId, IntentId, MemberId, TenantId, Timestamp};
 use intended_store::Store;
 
 pub mod access;
@@ -602,6 +602,12 @@ impl Runtime {
         let mut bytes = [0; N];
         self.rng.fill(&mut bytes).map_err(RuntimeError::internal)?;
         Ok(bytes)
+    }
+    /// An intent's id, and the id that its token will have: of one draw, which costs less than two.
+    pub(crate) fn random_names(&self) -> Result<(IntentId, Box<str>), RuntimeError> {
+        let drawn: [u8; 42] = self.random()?;
+        let Some((of_id, of_jti)) = drawn.split_first_chunk() else { return Err(RuntimeError::internal("a draw")) };
+        Ok((IntentId::v7(self.now(), *of_id), intended_token::base64url(of_jti).into()))
     }
     /// A token id: 256 random bits, base64url.
     pub(crate) fn random_jti(&self) -> Result<Box<str>, RuntimeError> {

@@ -108,8 +108,7 @@ impl Runtime {
         let tenant = &principal.tenant;
         // What has reached its threshold denies from here on: nothing more is decided before it does.
         self.record_crossings(tenant).await?;
-        let id = IntentId::v7(self.now(), self.random()?);
-        let jti = self.random_jti()?;
+        let (id, jti) = self.random_names()?;
         let mut intent = submission.intent;
         for _ in 0..MAX_ATTEMPTS {
             let mut watch = Stopwatch::start();

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -148,6 +148,8 @@ struct Shared {
     in_flight: AtomicUsize,
     /// How long the last batch took; 0 before the first.
     commit_micros: AtomicU64,
+    /// How many commits in a row there was no other beside.
+    alone: AtomicU32,
     /// Whether nobody else writes: the directory's lock is held.
     exclusive: bool,
     /// A tenant's number never changes and a tenant never goes away.
@@ -276,7 +278,7 @@ impl SqliteStore {
     /// Writes a commit that is alone, or queues it.
     fn take(&self, commit: Commit, answer: oneshot::Sender<Result<Committed>>, alone: bool) -> Result<()> {
         if alone
-            && writer::quick(&self.shared)
+            && writer::by_itself(&self.shared)
             && let Ok(mut desk) = self.desk.try_lock()
         {
             let finish = desk.alone((commit, answer), &self.shared);

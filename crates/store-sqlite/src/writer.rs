@@ -1,8 +1,9 @@
 //! Writing: one desk, one at it.
 //!
 //! The desk is the connection that writes. A thread of its own works off the queue there, batch by
-//! batch. A commit that is alone takes the desk itself: handing it to another thread and waiting
-//! for that thread's answer would take longer than anything else it does.
+//! batch. A commit that is alone, as others before it were, takes the desk itself: handing it to another
+//! thread and waiting for that thread's answer would take longer than anything else it does. Where others
+//! have come along it does not: an async thread that writes is one that others wait for.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
@@ -23,6 +24,9 @@ type Waiting = (Commit, oneshot::Sender<Result<Committed>>);
 /// Above this a commit is not written by its own task, which would keep an async thread from its
 /// work for as long: the disk is slow.
 const SLOW_MICROS: u64 = 2_000;
+
+/// So many commits in a row must have been alone before one is written by its own task.
+const ALONE: u32 = 8;
 
 /// Where writing is done.
 pub struct Desk {
@@ -67,9 +71,9 @@ impl Desk {
     }
 }
 
-/// Whether the disk is fast enough for [`Desk::alone`].
-pub fn quick(shared: &Shared) -> bool {
-    shared.commit_micros.load(Ordering::Relaxed) < SLOW_MICROS
+/// Whether [`Desk::alone`] is best: the disk is fast, and nobody is likely to come meanwhile.
+pub fn by_itself(shared: &Shared) -> bool {
+    shared.commit_micros.load(Ordering::Relaxed) < SLOW_MICROS && shared.alone.load(Ordering::Relaxed) >= ALONE
 }
 
 pub fn spawn(desk: Arc<Mutex<Desk>>, queue: mpsc::Receiver<Job>, shared: Arc<Shared>) -> Result<JoinHandle<()>> {
@@ -137,6 +141,9 @@ impl Facts for InTransaction<'_> {
 
 /// Commits a batch and answers each of its commits.
 fn write(connection: &Connection, batch: &mut Vec<Waiting>, heads: &mut Heads, shared: &Shared) {
+    let alone =
+        if shared.in_flight.load(Ordering::Acquire) <= 1 { shared.alone.load(Ordering::Relaxed) + 1 } else { 0 };
+    shared.alone.store(alone.min(ALONE), Ordering::Relaxed);
     let stopped = lock(&shared.stopped).clone();
     if let Some(why) = stopped {
         for (_, answer) in batch.drain(..) {
@@ -518,4 +525,66 @@ fn there_is_room(connection: &Connection) -> bool {
     );
     let taken_back = connection.execute("DELETE FROM facts WHERE tenant = 0", []);
     tried.is_ok() && taken_back.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Options, SqliteStore};
+    use intended_store::{NewEntry, Store as _};
+
+    fn commit(tenant: &TenantId) -> Commit {
+        let entry = NewEntry { kind: "test".into(), control: false, subject: None, body: "{}".into() };
+        let (reads, writes, entries) = (Vec::new(), Vec::new(), vec![entry]);
+        Commit { tenant: tenant.clone(), now: Timestamp::from_millis(1), control_version: None, reads, writes, entries }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_task_writes_by_itself_only_while_nobody_else_comes() {
+        const WRITER: &str = "ledger-writer";
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path(), &Options::default()).unwrap());
+        let tenant = TenantId::new("acme").unwrap();
+        store.create_tenant(&tenant).await.unwrap();
+        let writers = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&writers);
+        store.before_commit(Box::new(move |_, _| {
+            lock(&told).push(std::thread::current().name().unwrap_or_default().to_owned());
+        }));
+        let written_by = || std::mem::take(&mut *lock(&writers));
+        // A disk that is slow for a moment would hand a commit over too, and so would a desk that the
+        // writer's thread has not left yet.
+        let one_by_one = async |n: u32| {
+            for _ in 0..n {
+                drop(lock(&store.desk));
+                store.shared.commit_micros.store(1, Ordering::Relaxed);
+                store.commit(commit(&tenant)).await.unwrap();
+            }
+        };
+        one_by_one(ALONE).await;
+        assert_eq!(written_by(), vec![WRITER; ALONE as usize], "nobody knows yet who will come");
+        one_by_one(3).await;
+        assert!(written_by().iter().all(|name| name != WRITER));
+
+        // Two at once: both have come before the first is written.
+        let desk = lock(&store.desk);
+        let both: Vec<_> = (0..2)
+            .map(|_| {
+                let (store, commit) = (Arc::clone(&store), commit(&tenant));
+                tokio::spawn(async move { store.commit(commit).await })
+            })
+            .collect();
+        while store.shared.in_flight.load(Ordering::Acquire) < 2 {
+            std::thread::yield_now();
+        }
+        drop(desk);
+        for commit in both {
+            commit.await.unwrap().unwrap();
+        }
+        assert!(written_by().iter().all(|name| name == WRITER));
+        one_by_one(1).await;
+        assert_eq!(written_by(), [WRITER], "others were there just now");
+        one_by_one(ALONE).await;
+        assert_ne!(written_by().last().map(String::as_str), Some(WRITER), "they are gone");
+    }
 }
