@@ -43,7 +43,7 @@ pub struct PolicyOutcome {
     pub outcome: PolicyDecision,
     /// A code of the catalogue.
     pub code: &'static str,
-    /// Ids of the policies that determined it, sorted.
+    /// Ids of the policies that determined it, sorted; of stale ones those that forbid come first.
     pub determining: Vec<Arc<str>>,
     /// Policies that failed, with Cedar's message, sorted.
     pub errors: Vec<(Arc<str>, String)>,
@@ -471,6 +471,10 @@ impl PolicySetVersion {
             Some(Obligation::Modify(changes)) => changes.as_slice(),
             _ => &[],
         });
+        // Whatever has no obligation is none of these; a permit without one was looked at above.
+        if modifies.is_empty() {
+            return end(PolicyDecision::Deny, "policy.ambiguous", &permits);
+        }
         match merge(all) {
             Ok(changes) => end(PolicyDecision::Modify { changes }, "policy.modify", &modifies),
             Err(_) => end(PolicyDecision::Deny, "policy.ambiguous", &modifies),

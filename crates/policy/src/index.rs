@@ -28,10 +28,14 @@ const RESOURCE: &str = "Resource";
 /// So many scopes of one principal are compared one by one.
 const FEW: usize = 12;
 
+/// Names are what the author of a policy makes them, so their hash has a seed that nobody knows: whoever
+/// could choose names that share one would make each look-up a search.
+type Seeded = foldhash::quality::RandomState;
+
 /// What the scopes of one side ask for, by an entity's type and id.
 #[derive(Debug)]
 struct Names {
-    known: HashMap<Box<str>, HashMap<SmolStr, Asked, FxBuildHasher>, FxBuildHasher>,
+    known: HashMap<Box<str>, HashMap<SmolStr, Asked, Seeded>, Seeded>,
     last: Key,
 }
 

@@ -605,9 +605,10 @@ impl Runtime {
     }
     /// An intent's id, and the id that its token will have: of one draw, which costs less than two.
     pub(crate) fn random_names(&self) -> Result<(IntentId, Box<str>), RuntimeError> {
+        let (mut of_id, mut of_jti) = ([0; 10], [0; 32]);
         let drawn: [u8; 42] = self.random()?;
-        let Some((of_id, of_jti)) = drawn.split_first_chunk() else { return Err(RuntimeError::internal("a draw")) };
-        Ok((IntentId::v7(self.now(), *of_id), intended_token::base64url(of_jti).into()))
+        of_id.iter_mut().chain(&mut of_jti).zip(drawn).for_each(|(to, from)| *to = from);
+        Ok((IntentId::v7(self.now(), of_id), intended_token::base64url(&of_jti).into()))
     }
     /// A token id: 256 random bits, base64url.
     pub(crate) fn random_jti(&self) -> Result<Box<str>, RuntimeError> {

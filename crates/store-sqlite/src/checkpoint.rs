@@ -164,7 +164,7 @@ mod tests {
     use intended_model::{TenantId, Timestamp};
     use intended_store::{Commit, NewEntry, Store as _};
 
-    /// One commit at a time, so that each is written by its own task, until the log has started over.
+    /// One commit at a time, so that all but the first are written by their own task, until the log has started over.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_request_copies_the_log() {
         let dir = tempfile::tempdir().unwrap();

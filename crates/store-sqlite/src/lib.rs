@@ -1,8 +1,8 @@
 //! The embedded engine: one SQLite file in WAL mode with `synchronous=FULL`, one writer thread.
 //!
 //! * Commits queue up; the writer takes what is there, judges each by itself inside one
-//!   transaction, and one fsync makes all of them durable. A commit that is alone is written by its
-//!   own task, without the way to the writer's thread and back.
+//!   transaction, and one fsync makes all of them durable. A commit that is alone, as those before it
+//!   were, is written by its own task, without the way to the writer's thread and back.
 //! * A commit of one entry changes one row: the tenant's head stands in it, and what can be found
 //!   again from the entries is folded in once in 256 (`docs/decisions/0009-one-row.md`). While the
 //!   directory is locked, heads are kept in memory; otherwise they are read in each transaction, so
@@ -148,7 +148,7 @@ struct Shared {
     in_flight: AtomicUsize,
     /// How long the last batch took; 0 before the first.
     commit_micros: AtomicU64,
-    /// How many commits in a row there was no other beside.
+    /// How many batches in a row had nobody beside the one commit, as far as it matters.
     alone: AtomicU32,
     /// Whether nobody else writes: the directory's lock is held.
     exclusive: bool,

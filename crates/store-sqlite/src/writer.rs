@@ -566,15 +566,17 @@ mod tests {
         one_by_one(3).await;
         assert!(written_by().iter().all(|name| name != WRITER));
 
-        // Two at once: both have come before the first is written.
+        // Two at once: both are queued before the first is written.
         let desk = lock(&store.desk);
+        let weight = 2 * commit(&tenant).weight();
         let both: Vec<_> = (0..2)
             .map(|_| {
                 let (store, commit) = (Arc::clone(&store), commit(&tenant));
                 tokio::spawn(async move { store.commit(commit).await })
             })
             .collect();
-        while store.shared.in_flight.load(Ordering::Acquire) < 2 {
+        // What the writer's thread has taken already is still counted, until it has the desk.
+        while store.shared.queued_bytes.load(Ordering::Acquire) < weight {
             std::thread::yield_now();
         }
         drop(desk);

@@ -1,6 +1,8 @@
 //! The index and the direct evaluation, held against Cedar's authorizer over the whole set: outcome,
 //! determining policies, errors.
 
+use intended_policy::compiled::Said;
+use intended_policy::missing::Missing;
 use intended_policy::{PolicyDecision, PolicyOutcome};
 use proptest::prelude::*;
 
@@ -162,6 +164,31 @@ fn the_many_policies_of_anybody_end_where_the_next_principal_begins() {
     let outcome = usual().with(|r| version(&text).evaluate(r).unwrap());
     assert_eq!((outcome.candidates, outcome.determining.len()), (40, 40));
     assert!(outcome.determining.iter().all(|id| **id != *"q"), "{:?}", outcome.determining);
+}
+
+/// However many policies a team has, few or many, and whoever's stand before and after them.
+#[test]
+fn a_forbid_among_the_policies_of_a_team_is_found() {
+    let many = |id: &str, who: &str, count: usize| -> String {
+        (0..count)
+            .map(|n| format!("@id(\"{id}{n}\") permit ({who}, action == Action::\"other.{n}\", resource);\n"))
+            .collect()
+    };
+    let forbid = |id: &str, who: &str| {
+        let actions = r#"action in [Action::"OIL-101", Action::"OIL-102"]"#;
+        format!("@id(\"{id}\") forbid ({who}, {actions}, resource);\n")
+    };
+    let (team, another) = (r#"principal in Team::"t0""#, r#"principal in Team::"t9""#);
+    for count in 0..30 {
+        let before = many("anybody", "principal", 20);
+        let text = [before, many("team", team, count), forbid("forbid", team), forbid("next", another)].concat();
+        let (version, missing) = (version(&text), Missing::default());
+        let (outcome, trace) = usual().with(|r| (version.evaluate(r).unwrap(), version.trace(r, &missing).unwrap()));
+        assert_eq!((outcome.candidates, outcome.code), (1, "policy.forbid"), "{count}");
+        assert_eq!(outcome.determining, ["forbid".into()]);
+        let traced: Vec<_> = trace.iter().map(|t| (&*t.id, &t.said)).collect();
+        assert_eq!(traced, [("forbid", &Said::Satisfied)], "{count}");
+    }
 }
 
 /// Cedar's evaluator gives up when the stack of its thread runs out. What a policy may be is bounded
