@@ -4,7 +4,8 @@
 //! scope ([`crate::index`]). Those of a request are exactly the policies whose scope matches, so only
 //! what they say besides their scope is evaluated, by Cedar's own evaluator; policies that say the same
 //! share it. That is sound because a policy whose scope does not match cannot be satisfied and cannot
-//! fail: Cedar evaluates the scope before the condition. Property tests hold the result against Cedar's authorizer over the full set.
+//! fail: Cedar evaluates the scope before the condition. Property tests hold the result against Cedar's
+//! authorizer over the full set.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -77,8 +78,7 @@ pub enum Said {
     Stale,
 }
 
-/// What is looked at of every policy whose scope matches, closely packed: of many policies each one that
-/// is looked at is otherwise somewhere else in memory.
+/// What is looked at first of every policy whose scope matches.
 #[derive(Debug, Clone, Copy)]
 struct Rule {
     effect: Effect,
